@@ -1,0 +1,1 @@
+"""Search, train, export and run human pose networks."""

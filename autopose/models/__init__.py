@@ -1,0 +1,1 @@
+"""What a genotype compiles to: operations, cells, networks and their cost."""

@@ -1,0 +1,1 @@
+"""Loss, schedule and the flat training loop."""

@@ -1,0 +1,1 @@
+"""From a checkpoint to what is deployed: ONNX graphs, engines, and the proof that they agree."""

@@ -1,0 +1,1 @@
+"""From an exported model to poses on images and video; never needs torch."""

@@ -1,0 +1,1 @@
+"""From a search space to a genotype: supernets, controller, bi-level loop."""
