@@ -1,0 +1,87 @@
+"""Boxes, crops and heatmaps: the frames of a top-down pose network and the matrices between them.
+
+Frames (x right, y down, the centre of the top left pixel is (0, 0)):
+
+* **image**: pixels of the source image.
+* **crop**: pixels of the network's input, ``input_size_wh``.
+* **heatmap**: cells of the network's output; see :class:`autopose.heatmap.Codec` for its relation to the crop.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+#: A person's box is enlarged by this factor before cropping (HRNet and SimpleBaseline, ``lib/dataset/coco.py``).
+BOX_PADDING = 1.25
+
+
+def center_scale_from_box(
+    box_xyxy: NDArray[np.floating], aspect_wh: float, padding: float = BOX_PADDING
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the centre and the (width, height) of the region to crop, in image pixels.
+
+    The shorter side is enlarged to the aspect ratio, then both by ``padding``.
+
+    Args:
+        box_xyxy: ``(..., 4)`` corners x0, y0, x1, y1.
+        aspect_wh: width / height of the network's input.
+        padding: factor on both sides.
+
+    Returns:
+        ``(..., 2)`` centres and ``(..., 2)`` sizes.
+    """
+    box = np.asarray(box_xyxy, np.float64)
+    center = (box[..., :2] + box[..., 2:]) / 2
+    width, height = np.moveaxis(np.maximum(box[..., 2:] - box[..., :2], 1e-3), -1, 0)
+    width, height = np.maximum(width, height * aspect_wh), np.maximum(height, width / aspect_wh)
+    return center, np.stack([width, height], -1) * padding
+
+
+def crop_matrix(
+    center: NDArray[np.floating],
+    region_wh: NDArray[np.floating],
+    input_size_wh: tuple[int, int],
+    rotation_deg: float = 0.0,
+) -> NDArray[np.float64]:
+    """Return the ``(2, 3)`` matrix that maps image pixels to crop pixels.
+
+    The region's centre lands on the crop's centre ((w - 1) / 2, (h - 1) / 2); its width fills the crop's width; a
+    positive rotation turns the picture counter-clockwise as seen (OpenCV's ``getRotationMatrix2D``).
+    """
+    scale = input_size_wh[0] / float(region_wh[0])
+    angle = np.deg2rad(rotation_deg)
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    linear = np.array([[cos, sin], [-sin, cos]])
+    target = (np.array(input_size_wh, np.float64) - 1) / 2
+    return np.concatenate([linear, (target - linear @ np.asarray(center, np.float64))[:, None]], axis=1)
+
+
+def invert(matrix: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the exact inverse of ``(..., 2, 3)`` affine matrices."""
+    matrix = np.asarray(matrix, np.float64)
+    inverse = np.linalg.inv(matrix[..., :2])
+    return np.concatenate([inverse, -inverse @ matrix[..., 2:]], axis=-1)
+
+
+def transform(points_xy: NDArray[np.floating], matrix: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Map points ``(..., K, 2)`` by matrices ``(..., 2, 3)``."""
+    matrix = np.asarray(matrix, np.float64)
+    return np.asarray(points_xy, np.float64) @ np.swapaxes(matrix[..., :2], -1, -2) + matrix[..., None, :, 2]
+
+
+def warp(
+    image: NDArray[np.uint8],
+    matrix: NDArray[np.floating],
+    size_wh: tuple[int, int],
+    border: tuple[int, int, int] = (0, 0, 0),
+) -> NDArray[np.uint8]:
+    """Sample a ``(H, W, 3)`` image into ``(h, w, 3)``, bilinear; ``border`` fills what lies outside."""
+    warped = cv2.warpAffine(image, np.asarray(matrix, np.float64), size_wh, flags=cv2.INTER_LINEAR, borderValue=border)
+    return np.asarray(warped, np.uint8)
+
+
+def letterbox_matrix(image_size_wh: tuple[int, int], input_size_wh: tuple[int, int]) -> NDArray[np.float64]:
+    """Return the ``(2, 3)`` matrix that fits a whole image into the top left of the input, keeping its aspect ratio."""
+    scale = min(input_size_wh[0] / image_size_wh[0], input_size_wh[1] / image_size_wh[1])
+    offset = (scale - 1) / 2  # pixel centres: image x + 0.5 maps to scale * (x + 0.5)
+    return np.array([[scale, 0, offset], [0, scale, offset]])

@@ -1,0 +1,126 @@
+"""Validated configurations: frozen pydantic models, read from TOML, overridden by ``--set a.b=c``."""
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from autopose.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Base of every configuration section: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+C = TypeVar("C", bound=Config)
+
+
+def packaged_configs() -> dict[str, Path]:
+    """Return the packaged TOML recipes by name."""
+    folder = Path(str(resources.files("autopose.configs")))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_config(model: type[C], source: Path | str | None = None, overrides: Sequence[str] = ()) -> C:
+    """Read a configuration.
+
+    Args:
+        model: the root class of the configuration.
+        source: a packaged recipe's name or a TOML file; None for the defaults.
+        overrides: ``section.key=value`` texts, the value as TOML (a bare word is a string).
+
+    Raises:
+        ConfigError: unknown file or key (naming the nearest known key), or an impossible value.
+    """
+    content: dict[str, Any] = {}
+    where = "configuration"
+    if source is not None:
+        path = packaged_configs().get(str(source), Path(source))
+        where = str(source)
+        if not path.is_file():
+            known = ", ".join(packaged_configs())
+            raise ConfigError(f"No configuration {where!r}: neither a file nor a packaged recipe ({known}).")
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{where}: not valid TOML: {error}.") from None
+    for override in overrides:
+        _apply(content, override)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(model, error)}") from None
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override!r}: expected section.key=value, for instance train.lr=1e-3.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word such as adamw
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise ConfigError(f"--set {override!r}: {section!r} is a value, not a section.")
+    content[last] = value
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """Return the configuration class inside an annotation such as ``Model | None``."""
+    if get_origin(annotation) in (Union, UnionType):
+        return next((found for part in get_args(annotation) if (found := _section(part))), None)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _explain(model: type[BaseModel], error: ValidationError) -> str:
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    name = ".".join(location)
+    if first["type"] != "extra_forbidden":
+        return f"'{name}': {first['msg']} (found {str(first.get('input'))[:80]!r})."
+    section: type[BaseModel] | None = model
+    for part in location[:-1]:
+        section = _section(section.model_fields[part].annotation) if section and part in section.model_fields else None
+    known = list(section.model_fields) if section else []
+    near = difflib.get_close_matches(location[-1], known, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}."
+    return f"unknown key '{name}'; {hint}"
+
+
+def to_toml(config: BaseModel) -> str:
+    """Return a resolved configuration as TOML text (None is left out: TOML has no null)."""
+    lines: list[str] = []
+
+    def value(item: Any) -> str:
+        if isinstance(item, bool):
+            return str(item).lower()
+        if isinstance(item, int | float):
+            return repr(item)
+        if isinstance(item, list | tuple):
+            return "[" + ", ".join(value(part) for part in item) + "]"
+        if isinstance(item, dict):
+            return "{" + ", ".join(f"{key} = {value(part)}" for key, part in item.items()) + "}"
+        text = str(item).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'"{text}"'
+
+    def section(content: dict[str, Any], prefix: str) -> None:
+        plain = {key: item for key, item in content.items() if not isinstance(item, dict) and item is not None}
+        nested = {key: item for key, item in content.items() if isinstance(item, dict)}
+        if prefix and plain:
+            lines.append(f"\n[{prefix}]")
+        lines.extend(f"{key} = {value(item)}" for key, item in plain.items())
+        for key, item in nested.items():
+            section(item, f"{prefix}.{key}" if prefix else key)
+
+    section(config.model_dump(mode="json"), "")
+    return "\n".join(lines).strip() + "\n"

@@ -1,0 +1,145 @@
+"""The heatmap codec: joint positions to Gaussian maps and back, the same in training, evaluation and the runtime.
+
+Two published conventions relate heatmap cells to crop pixels (stride s = 4):
+
+* ``aligned`` (default): the centres of the outer pixels' *areas* coincide, x_crop = s (x_map + 0.5) - 0.5. Mirroring the
+  crop mirrors the map exactly, so flipped maps are averaged without a shift.
+* ``hrnet``: x_crop = s x_map (HRNet ``lib/utils/transforms.py``). A mirrored map is off by (s - 1) / s cells, which
+  HRNet mends by shifting it one cell to the right (``lib/core/function.py``).
+* ``posenfs``: x_crop = s x_map + 0.5, flip average without a shift (PoseNFS ``src/evaluate.py``).
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+Refine = Literal["none", "quarter", "dark"]
+Convention = Literal["aligned", "hrnet", "posenfs"]
+
+
+class Codec(BaseModel):
+    """How joints become heatmaps and back.
+
+    Attributes:
+        input_size_wh: crop size in pixels.
+        stride: crop pixels per heatmap cell.
+        sigma: standard deviation of the Gaussian, in heatmap cells.
+        convention: relation of cells to crop pixels, see the module.
+        refine: sub-cell step after the maximum: ``none``, ``quarter`` (0.25 cell towards the higher neighbour, in x and
+            in y) or ``dark`` (Newton step on the logarithm of the map: DARK, CVPR 2020, without its smoothing).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input_size_wh: tuple[int, int] = (192, 256)
+    stride: int = Field(4, ge=1)
+    sigma: float = Field(2.0, gt=0)
+    convention: Convention = "aligned"
+    refine: Refine = "quarter"
+
+    @property
+    def heatmap_size_wh(self) -> tuple[int, int]:
+        """Return the size of the maps in cells."""
+        return self.input_size_wh[0] // self.stride, self.input_size_wh[1] // self.stride
+
+    @property
+    def offset(self) -> float:
+        """Return the crop coordinate of cell 0."""
+        return {"aligned": (self.stride - 1) / 2, "hrnet": 0.0, "posenfs": 0.5}[self.convention]
+
+    @property
+    def flip_shift(self) -> int:
+        """Return by how many cells a mirrored-back map is shifted to the right before averaging."""
+        return 1 if self.convention == "hrnet" else 0
+
+    def heatmap_from_crop(self, xy_crop: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Map crop pixels to heatmap cells."""
+        # Targets of the posenfs convention are made without its 0.5, as upstream does: it is added on decoding only.
+        offset = 0.0 if self.convention == "posenfs" else self.offset
+        return (np.asarray(xy_crop, np.float64) - offset) / self.stride
+
+    def crop_from_heatmap(self, xy_heatmap: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Map heatmap cells to crop pixels."""
+        return np.asarray(xy_heatmap, np.float64) * self.stride + self.offset
+
+    def encode(self, xy_crop: NDArray[np.floating], weight: NDArray[np.floating]) -> tuple[
+        NDArray[np.float32], NDArray[np.float32]
+    ]:  # fmt: skip
+        """Return Gaussian targets ``(K, h, w)`` with peak 1 and target weights ``(K,)``.
+
+        Args:
+            xy_crop: ``(K, 2)`` joints in crop pixels.
+            weight: ``(K,)`` 0 for joints without a label; joints further than 3 sigma outside get weight 0.
+        """
+        width, height = self.heatmap_size_wh
+        xy = self.heatmap_from_crop(xy_crop)
+        reach = 3 * self.sigma
+        inside = ((xy >= -reach) & (xy <= np.array([width - 1, height - 1]) + reach)).all(-1)
+        weight = np.where(inside, weight, 0).astype(np.float32)
+        gx = np.exp(-((np.arange(width) - xy[:, :1]) ** 2) / (2 * self.sigma**2))
+        gy = np.exp(-((np.arange(height) - xy[:, 1:]) ** 2) / (2 * self.sigma**2))
+        maps = gy[:, :, None] * gx[:, None, :] * (weight > 0)[:, None, None]
+        return maps.astype(np.float32), weight
+
+    def decode(self, heatmaps: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Read joint positions in crop pixels ``(N, K, 2)`` and peak values ``(N, K)`` off maps ``(N, K, h, w)``."""
+        xy, scores = decode(heatmaps, refine=self.refine)
+        return self.crop_from_heatmap(xy), scores
+
+    def merge_flipped(
+        self, heatmaps: NDArray[np.floating], flipped: NDArray[np.floating], flip_order: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        """Average maps of a crop with those of the mirrored crop (both ``(N, K, h, w)``, neither modified)."""
+        back = flipped[:, flip_order, :, ::-1]
+        if self.flip_shift:
+            shift = self.flip_shift
+            back = np.concatenate([back[..., :shift], back[..., :-shift]], axis=-1)
+        return np.asarray((heatmaps + back) * 0.5, np.float32)
+
+
+def decode(
+    heatmaps: NDArray[np.floating], *, refine: Refine = "quarter"
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Read joint positions off heatmaps.
+
+    Args:
+        heatmaps: ``(N, K, h, w)``, any range; not modified.
+        refine: sub-cell step, see :class:`Codec`. ``quarter`` steps only if both neighbours of that axis exist.
+
+    Returns:
+        Positions ``(N, K, 2)`` as x, y in heatmap cells, and peak values ``(N, K)``.
+    """
+    count, joints, height, width = heatmaps.shape
+    flat = np.asarray(heatmaps, np.float32).reshape(count, joints, -1)
+    peak = flat.argmax(-1)
+    scores = np.take_along_axis(flat, peak[..., None], -1)[..., 0]
+    x, y = peak % width, peak // width
+    xy = np.stack([x, y], -1).astype(np.float64)
+    if refine == "none":
+        return xy, scores
+
+    def at(dx: int, dy: int) -> NDArray[np.float64]:
+        """Return the map at the peak's neighbour, clamped to the border: ``(N, K)``."""
+        index = np.clip(y + dy, 0, height - 1) * width + np.clip(x + dx, 0, width - 1)
+        return np.take_along_axis(flat, index[..., None], -1)[..., 0].astype(np.float64)
+
+    inside = np.stack([(x > 0) & (x < width - 1), (y > 0) & (y < height - 1)], -1)
+    if refine == "quarter":
+        slope = np.stack([at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)], -1)
+        return xy + np.where(inside, 0.25 * np.sign(slope), 0), scores
+
+    def log_at(dx: int, dy: int) -> NDArray[np.float64]:
+        return np.asarray(np.log(np.maximum(at(dx, dy), 1e-10)))
+
+    center = log_at(0, 0)
+    gx, gy = (log_at(1, 0) - log_at(-1, 0)) / 2, (log_at(0, 1) - log_at(0, -1)) / 2
+    hxx = log_at(1, 0) - 2 * center + log_at(-1, 0)
+    hyy = log_at(0, 1) - 2 * center + log_at(0, -1)
+    hxy = (log_at(1, 1) - log_at(-1, 1) - log_at(1, -1) + log_at(-1, -1)) / 4
+    determinant = hxx * hyy - hxy**2
+    curved = inside.all(-1) & (determinant > 1e-12) & (hxx < 0)
+    safe = np.where(curved, determinant, 1)
+    step = np.stack([-(hyy * gx - hxy * gy) / safe, -(hxx * gy - hxy * gx) / safe], -1)
+    return xy + np.where(curved[..., None], np.clip(step, -0.5, 0.5), 0), scores

@@ -1,0 +1,87 @@
+"""What a runtime must know about an exported model, stored inside the artefact itself.
+
+In ONNX files it is the ``metadata_props`` entry ``autopose.manifest``; beside a TensorRT engine it is in the JSON sidecar.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from autopose.errors import ModelError
+from autopose.heatmap import Codec
+from autopose.skeleton import Skeleton, skeleton_by_name
+
+#: Key of the manifest in ONNX metadata.
+METADATA_KEY = "autopose.manifest"
+
+
+class Manifest(BaseModel):
+    """The contract between an exported model and any runtime.
+
+    Attributes:
+        task: ``pose`` (crops to keypoints) or ``detector`` (letterboxed images to boxes).
+        io: ``uint8``: input ``images`` uint8 ``(N, H, W, 3)`` BGR 0-255, normalisation in the graph. ``plain``: input
+            ``images`` float32 ``(N, 3, H, W)`` RGB, already normalised by ``mean`` and ``std`` (of 0-1 values).
+        outputs: names of the graph's outputs in order. Pose: ``keypoints`` ``(N, K, 3)`` x, y in crop pixels and score
+            if ``decode``, else ``heatmaps`` ``(N, K, h, w)``. Detector: ``boxes`` ``(N, D, 4)`` xyxy in input pixels,
+            ``scores`` ``(N, D)`` in falling order.
+        flip: whether the graph averages over the mirrored crop.
+        decode: whether the graph ends in keypoints.
+        codec: frames and sub-cell refinement of a pose model; for a detector ``codec.input_size_wh`` alone counts.
+        precision: type of the convolutions.
+        fingerprint: of the genotype.
+        autopose_version: that exported it.
+        name: of the model.
+        box_padding: by how much boxes are enlarged before cropping.
+        source_sha256: of the weights that it was exported from.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    task: Literal["pose", "detector"] = "pose"
+    name: str = "unnamed"
+    io: Literal["uint8", "plain"] = "uint8"
+    outputs: tuple[str, ...] = ("keypoints",)
+    flip: bool = True
+    decode: bool = True
+    codec: Codec = Codec()
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    skeleton: str = "coco17"
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    fingerprint: str = ""
+    autopose_version: str = ""
+    box_padding: float = Field(1.25, ge=1)
+    source_sha256: str = ""
+
+    def to_json(self) -> str:
+        """Return the text that is stored in the artefact."""
+        return self.model_dump_json()
+
+    @staticmethod
+    def from_json(text: str | None, where: str) -> "Manifest":
+        """Parse the text stored in an artefact.
+
+        Raises:
+            ModelError: there is none (not an autopose model) or it is of another version.
+        """
+        if not text:
+            raise ModelError(
+                f"{where}: carries no autopose manifest, so its input size, colours and joints are unknown.\n"
+                "Give a model made by 'autopose export', or the name of a bundled one ('autopose models')."
+            )
+        try:
+            return Manifest.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise ModelError(
+                f"{where}: its manifest cannot be used: field '{field}': {first['msg']}.\n"
+                "It was made by another version: export it again with 'autopose export'."
+            ) from None
+
+    @property
+    def keypoint_skeleton(self) -> Skeleton:
+        """Return the skeleton of a pose model."""
+        return skeleton_by_name(self.skeleton)

@@ -1,0 +1,164 @@
+"""Skeletons as data: joint names, left-right pairs, limbs, OKS sigmas, body parts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autopose.errors import DataError
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """The joints of one annotation convention.
+
+    Attributes:
+        name: how manifests and files call it.
+        joints: K joint names in the order of the keypoint arrays.
+        limbs: pairs of joint names to draw lines between.
+        sigmas: K per-joint OKS constants (COCO's ``sigmas``; doubled and squared in the OKS formula).
+        parts: for each part count P of PNFS, part name -> joint names (the body-part groups of PNFS).
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    limbs: tuple[tuple[str, str], ...]
+    sigmas: tuple[float, ...]
+    parts: Mapping[int, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    def index(self, joint: str) -> int:
+        """Return the position of a joint in the keypoint arrays."""
+        return self.joints.index(joint)
+
+    @cached_property
+    def flip_order(self) -> NDArray[np.int64]:
+        """Return for each joint the index of its mirror image (itself on the midline): ``(K,)``."""
+        swap = {"left": "right", "right": "left"}
+        order = []
+        for name in self.joints:
+            side, _, rest = name.partition("_")
+            order.append(self.joints.index(f"{swap[side]}_{rest}") if side in swap else self.joints.index(name))
+        return np.array(order, np.int64)
+
+    @cached_property
+    def limb_indices(self) -> NDArray[np.int64]:
+        """Return ``limbs`` as joint indices ``(L, 2)``."""
+        return np.array([[self.index(a), self.index(b)] for a, b in self.limbs], np.int64)
+
+
+def _both(*names: str) -> tuple[str, ...]:
+    return tuple(f"{side}_{name}" for name in names for side in ("left", "right"))
+
+
+def _groups(head: tuple[str, ...], trunk: tuple[str, ...]) -> dict[int, dict[str, tuple[str, ...]]]:
+    """Return PNFS's part groups for P = 1, 3, 5, 8, given the joints that only the head or the hips part has.
+
+    Source: PNFS, body-part groups as listed in its Table of parts; joints in several parts occur for P = 8 only.
+    """
+    shoulders, hips = _both("shoulder"), _both("hip") + trunk
+    everything = head + _both("shoulder", "elbow", "wrist", "hip", "knee", "ankle") + trunk
+    return {
+        1: {"body": everything},
+        3: {
+            "head": head,
+            "upper_limb": _both("shoulder", "elbow", "wrist"),
+            "lower_limb": _both("hip", "knee", "ankle") + trunk,
+        },
+        5: {
+            "left_arm": ("left_elbow", "left_wrist"),
+            "right_arm": ("right_elbow", "right_wrist"),
+            "legs": _both("knee", "ankle"),
+            "head_shoulder": head + shoulders,
+            "hips": hips,
+        },
+        8: {
+            "left_upper_arm": ("left_shoulder", "left_elbow"),
+            "right_upper_arm": ("right_shoulder", "right_elbow"),
+            "left_lower_arm": ("left_elbow", "left_wrist"),
+            "right_lower_arm": ("right_elbow", "right_wrist"),
+            "left_lower_leg": ("left_knee", "left_ankle"),
+            "right_lower_leg": ("right_knee", "right_ankle"),
+            "head_shoulder": head + shoulders,
+            "upper_legs": hips + _both("knee"),
+        },
+    }
+
+
+_COCO_HEAD = ("nose", *_both("eye", "ear"))
+
+COCO17 = Skeleton(
+    name="coco17",
+    joints=(*_COCO_HEAD, *_both("shoulder", "elbow", "wrist", "hip", "knee", "ankle")),
+    limbs=(
+        ("left_ankle", "left_knee"),
+        ("left_knee", "left_hip"),
+        ("right_ankle", "right_knee"),
+        ("right_knee", "right_hip"),
+        ("left_hip", "right_hip"),
+        ("left_shoulder", "left_hip"),
+        ("right_shoulder", "right_hip"),
+        ("left_shoulder", "right_shoulder"),
+        ("left_shoulder", "left_elbow"),
+        ("right_shoulder", "right_elbow"),
+        ("left_elbow", "left_wrist"),
+        ("right_elbow", "right_wrist"),
+        ("left_eye", "right_eye"),
+        ("nose", "left_eye"),
+        ("nose", "right_eye"),
+        ("left_eye", "left_ear"),
+        ("right_eye", "right_ear"),
+        ("left_ear", "left_shoulder"),
+        ("right_ear", "right_shoulder"),
+    ),
+    # pycocotools, cocoeval.Params.setKpParams: 10 * sigma = .26 .25 .25 .35 .35 .79 .79 .72 .72 .62 .62 1.07 ...
+    sigmas=(0.026, *[0.025] * 2, *[0.035] * 2, *[0.079] * 2, *[0.072] * 2, *[0.062] * 2, *[0.107] * 2, *[0.087] * 2,
+            *[0.089] * 2),  # fmt: skip
+    parts=_groups(_COCO_HEAD, ()),
+)
+
+MPII16 = Skeleton(
+    name="mpii16",
+    joints=("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
+            "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow",
+            "left_wrist"),  # fmt: skip
+    limbs=(
+        ("right_ankle", "right_knee"),
+        ("right_knee", "right_hip"),
+        ("right_hip", "pelvis"),
+        ("left_hip", "pelvis"),
+        ("left_knee", "left_hip"),
+        ("left_ankle", "left_knee"),
+        ("pelvis", "thorax"),
+        ("thorax", "upper_neck"),
+        ("upper_neck", "head_top"),
+        ("right_wrist", "right_elbow"),
+        ("right_elbow", "right_shoulder"),
+        ("right_shoulder", "thorax"),
+        ("left_shoulder", "thorax"),
+        ("left_elbow", "left_shoulder"),
+        ("left_wrist", "left_elbow"),
+    ),
+    # MPII is scored by PCKh; these OKS constants serve tracking and NMS only (COCO's for the joints that COCO has).
+    sigmas=(0.089, 0.087, 0.107, 0.107, 0.087, 0.089, 0.107, 0.079, 0.079, 0.079, 0.062, 0.072, 0.079, 0.079, 0.072,
+            0.062),  # fmt: skip
+    parts=_groups(("head_top", "upper_neck", "thorax"), ("pelvis",)),
+)
+
+SKELETONS: dict[str, Skeleton] = {skeleton.name: skeleton for skeleton in (COCO17, MPII16)}
+
+
+def skeleton_by_name(name: str) -> Skeleton:
+    """Return a known skeleton.
+
+    Raises:
+        DataError: there is none of that name.
+    """
+    try:
+        return SKELETONS[name]
+    except KeyError:
+        raise DataError(f"Unknown skeleton {name!r}. Known: {', '.join(SKELETONS)}.") from None
