@@ -1,0 +1,133 @@
+"""Where pictures come from: files on disk, or one memory-mapped file of pictures decoded beforehand."""
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from autopose.errors import DataError, MediaError
+from autopose.files import atomic_path
+
+_MAGIC = b"APPACK01"
+
+
+class ImageReader(Protocol):
+    """Anything that turns a path into a picture."""
+
+    def read(self, path: Path) -> NDArray[np.uint8]:
+        """Return the picture ``(H, W, 3)`` uint8 BGR; the caller must not modify it.
+
+        Raises:
+            MediaError: it is missing or cannot be decoded.
+        """
+        ...
+
+
+class DiskReader:
+    """Decode the file at every read, ignoring EXIF rotation as COCO's annotations do."""
+
+    def read(self, path: Path) -> NDArray[np.uint8]:
+        """Return the picture, see :class:`ImageReader`."""
+        if not path.is_file():
+            raise MediaError(f"No image {str(path)!r}. Is --images the folder that 'file_name' is relative to?")
+        content = np.fromfile(path, np.uint8)
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        image = cv2.imdecode(content, flags) if content.size else None
+        if image is None:
+            raise MediaError(f"{str(path)!r} cannot be decoded: it is empty, damaged or not an image. Fetch it again.")
+        return np.asarray(image, np.uint8)
+
+
+class PackedReader:
+    """Read pictures from a file written by :func:`pack_images`, without copying or decoding.
+
+    The file is raw BGR bytes, one picture after the other; then a JSON index; then its length and a mark. Readers in
+    several processes share the pages.
+    """
+
+    def __init__(self, pack: Path, *, root: Path | None = None) -> None:
+        """Open a pack.
+
+        Args:
+            pack: the file.
+            root: folder that the packed paths are under on this machine; None: where they were when packed.
+
+        Raises:
+            DataError: it is not a pack.
+        """
+        self.pack = Path(pack)
+        try:
+            with self.pack.open("rb") as file:
+                file.seek(-16, os.SEEK_END)
+                footer = file.read(16)
+                if footer[8:] != _MAGIC:
+                    raise ValueError("its last bytes are not a pack's")
+                length = int.from_bytes(footer[:8], "little")
+                file.seek(-16 - length, os.SEEK_END)
+                index = json.loads(file.read(length))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{str(pack)!r} is not a pack of images ({error}).\n"
+                "Write one with: autopose data pack ANNOTATIONS.json -o FILE"
+            ) from None
+        self._root = Path(root).absolute() if root is not None else Path(index["root"])
+        self._images: dict[str, tuple[int, int, int]] = {name: tuple(where) for name, where in index["images"].items()}
+        self._bytes = np.memmap(self.pack, np.uint8, "r")
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __contains__(self, path: Path) -> bool:
+        return self._name(path) in self._images
+
+    def _name(self, path: Path) -> str:
+        return os.path.relpath(os.path.abspath(path), self._root)
+
+    def read(self, path: Path) -> NDArray[np.uint8]:
+        """Return a read-only view of the picture, see :class:`ImageReader`."""
+        try:
+            offset, height, width = self._images[self._name(path)]
+        except KeyError:
+            raise MediaError(
+                f"{str(path)!r} is not in the pack {str(self.pack)!r}. Pack its annotations too."
+            ) from None
+        view = self._bytes[offset : offset + height * width * 3]
+        return np.asarray(view).reshape(height, width, 3)
+
+
+def pack_images(
+    paths: Iterable[Path], out: Path, *, root: Path | None = None, on_image: Callable[[Path], None] | None = None
+) -> Path:
+    """Decode pictures once into one file for :class:`PackedReader`.
+
+    Args:
+        paths: the pictures; one that occurs twice is packed once.
+        out: the file to write, in one step at the end.
+        root: folder that their names are stored relative to; None: their common folder.
+        on_image: called after each, for progress.
+
+    Raises:
+        MediaError: one is missing or cannot be decoded.
+        DataError: there are none.
+    """
+    absolute = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths))
+    if not absolute:
+        raise DataError("There are no images to pack.")
+    root = Path(os.path.abspath(root)) if root is not None else Path(os.path.commonpath([p.parent for p in absolute]))
+    reader, index, offset = DiskReader(), {}, 0
+    with atomic_path(out) as temporary, temporary.open("wb") as file:
+        for path in absolute:
+            image = reader.read(path)
+            file.write(np.ascontiguousarray(image).data)
+            index[os.path.relpath(path, root)] = (offset, image.shape[0], image.shape[1])
+            offset += image.size
+            if on_image is not None:
+                on_image(path)
+        text = json.dumps({"root": str(root), "images": index}).encode()
+        file.write(text + len(text).to_bytes(8, "little") + _MAGIC)
+    return Path(out)

@@ -1,0 +1,91 @@
+"""Persons as training and evaluation crops."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autopose.affine import center_scale_from_box, crop_matrix, transform, warp
+from autopose.data.augment import (
+    Augment,
+    change_colour,
+    degrade,
+    erase_patches,
+    random_matrix,
+    sample_crop,
+)
+from autopose.data.images import DiskReader, ImageReader
+from autopose.heatmap import Codec
+from autopose.poses import Person
+
+
+@dataclass(frozen=True, eq=False)
+class PoseSample:
+    """One person, cropped.
+
+    Attributes:
+        crop: ``(h, w, 3)`` uint8 BGR.
+        xy: ``(K, 2)`` float32 joints in crop pixels.
+        weight: ``(K,)`` float32; 0 where there is no label or the joint fell outside of the crop.
+        matrix: ``(2, 3)`` float64 from image to crop pixels.
+    """
+
+    crop: NDArray[np.uint8]
+    xy: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    matrix: NDArray[np.float64]
+
+
+class PoseDataset:
+    """Persons of a dataset as crops; heatmap targets are made from them per batch."""
+
+    def __init__(
+        self,
+        persons: Sequence[Person],
+        codec: Codec,
+        augment: Augment | None = None,
+        reader: ImageReader | None = None,
+    ) -> None:
+        """Hold the persons.
+
+        Args:
+            persons: what to crop.
+            codec: input size, and how far outside of the crop a joint still counts.
+            augment: variation for training; None: exactly the crop of the runtime.
+            reader: source of the pictures; None: the files.
+        """
+        self.persons = persons
+        self.codec = codec
+        self.augment = augment
+        self.reader: ImageReader = reader if reader is not None else DiskReader()
+
+    def __len__(self) -> int:
+        return len(self.persons)
+
+    def sample(self, index: int, rng: np.random.Generator) -> PoseSample:
+        """Return one crop; the same generator state gives the same sample.
+
+        Raises:
+            MediaError: the picture is missing or cannot be decoded.
+        """
+        person, size_wh, augment = self.persons[index], self.codec.input_size_wh, self.augment
+        image = self.reader.read(person.image_path)
+        keypoints, weight = person.keypoints, person.weight
+        if augment is None:
+            center, region = center_scale_from_box(person.box_xyxy, size_wh[0] / size_wh[1])
+            matrix = crop_matrix(center, region, size_wh)
+            crop = warp(image, matrix, size_wh)
+        else:
+            matrix, mirrored = random_matrix(
+                person.box_xyxy, keypoints, weight, person.skeleton, size_wh, augment, rng
+            )  # fmt: skip
+            if mirrored:
+                keypoints, weight = keypoints[person.skeleton.flip_order], weight[person.skeleton.flip_order]
+            crop = sample_crop(image, matrix, size_wh, augment, rng)
+            crop = change_colour(crop, augment, rng)
+            crop = degrade(erase_patches(crop, augment, rng), augment, rng)
+        xy = transform(keypoints, matrix).astype(np.float32)
+        reach = 3 * self.codec.sigma * self.codec.stride  # as Codec.encode: a Gaussian may reach in from outside
+        inside = ((xy >= -reach) & (xy <= np.array(size_wh) - 1 + reach)).all(-1)
+        return PoseSample(crop, xy, np.where(inside, weight, 0).astype(np.float32), matrix)
