@@ -1,0 +1,130 @@
+"""Models on ONNX Runtime, on the CPU or on CUDA, never on another device than the one that is reported."""
+
+import ctypes
+import logging
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from autopose.errors import BackendError, ModelError
+from autopose.manifest import METADATA_KEY, Manifest
+from autopose.runtime.session import Device, Session
+
+log = logging.getLogger(__name__)
+
+#: What ONNX Runtime raises for a file that it cannot use; these share no base class of their own.
+LOAD_ERRORS: tuple[type[Exception], ...] = tuple(
+    getattr(ort_errors, name)
+    for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NotImplemented",
+                 "RuntimeException", "NoSuchFile")  # fmt: skip
+)
+RUN_ERRORS = (*LOAD_ERRORS, ort_errors.EPFail)
+
+
+def usable_cores() -> int:
+    """Return how many CPU cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@cache
+def cuda_driver_present() -> bool:
+    """Tell whether an NVIDIA driver with at least one device answers."""
+    for name in ("libcuda.so.1", "nvcuda.dll"):
+        try:
+            driver = ctypes.CDLL(name)
+        except OSError:
+            continue
+        count = ctypes.c_int(0)
+        if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
+            return count.value > 0
+    return False
+
+
+def open_ort(path: Path, *, device: Device, threads: int) -> onnxruntime.InferenceSession:
+    """Open any ONNX file on exactly the device that was asked for.
+
+    Raises:
+        ModelError: ONNX Runtime cannot load it.
+        BackendError: CUDA was asked for and is not to be had. ONNX Runtime itself would go on, on the CPU.
+    """
+    wants_cuda = device == "cuda" or (device == "auto" and cuda_driver_present())
+    available = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if wants_cuda and available and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # finds the libraries of the nvidia wheels (extra "gpu") and of torch
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # a missing CUDA library is reported below, as an error and not as a log line
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A thread that waits for its share by spinning takes a core away from decoding, drawing and encoding.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if wants_cuda and available else ["CPUExecutionProvider"]
+    severity = onnxruntime.get_default_logger_severity() if hasattr(onnxruntime, "get_default_logger_severity") else 2
+    onnxruntime.set_default_logger_severity(4)
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except LOAD_ERRORS as error:
+        raise ModelError(
+            f"{path}: ONNX Runtime cannot load it: {_last_sentence(error)}\n"
+            "The file is damaged or not an ONNX model: export it again with 'autopose export'."
+        ) from None
+    finally:
+        onnxruntime.set_default_logger_severity(severity)
+    if wants_cuda and "CUDAExecutionProvider" not in session.get_providers():
+        cause = "its CUDA libraries could not be loaded" if available else "this ONNX Runtime was built without CUDA"
+        if device == "cuda":
+            raise BackendError(
+                f"{path}: device 'cuda' was asked for, but {cause}; ONNX Runtime would run on the CPU.\n"
+                "Install the libraries with pip install 'autopose[gpu]', see 'autopose doctor', or give --device cpu."
+            )
+        log.warning("A GPU is present, but %s: running on the CPU (pip install 'autopose[gpu]').", cause)
+    return session
+
+
+def _last_sentence(error: Exception) -> str:
+    """Return ONNX Runtime's message without its code and the file's name."""
+    text = str(error).rpartition("failed:")[2] or str(error)
+    return text.strip().splitlines()[0][:200] if text.strip() else type(error).__name__
+
+
+class OrtSession(Session):
+    """A model on ONNX Runtime.
+
+    Args:
+        path: ONNX file with a manifest in its metadata.
+        device: see :func:`autopose.runtime.session.open_session`.
+        threads: CPU threads of one ``run``; None for all cores that the process may use.
+    """
+
+    backend = "onnxruntime"
+
+    def __init__(self, path: Path, *, device: Device = "auto", threads: int | None = None) -> None:
+        self.threads = usable_cores() if threads is None else max(1, threads)
+        self._session: Any = open_ort(path, device=device, threads=self.threads)
+        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        super().__init__(path, Manifest.from_json(text, str(path)))
+        self.device = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
+        inputs = [item.name for item in self._session.get_inputs()]
+        outputs = {item.name for item in self._session.get_outputs()}
+        if inputs != ["images"] or not set(self.manifest.outputs) <= outputs:
+            raise ModelError(
+                f"{path}: takes {inputs} and gives {sorted(outputs)}; its manifest promises ['images'] and "
+                f"{sorted(self.manifest.outputs)}.\nThe graph was changed after its export: export it again."
+            )
+
+    def _run(self, inputs: NDArray[np.uint8] | NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        try:
+            outputs = self._session.run(list(self.manifest.outputs), {"images": np.ascontiguousarray(inputs)})
+        except RUN_ERRORS as error:
+            raise BackendError(f"{self.path}: ONNX Runtime failed on {inputs.shape}: {_last_sentence(error)}") from None
+        return tuple(np.asarray(output, np.float32) for output in outputs)
+
+    def _close(self) -> None:
+        self._session = None  # ONNX Runtime frees a session when nothing refers to it
