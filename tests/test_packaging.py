@@ -60,6 +60,12 @@ def test_no_module_is_named_like_a_dependency_or_the_standard_library(repository
     assert clashes == []
 
 
+def test_modules_stay_small_and_have_a_subject(repository: Path) -> None:
+    modules = [path for _, path in _source_files(repository) if path.suffix == ".py"]
+    assert [str(p) for p in modules if p.stem in ("utils", "util", "helpers", "common", "misc")] == []
+    assert [str(p) for p in modules if len(p.read_text(encoding="utf-8").splitlines()) > 350] == []
+
+
 @pytest.mark.parametrize("name", ["search", "export", "runtime"])
 def test_links_for_tree_readers_resolve(repository: Path, name: str) -> None:
     link = repository / "autopose" / name
