@@ -1,0 +1,132 @@
+"""Whole photographs with person boxes, for the detector: who is labelled, by whom, and where nothing is known."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autopose.data.coco import CocoFile, clipped_box, read_coco
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One photograph and the boxes of the persons in it, in image pixels.
+
+    Attributes:
+        image_path: the picture's file.
+        size_wh: its width and height.
+        boxes: ``(n, 4)`` float64 corners; none = known to show nobody.
+        weight: ``(n,)`` float32 loss weight of each box.
+        ignore: ``(m, 4)`` float64 regions where persons may or may not be: crowds, doubtful boxes, unlabelled parts.
+        image_id: id in the annotation file.
+        weight_sample: how often a trainer should draw this picture relative to others.
+    """
+
+    image_path: Path
+    size_wh: tuple[int, int]
+    boxes: NDArray[np.float64]
+    weight: NDArray[np.float32]
+    ignore: NDArray[np.float64]
+    image_id: int = -1
+    weight_sample: float = 1.0
+
+
+def load_scenes(
+    annotations: Path,
+    *,
+    images: Path | None = None,
+    positive_score: float = 0.3,
+    full_score: float = 0.6,
+    complete_sources: Sequence[str] = ("coco",),
+    sample_weight: float = 1.0,
+) -> list[Scene]:
+    """Read every image of a COCO file with all its person boxes; images without annotations show nobody.
+
+    A record with a ``score`` is a teacher's: below ``positive_score`` it becomes a region to ignore, from there its
+    weight grows with the score up to 1 at ``full_score``. Crowds are ignored. In images that say ``complete: false``,
+    or name a ``dataset`` that labels one person per image, everything outside of the boxes is ignored.
+
+    Args:
+        annotations: COCO JSON.
+        images: folder of the images, see :func:`autopose.data.coco.read_coco`.
+        positive_score: from which score on a teacher's box is a person.
+        full_score: from which score on it counts as much as a human's.
+        complete_sources: values of an image's ``dataset`` whose every person is labelled.
+        sample_weight: becomes ``Scene.weight_sample``.
+
+    Raises:
+        DataError: the file (its record and field named) cannot be used.
+    """
+    file = read_coco(annotations, images=images)
+    grouped: dict[int, list[tuple[str, Mapping[str, Any]]]] = {image_id: [] for image_id in file.images}
+    for number, record in enumerate(file.annotations):
+        if record.get("category_id", 1) == 1:
+            grouped[record["image_id"]].append((f"{file.path}: annotations[{number}]", record))
+    return [
+        _scene(file, image_id, records, positive_score, full_score, complete_sources, sample_weight)
+        for image_id, records in grouped.items()
+    ]
+
+
+def _scene(
+    file: CocoFile,
+    image_id: int,
+    records: Sequence[tuple[str, Mapping[str, Any]]],
+    positive_score: float,
+    full_score: float,
+    complete_sources: Sequence[str],
+    sample_weight: float,
+) -> Scene:
+    image = file.images[image_id]
+    size_wh = (int(image["width"]), int(image["height"]))
+    boxes, weight, ignore = [], [], []
+    for where, record in records:
+        box = clipped_box(record["bbox"], size_wh, where)
+        score = float(record.get("score", 1))
+        if record.get("iscrowd") or score < positive_score:
+            ignore.append(box)
+        else:
+            boxes.append(box)
+            weight.append(min(1.0, score / full_score))
+    single = image.get("dataset") is not None and image["dataset"] not in complete_sources
+    if single or image.get("complete") is False:
+        ignore.extend(outside(np.array(boxes).reshape(-1, 4), size_wh))
+    return Scene(
+        image_path=file.image_path(image_id),
+        size_wh=size_wh,
+        boxes=np.array(boxes).reshape(-1, 4),
+        weight=np.array(weight, np.float32),
+        ignore=np.array(ignore).reshape(-1, 4),
+        image_id=image_id,
+        weight_sample=sample_weight,
+    )
+
+
+def outside(boxes: NDArray[np.float64], size_wh: tuple[int, int]) -> list[NDArray[np.float64]]:
+    """Return up to four rectangles that cover the image outside of the boxes' common hull (all of it without boxes)."""
+    width, height = size_wh
+    if not len(boxes):
+        return [np.array([0.0, 0.0, width, height])]
+    x0, y0 = boxes[:, :2].min(0)
+    x1, y1 = boxes[:, 2:].max(0)
+    bands = ((0, 0, width, y0), (0, y1, width, height), (0, y0, x0, y1), (x1, y0, width, y1))
+    return [np.array(band, np.float64) for band in bands if band[2] > band[0] and band[3] > band[1]]
+
+
+def merge_scenes(preferred: Sequence[Scene], others: Sequence[Scene]) -> list[Scene]:
+    """Return both lists, without those of ``others`` whose photograph is in ``preferred`` too.
+
+    Serves to let human labels win over a teacher's. The same photograph, perhaps at another size, is recognised by
+    COCO's image number as its file stem and by the ratio of its sides.
+    """
+
+    def same(one: Scene, other: Scene) -> bool:
+        (w1, h1), (w2, h2) = one.size_wh, other.size_wh
+        return bool(abs(np.log(w1 * h2 / (h1 * w2))) < 0.02)
+
+    known = {scene.image_path.stem: scene for scene in preferred if scene.image_path.stem.isdigit()}
+    doubles = (known.get(scene.image_path.stem) for scene in others)
+    return [*preferred, *(s for s, double in zip(others, doubles, strict=True) if not (double and same(double, s)))]
