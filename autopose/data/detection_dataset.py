@@ -23,6 +23,7 @@ class DetectionAugment(Config):
         flip: probability of mirroring.
         zoom: smallest and largest enlargement relative to fitting the whole picture; drawn log-uniformly.
         stretch: largest log2 of the change of aspect ratio.
+        mosaic_zoom: the same for each picture of a mosaic, relative to fitting its part of the input.
         mosaic: probability of composing 2 to 4 pictures: small persons with clean labels, many per input.
         min_visible: a box of which less than this share is inside is ignored rather than learnt.
         min_side: boxes smaller than this many input pixels are ignored.
@@ -32,6 +33,7 @@ class DetectionAugment(Config):
 
     flip: float = Field(0.5, ge=0, le=1)
     zoom: tuple[float, float] = (0.6, 2.0)
+    mosaic_zoom: tuple[float, float] = (0.9, 2.5)
     stretch: float = Field(0.25, ge=0)
     mosaic: float = Field(0.4, ge=0, le=1)
     min_visible: float = Field(0.35, ge=0, le=1)
@@ -98,7 +100,7 @@ class DetectionDataset:
         if rng.random() < augment.mosaic:
             sample = self._mosaic(index, augment, rng)
         else:
-            sample = self._placed(index, self.size_wh, augment, rng)
+            sample = self._placed(index, self.size_wh, augment.zoom, augment, rng)
         image = degrade(change_colour(sample.image, augment.colour, rng), augment.colour, rng)
         return DetectionSample(image, sample.boxes, sample.weight, sample.ignore)
 
@@ -119,7 +121,7 @@ class DetectionDataset:
                 if x1 == x0 or y1 == y0:
                     continue
                 chosen = int(rng.integers(len(self.scenes))) if parts else index
-                part = self._placed(chosen, (x1 - x0, y1 - y0), augment, rng)
+                part = self._placed(chosen, (x1 - x0, y1 - y0), augment.mosaic_zoom, augment, rng)
                 image[y0:y1, x0:x1] = part.image
                 shift = np.array([x0, y0, x0, y0], np.float32)
                 parts.append(DetectionSample(part.image, part.boxes + shift, part.weight, part.ignore + shift))
@@ -131,13 +133,18 @@ class DetectionDataset:
         )
 
     def _placed(
-        self, index: int, window_wh: tuple[int, int], augment: DetectionAugment, rng: np.random.Generator
+        self,
+        index: int,
+        window_wh: tuple[int, int],
+        zoom_range: tuple[float, float],
+        augment: DetectionAugment,
+        rng: np.random.Generator,
     ) -> DetectionSample:
         """Zoom, stretch, mirror and shift one picture into a window."""
         scene = self.scenes[index]
         image = self.reader.read(scene.image_path)
         window, size = np.array(window_wh, np.float64), np.array([image.shape[1], image.shape[0]], np.float64)
-        zoom = np.exp(rng.uniform(*np.log(augment.zoom)))
+        zoom = np.exp(rng.uniform(*np.log(zoom_range)))
         stretch = 2 ** (rng.uniform(-augment.stretch, augment.stretch) / 2)
         scale = (window / size).min() * zoom * np.array([stretch, 1 / stretch])
         # Anywhere that the picture fills the window, or, if smaller, fits in it.
