@@ -1,0 +1,167 @@
+"""COCO figures of keypoint and box results, by pycocotools."""
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from autopose.data.coco import read_json
+from autopose.errors import DataError, require
+from autopose.skeleton import COCO17, Skeleton
+
+#: Order of pycocotools' ``stats`` for keypoints.
+KEYPOINT_FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
+#: Order of pycocotools' ``stats`` for boxes.
+BOX_FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL")
+
+Results = Sequence[Mapping[str, Any]]
+
+
+def evaluate_keypoints(results: Results, annotations: Path, *, skeleton: Skeleton = COCO17) -> dict[str, float]:
+    """Return the ten keypoint figures (AP, AP50, ... ARL), 0 to 1; -1 where no annotation is of that size.
+
+    Args:
+        results: COCO keypoint results; may be empty.
+        annotations: COCO JSON with the ground truth; annotations without joints are ignored, crowds likewise.
+        skeleton: whose joints and OKS constants.
+
+    Raises:
+        DataError: the annotation file or the results cannot be used.
+        MissingDependencyError: pycocotools is not installed.
+    """
+    return _figures(_evaluated(results, annotations, "keypoints", skeleton), KEYPOINT_FIGURES)
+
+
+def evaluate_boxes(results: Results, annotations: Path, *, complete_only: bool = False) -> dict[str, float]:
+    """Return pycocotools' twelve box figures (AP, AP50, ... ARL), 0 to 1; -1 where no annotation is of that size.
+
+    Args:
+        results: COCO box results; may be empty.
+        annotations: COCO JSON with the ground truth.
+        complete_only: only images that say ``complete: true`` (every person is annotated).
+
+    Raises:
+        DataError: the annotation file or the results cannot be used, or no image is complete.
+        MissingDependencyError: pycocotools is not installed.
+    """
+    return _figures(_evaluated(results, annotations, "bbox", COCO17, complete_only), BOX_FIGURES)
+
+
+def bootstrap_interval(
+    results: Results,
+    annotations: Path,
+    *,
+    task: Literal["keypoints", "bbox"] = "keypoints",
+    skeleton: Skeleton = COCO17,
+    complete_only: bool = False,
+    draws: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return an interval of AP: percentiles over evaluations of images drawn with replacement.
+
+    Each image is matched once; only the accumulation is repeated.
+    """
+    evaluation = _evaluated(results, annotations, task, skeleton, complete_only)
+    ids = list(evaluation.params.imgIds)
+    areas = len(evaluation.params.areaRng)
+    matches = np.empty((areas, len(ids)), object)
+    matches.ravel()[:] = evaluation.evalImgs  # one category: areas, then images
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(draws):
+        drawn = rng.integers(len(ids), size=len(ids))
+        evaluation._paramsEval.imgIds = evaluation.params.imgIds = [ids[i] for i in drawn]
+        evaluation.evalImgs = matches[:, drawn].ravel().tolist()
+        with contextlib.redirect_stdout(io.StringIO()):
+            evaluation.accumulate()
+        precision = evaluation.eval["precision"][:, :, 0, 0, -1]
+        if (precision > -1).any():
+            values.append(float(precision[precision > -1].mean()))
+    if not values:
+        raise DataError(f"{annotations}: no annotation counts, so AP has no interval.")
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _evaluated(
+    results: Results,
+    annotations: Path,
+    kind: Literal["keypoints", "bbox"],
+    skeleton: Skeleton,
+    complete_only: bool = False,
+) -> Any:
+    require("pycocotools", extra="train", why="Evaluation")
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    content = _ground_truth(Path(annotations), kind, 3 * len(skeleton))
+    ids = sorted(image["id"] for image in content["images"] if not complete_only or image.get("complete") is True)
+    if not ids:
+        raise DataError(f"{annotations}: no image says 'complete: true'; leave out --complete-only.")
+    needed = {"keypoints": "keypoints", "bbox": "bbox"}[kind]
+    known = {image["id"] for image in content["images"]}
+    for number, result in enumerate(results):
+        for key in ("image_id", "score", needed):
+            if key not in result:
+                raise DataError(f"results[{number}]: the key {key!r} is missing; expected COCO {kind} results.")
+        if result["image_id"] not in known:
+            raise DataError(
+                f"results[{number}]: image_id {result['image_id']} is not in {annotations}. Are they of another set?"
+            )
+        if kind == "keypoints" and len(result["keypoints"]) != 3 * len(skeleton):
+            raise DataError(
+                f"results[{number}]: has {len(result['keypoints'])} keypoint numbers; expected {3 * len(skeleton)}."
+            )
+    # The results' other keys would change how pycocotools reads them.
+    plain = [{"image_id": r["image_id"], "category_id": 1, "score": r["score"], needed: r[needed]} for r in results]
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = content
+        truth.createIndex()
+        found = truth.loadRes(plain) if plain else COCO()
+        evaluation = COCOeval(truth, found, kind)
+        if kind == "keypoints":
+            evaluation.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
+        evaluation.params.imgIds = ids
+        evaluation.params.catIds = [1]
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation
+
+
+def _figures(evaluation: Any, names: Sequence[str]) -> dict[str, float]:
+    return {name: float(value) for name, value in zip(names, evaluation.stats, strict=True)}
+
+
+def _ground_truth(path: Path, kind: str, keypoint_numbers: int) -> dict[str, Any]:
+    """Read annotations and fill in what pycocotools insists on."""
+    content = read_json(path, "annotation file")
+    if not isinstance(content, dict) or not content.get("images") or "annotations" not in content:
+        raise DataError(f"{path}: not COCO annotations: expected an object with the lists 'images' and 'annotations'.")
+    records = []
+    for number, record in enumerate(content["annotations"], start=1):
+        if record.get("category_id", 1) != 1:
+            continue
+        for key in ("image_id", "bbox"):
+            if key not in record:
+                raise DataError(f"{path}: annotations[{number - 1}]: the key {key!r} is missing.")
+        keypoints = record.get("keypoints") or [0] * keypoint_numbers
+        if kind == "keypoints" and len(keypoints) != keypoint_numbers:
+            raise DataError(
+                f"{path}: annotations[{number - 1}]: 'keypoints' has {len(keypoints)} numbers; "
+                f"expected {keypoint_numbers}."
+            )
+        labelled = sum(1 for flag in keypoints[2::3] if flag > 0)
+        defaults = {"iscrowd": 0, "area": record["bbox"][2] * record["bbox"][3], "num_keypoints": labelled, "ignore": 0}
+        records.append({**defaults, **record, "id": number, "category_id": 1, "keypoints": keypoints})
+    return {
+        "info": {},
+        "images": content["images"],
+        "annotations": records,
+        "categories": [{"id": 1, "name": "person"}],
+    }

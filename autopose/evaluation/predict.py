@@ -1,0 +1,184 @@
+"""Run a model over a dataset: persons to COCO keypoint results, images to COCO box results.
+
+The model is any callable on a batch of uint8 pictures, so torch networks and exported models are scored alike.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from autopose.affine import center_scale_from_box, crop_matrix, invert, letterbox_matrix, transform, warp
+from autopose.data.coco import read_coco
+from autopose.data.images import DiskReader, ImageReader
+from autopose.heatmap import Codec
+from autopose.poses import Person
+from autopose.skeleton import COCO17, Skeleton
+
+#: Crops ``(N, h, w, 3)`` uint8 BGR -> joints ``(N, K, 2)`` in crop pixels, scores ``(N, K)``.
+PosePredictor = Callable[[NDArray[np.uint8]], tuple[NDArray[np.floating], NDArray[np.floating]]]
+#: Letterboxed images ``(N, h, w, 3)`` uint8 BGR -> boxes ``(N, D, 4)`` xyxy in input pixels, scores ``(N, D)``.
+BoxPredictor = Callable[[NDArray[np.uint8]], tuple[NDArray[np.floating], NDArray[np.floating]]]
+Advance = Callable[[int], None]
+
+#: Joints count towards a pose's score above this (HRNet, ``TEST.IN_VIS_THRE``).
+VISIBLE_SCORE = 0.2
+
+
+def predict_persons(
+    predict: PosePredictor,
+    persons: Sequence[Person],
+    codec: Codec,
+    *,
+    batch_size: int = 32,
+    reader: ImageReader | None = None,
+    advance: Advance | None = None,
+) -> list[dict[str, Any]]:
+    """Return one COCO keypoint result per person, in their order.
+
+    A result's ``score`` is the box's score times the mean of the joint scores above 0.2, and its ``area`` that of the
+    cropped region (HRNet ``lib/dataset/coco.py``).
+
+    Args:
+        predict: the model.
+        persons: whose boxes to crop.
+        codec: the model's input size.
+        batch_size: persons per call.
+        reader: source of the pictures; None: the files.
+        advance: called with the number of persons done, for progress.
+
+    Raises:
+        MediaError: a picture is missing or cannot be decoded.
+    """
+    reader = reader if reader is not None else DiskReader()
+    size_wh = codec.input_size_wh
+    results: list[dict[str, Any]] = []
+    for start in range(0, len(persons), batch_size):
+        batch = persons[start : start + batch_size]
+        crops = np.empty((len(batch), size_wh[1], size_wh[0], 3), np.uint8)
+        matrices, areas = [], []
+        for i, person in enumerate(batch):
+            center, region = center_scale_from_box(person.box_xyxy, size_wh[0] / size_wh[1])
+            matrices.append(crop_matrix(center, region, size_wh))
+            areas.append(float(region.prod()))
+            crops[i] = warp(reader.read(person.image_path), matrices[i], size_wh)
+        xy_crop, scores = predict(crops)
+        xy = transform(xy_crop, invert(np.stack(matrices)))
+        for person, points, joint_scores, area in zip(batch, xy, scores, areas, strict=True):
+            results.append(_result(person, points, joint_scores, area))
+        if advance is not None:
+            advance(len(batch))
+    return results
+
+
+def _result(person: Person, xy: NDArray[np.floating], scores: NDArray[np.floating], area: float) -> dict[str, Any]:
+    seen = scores[scores > VISIBLE_SCORE]
+    return {
+        "image_id": person.image_id,
+        "category_id": 1,
+        "keypoints": np.concatenate([xy, scores[:, None]], axis=1).ravel().astype(float).tolist(),
+        "score": float(person.score * (seen.mean() if len(seen) else 0)),
+        "area": area,
+    }
+
+
+def suppress_poses(
+    results: Sequence[dict[str, Any]], *, threshold: float = 0.9, skeleton: Skeleton = COCO17
+) -> list[dict[str, Any]]:
+    """Drop results that repeat a better one of the same image (OKS above the threshold).
+
+    Source: HRNet ``lib/nms/nms.py``, ``oks_nms``: all joints count, the area is the mean of both.
+    """
+    variance = (2 * np.array(skeleton.sigmas)) ** 2
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    for result in results:
+        by_image.setdefault(result["image_id"], []).append(result)
+    kept: list[dict[str, Any]] = []
+    for group in by_image.values():
+        group.sort(key=lambda result: -float(result["score"]))
+        xy = np.array([result["keypoints"] for result in group]).reshape(len(group), -1, 3)[..., :2]
+        area = np.array([result["area"] for result in group])
+        distance = ((xy[:, None] - xy[None]) ** 2).sum(-1)
+        mean_area = (area[:, None] + area[None]) / 2 + np.spacing(1)
+        oks = np.exp(-distance / (2 * variance * mean_area[..., None])).mean(-1)
+        alive: list[int] = []
+        for i in range(len(group)):
+            if not (oks[i, alive] > threshold).any():
+                alive.append(i)
+        kept.extend(group[i] for i in alive)
+    return kept
+
+
+def predict_boxes(
+    detect: BoxPredictor,
+    annotations: Path,
+    input_size_wh: tuple[int, int],
+    *,
+    images: Path | None = None,
+    batch_size: int = 8,
+    min_score: float = 0.01,
+    iou: float = 0.6,
+    reader: ImageReader | None = None,
+    advance: Advance | None = None,
+) -> list[dict[str, Any]]:
+    """Return COCO box results of all images of an annotation file.
+
+    Args:
+        detect: the detector.
+        annotations: COCO JSON that lists the images.
+        input_size_wh: the detector's input.
+        images: folder of the images, see :func:`autopose.data.coco.read_coco`.
+        batch_size: images per call.
+        min_score: boxes below are left out.
+        iou: boxes that overlap a better one by more are left out, as the runtime does.
+        reader: source of the pictures; None: the files.
+        advance: called with the number of images done, for progress.
+
+    Raises:
+        DataError: the annotation file cannot be used.
+        MediaError: a picture is missing or cannot be decoded.
+    """
+    reader = reader if reader is not None else DiskReader()
+    file = read_coco(annotations, images=images)
+    ids = list(file.images)
+    results: list[dict[str, Any]] = []
+    for start in range(0, len(ids), batch_size):
+        batch = ids[start : start + batch_size]
+        inputs = np.empty((len(batch), input_size_wh[1], input_size_wh[0], 3), np.uint8)
+        sizes, scales = [], []
+        for i, image_id in enumerate(batch):
+            image = reader.read(file.image_path(image_id))
+            matrix = letterbox_matrix((image.shape[1], image.shape[0]), input_size_wh)
+            inputs[i] = warp(image, matrix, input_size_wh)
+            sizes.append((image.shape[1], image.shape[0]))
+            scales.append(matrix[0, 0])
+        boxes, scores = detect(inputs)
+        for i, image_id in enumerate(batch):
+            # Boxes are pixel edges; the letterbox starts at the top left edge, so scaling is the whole map.
+            limit = np.array([*sizes[i], *sizes[i]], np.float64)
+            results += box_results(image_id, np.clip(boxes[i] / scales[i], 0, limit), scores[i], min_score, iou)
+        if advance is not None:
+            advance(len(batch))
+    return results
+
+
+def box_results(
+    image_id: int, boxes: NDArray[np.floating], scores: NDArray[np.floating], min_score: float, iou: float
+) -> list[dict[str, Any]]:
+    """Return COCO box results of one image's boxes xyxy ``(D, 4)`` after suppression of overlapping ones."""
+    xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(float)
+    solid = (xywh[:, 2:] > 0).all(1)
+    xywh, scores = xywh[solid], np.asarray(scores, np.float64)[solid]
+    chosen = cv2.dnn.NMSBoxes(xywh.tolist(), scores.tolist(), min_score, iou)
+    return [
+        {
+            "image_id": image_id,
+            "category_id": 1,
+            "bbox": [float(value) for value in xywh[i]],
+            "score": float(scores[i]),
+        }
+        for i in np.asarray(chosen, int).ravel()
+    ]
