@@ -19,12 +19,13 @@ from autopose.runtime.session import Device, Session
 log = logging.getLogger(__name__)
 
 #: What ONNX Runtime raises for a file that it cannot use; these share no base class of their own.
-LOAD_ERRORS: tuple[type[Exception], ...] = tuple(
-    getattr(ort_errors, name)
-    for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NotImplemented",
-                 "RuntimeException", "NoSuchFile")  # fmt: skip
+_ERROR_NAMES = (
+    *("EPFail", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NoSuchFile"),
+    *("NotImplemented", "RuntimeException"),
 )
-RUN_ERRORS = (*LOAD_ERRORS, ort_errors.EPFail)
+ORT_ERRORS: tuple[type[Exception], ...] = tuple(
+    getattr(ort_errors, name) for name in _ERROR_NAMES if hasattr(ort_errors, name)
+)
 
 
 def usable_cores() -> int:
@@ -65,18 +66,19 @@ def open_ort(path: Path, *, device: Device, threads: int) -> onnxruntime.Inferen
     options.inter_op_num_threads = 1
     # A thread that waits for its share by spinning takes a core away from decoding, drawing and encoding.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"] if wants_cuda and available else ["CPUExecutionProvider"]
-    severity = onnxruntime.get_default_logger_severity() if hasattr(onnxruntime, "get_default_logger_severity") else 2
+    providers = ["CPUExecutionProvider"]
+    if wants_cuda and available:
+        providers.insert(0, "CUDAExecutionProvider")
     onnxruntime.set_default_logger_severity(4)
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-    except LOAD_ERRORS as error:
+    except ORT_ERRORS as error:
         raise ModelError(
             f"{path}: ONNX Runtime cannot load it: {_last_sentence(error)}\n"
             "The file is damaged or not an ONNX model: export it again with 'autopose export'."
         ) from None
     finally:
-        onnxruntime.set_default_logger_severity(severity)
+        onnxruntime.set_default_logger_severity(2)  # its default; it cannot be asked for
     if wants_cuda and "CUDAExecutionProvider" not in session.get_providers():
         cause = "its CUDA libraries could not be loaded" if available else "this ONNX Runtime was built without CUDA"
         if device == "cuda":
@@ -122,7 +124,7 @@ class OrtSession(Session):
     def _run(self, inputs: NDArray[np.uint8] | NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         try:
             outputs = self._session.run(list(self.manifest.outputs), {"images": np.ascontiguousarray(inputs)})
-        except RUN_ERRORS as error:
+        except ORT_ERRORS as error:
             raise BackendError(f"{self.path}: ONNX Runtime failed on {inputs.shape}: {_last_sentence(error)}") from None
         return tuple(np.asarray(output, np.float32) for output in outputs)
 

@@ -55,7 +55,8 @@ class Session(ABC):
         width, height = self.manifest.codec.input_size_wh
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (height, width, 3) or not len(images):
             raise BackendError(
-                f"{self.path}: got images {images.shape} {images.dtype}; expected (N, {height}, {width}, 3) uint8, N > 0."
+                f"{self.path}: got images {images.shape} {images.dtype}; "
+                f"expected (N, {height}, {width}, 3) uint8, N > 0."
             )
         if self.max_batch is not None and len(images) > self.max_batch:
             raise BackendError(
@@ -120,7 +121,9 @@ def open_session(path: str | Path, *, device: Device = "auto", threads: int | No
             return OrtSession(path, device=device, threads=threads)
         case ".engine" | ".plan":
             if device == "cpu":
-                raise BackendError(f"{path}: a TensorRT engine runs on a GPU only. Leave out the device, or give a .onnx.")
+                raise BackendError(
+                    f"{path}: a TensorRT engine runs on a GPU only. Leave out the device, or give a .onnx."
+                )
             from autopose.runtime.trt_session import TrtSession
 
             return TrtSession(path)

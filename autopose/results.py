@@ -1,0 +1,153 @@
+"""The package's own results file: JSON, versioned, and JSON lines while a run goes on.
+
+Version 1 (``docs/formats.md`` describes every key)::
+
+    {
+        "format": "autopose-results",
+        "version": 1,
+        "source": {...},
+        "model": {...},
+        "skeleton": {...},
+        "frames": [
+            {"frame": 0, "time_s": 0.0, "persons": [{"id": 1, "box": [...], "box_score": 0.9, "keypoints": [...]}]}
+        ],
+    }
+
+The JSON lines hold the header, then one line per frame. ``load_results`` reads both.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autopose.errors import DataError
+from autopose.poses import Poses
+from autopose.skeleton import Skeleton, skeleton_by_name
+
+FORMAT, VERSION = "autopose-results", 1
+
+
+@dataclass
+class FramePoses:
+    """One frame of a results file."""
+
+    frame: int
+    time_s: float | None
+    poses: Poses
+
+
+@dataclass
+class Results:
+    """A results file.
+
+    Attributes:
+        header: everything but the frames.
+        frames: in order.
+        complete: False for the JSON lines of a run that was interrupted.
+    """
+
+    header: dict[str, Any]
+    frames: list[FramePoses] = field(default_factory=list)
+    complete: bool = True
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Return the meaning of the joints."""
+        return skeleton_by_name(self.header["skeleton"]["name"])
+
+
+def results_header(
+    skeleton: Skeleton, source: Mapping[str, Any] | None = None, model: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return all of a results file but its frames."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "source": dict(source or {}),
+        "model": dict(model or {}),
+        "skeleton": {
+            "name": skeleton.name,
+            "joints": list(skeleton.joints),
+            "limbs": [list(limb) for limb in skeleton.limbs],
+        },
+    }
+
+
+def frame_record(poses: Poses, frame: int = 0, time_s: float | None = None) -> dict[str, Any]:
+    """Return one frame of a results file; ``image`` names the file where frames are separate images."""
+    record: dict[str, Any] = {"frame": frame}
+    if time_s is not None:
+        record["time_s"] = round(time_s, 6)
+    if poses.source is not None:
+        record["image"] = poses.source
+    record["image_size_wh"] = list(poses.image_size_wh)
+    record["persons"] = poses.to_dict()["persons"]
+    return record
+
+
+def poses_from_record(record: Mapping[str, Any], skeleton: Skeleton) -> Poses:
+    """Return the poses of one frame of a results file.
+
+    Raises:
+        DataError: a key is missing or has the wrong shape.
+    """
+    persons = record.get("persons")
+    try:
+        joints = np.array([p["keypoints"] for p in persons or []], np.float32).reshape(-1, len(skeleton), 3)
+        ids = [p.get("id") for p in persons or []]
+        return Poses(
+            np.array([p["box"] for p in persons or []], np.float32).reshape(-1, 4),
+            np.array([p["box_score"] for p in persons or []], np.float32),
+            joints[..., :2],
+            joints[..., 2],
+            None if None in ids or not ids else np.array(ids, np.int64),
+            tuple(record.get("image_size_wh", (0, 0))),
+            skeleton,
+            source=record.get("image"),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"Frame {record.get('frame')} of the results cannot be used: {error!r}.") from None
+
+
+def load_results(path: str | Path) -> Results:
+    """Read a results file: ``.json``, or the ``.part.jsonl`` that an interrupted run leaves.
+
+    Raises:
+        DataError: it is missing, no results file, or of a newer version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"No results file {str(path)!r}. 'autopose infer' writes them.")
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".jsonl":
+            header, *records = list(_lines(text))
+        else:
+            header = json.loads(text)
+            records = header.pop("frames", [])
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{path}: is no results file: {error}.") from None
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise DataError(f"{path}: is no results file of autopose: its key 'format' is not {FORMAT!r}.")
+    if header.get("version") != VERSION:
+        raise DataError(f"{path}: results version {header.get('version')!r}; this autopose reads version {VERSION}.")
+    results = Results(header, complete=path.suffix != ".jsonl")
+    for record in records:
+        poses = poses_from_record(record, results.skeleton)
+        results.frames.append(FramePoses(int(record["frame"]), record.get("time_s"), poses))
+    return results
+
+
+def _lines(text: str) -> Iterator[dict[str, Any]]:
+    """Yield the records of JSON lines; a last line that was cut off is left out."""
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            if number < len(lines) - 1:
+                raise

@@ -1,0 +1,87 @@
+"""Boxes and poses compared: overlap, object keypoint similarity, suppression of duplicates."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autopose.poses import Poses
+
+
+def box_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the intersection over union ``(n, m)`` of boxes xyxy ``(n, 4)`` and ``(m, 4)``."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    overlap = np.prod(np.maximum(high - low, 0), -1)
+    union = box_area(a)[:, None] + box_area(b)[None] - overlap
+    return np.asarray(overlap / np.maximum(union, 1e-9))
+
+
+def box_area(boxes: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the areas ``(n,)`` of boxes xyxy ``(n, 4)``."""
+    return np.asarray(np.prod(np.maximum(np.asarray(boxes, np.float64)[:, 2:] - boxes[:, :2], 0), -1))
+
+
+def keep_best_boxes(
+    boxes: NDArray[np.floating], scores: NDArray[np.floating], iou: float = 0.65, limit: int | None = None
+) -> NDArray[np.int64]:
+    """Suppress boxes that overlap a better one; return the kept indices in falling order of score."""
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    overlaps = box_iou(boxes, boxes) > iou
+    kept: list[int] = []
+    for index in order:
+        if not overlaps[index, kept].any():
+            kept.append(int(index))
+            if limit is not None and len(kept) == limit:
+                break
+    return np.array(kept, np.int64)
+
+
+def oks(a: Poses, b: Poses, min_score: float = 0.2) -> NDArray[np.float64]:
+    """Return the object keypoint similarity ``(n, m)`` of two sets of poses, 0 to 1.
+
+    COCO's formula (``cocoeval.computeOks``) between predictions: over the joints that both have with at least
+    ``min_score``; the area is that of the mean pose box. Pairs with fewer than three such joints get 0.
+    """
+    variance = (2 * np.array(a.skeleton.sigmas)) ** 2
+    seen = (a.keypoint_scores[:, None] >= min_score) & (b.keypoint_scores[None] >= min_score)
+    distance = ((a.keypoints[:, None].astype(np.float64) - b.keypoints[None]) ** 2).sum(-1)
+    area = (box_area(a.boxes)[:, None] + box_area(b.boxes)[None]) / 2 * 0.53  # COCO's persons fill 0.53 of their box
+    similar = np.exp(-distance / (2 * variance * np.maximum(area, 1.0)[..., None])) * seen
+    count = seen.sum(-1)
+    return np.asarray(np.where(count >= 3, similar.sum(-1) / np.maximum(count, 1), 0))
+
+
+def keep_best_poses(poses: Poses, threshold: float = 0.9) -> Poses:
+    """Drop a pose whose OKS with a better one exceeds the threshold: two boxes then led to the same person."""
+    if len(poses) < 2:
+        return poses
+    alike = oks(poses, poses) > threshold
+    kept: list[int] = []
+    for index in np.argsort(-poses.scores, kind="stable"):
+        if not alike[index, kept].any():
+            kept.append(int(index))
+    return poses if len(kept) == len(poses) else poses[sorted(kept)]
+
+
+def clip_boxes(boxes: NDArray[np.floating], image_size_wh: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the boxes cut to the image."""
+    limit = np.array([*image_size_wh, *image_size_wh], np.float32)
+    return np.clip(np.asarray(boxes, np.float32).reshape(-1, 4), 0, limit)
+
+
+def boxes_around(
+    poses: Poses, min_score: float = 0.2, margin: float = 0.1
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return boxes ``(n, 4)`` around the confident joints, as the next frame's boxes, and which are usable ``(n,)``.
+
+    A joint's box is narrower than the person, hence ``margin`` of its longer side all around. Fewer than four confident
+    joints do not tell where the whole person is.
+    """
+    seen = poses.keypoint_scores >= min_score
+    usable = seen.sum(-1) >= 4
+    xy = poses.keypoints
+    low = np.where(seen[..., None], xy, np.inf).min(1, initial=np.inf)
+    high = np.where(seen[..., None], xy, -np.inf).max(1, initial=-np.inf)
+    low, high = np.where(usable[:, None], low, 0), np.where(usable[:, None], high, 0)
+    pad = (high - low).max(-1, keepdims=True) * margin if len(poses) else np.zeros((0, 1))
+    return np.concatenate([low - pad, high + pad], -1).astype(np.float32), usable

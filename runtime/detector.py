@@ -1,0 +1,117 @@
+"""Person detectors: from an image to boxes. Any callable of the ``Detector`` form plugs in."""
+
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autopose.affine import invert, letterbox_matrix, transform, warp
+from autopose.errors import ModelError
+from autopose.runtime.boxes import clip_boxes, keep_best_boxes
+from autopose.runtime.models import Backend, bundled_models, open_model, resolve_model
+from autopose.runtime.session import Device, Session
+
+#: Boxes with a lower score are not looked at.
+DEFAULT_THRESHOLD = 0.3
+#: Persons per image, at most; the best by score.
+MAX_PERSONS = 100
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Finds the persons of an image. Several threads may call it at once if they share an estimator."""
+
+    def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return boxes xyxy ``(n, 4)`` in image pixels and scores ``(n,)`` of an image ``(H, W, 3)`` BGR."""
+        ...
+
+
+class SessionDetector:
+    """The package's own detector network: letterbox, one run, boxes back to image pixels.
+
+    Args:
+        session: an opened detector; owned, ``close()`` closes it.
+        threshold: least score of a box.
+        iou: boxes that overlap a better one by more than this are dropped.
+    """
+
+    def __init__(self, session: Session, *, threshold: float = DEFAULT_THRESHOLD, iou: float = 0.6) -> None:
+        if session.manifest.task != "detector":
+            raise ModelError(f"{session.path}: is a {session.manifest.task} model; expected a detector.")
+        self.session = session
+        self.threshold = threshold
+        self.iou = iou
+
+    def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Find the persons of one image."""
+        size_wh = image.shape[1], image.shape[0]
+        input_wh = self.session.manifest.codec.input_size_wh
+        matrix = letterbox_matrix(size_wh, input_wh)
+        boxes, scores = self.session.run(warp(image, matrix, input_wh)[None])
+        return finished_boxes(boxes[0], scores[0], matrix, size_wh, self.threshold, self.iou)
+
+    def close(self) -> None:
+        """Close the session."""
+        self.session.close()
+
+
+def finished_boxes(
+    boxes: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    matrix: NDArray[np.floating],
+    image_size_wh: tuple[int, int],
+    threshold: float,
+    iou: float,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Turn raw boxes ``(n, 4)`` in input pixels into the persons of the image: threshold, suppress, map back, clip."""
+    chosen = np.flatnonzero(scores >= threshold)
+    chosen = chosen[keep_best_boxes(boxes[chosen], scores[chosen], iou, MAX_PERSONS)]
+    corners = transform(boxes[chosen].reshape(-1, 2, 2), invert(matrix))
+    clipped = clip_boxes(corners.reshape(-1, 4), image_size_wh)
+    solid = (clipped[:, 2:] - clipped[:, :2] >= 1).all(-1)
+    return clipped[solid], np.asarray(scores[chosen][solid], np.float32)
+
+
+class FullFrame:
+    """Takes the whole image as one person: for pictures that are already cropped, and only when asked for."""
+
+    def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the image's own frame with score 1."""
+        height, width = image.shape[:2]
+        return np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32)
+
+
+def open_detector(
+    name_or_path: str | Path,
+    *,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    threads: int | None = None,
+    threshold: float = DEFAULT_THRESHOLD,
+) -> Detector:
+    """Open a detector.
+
+    Args:
+        name_or_path: a bundled detector (``default``), an exported one, an ONNX file of YOLOX's layout, or
+            ``full-frame``.
+        device: see :func:`autopose.runtime.session.open_session`.
+        backend: ``ort`` and ``trt`` refuse files of the other one.
+        threads: CPU threads of one run.
+        threshold: least score of a box.
+
+    Raises:
+        ModelError: there is none of that name, or its layout is not known.
+    """
+    if str(name_or_path) == "full-frame":
+        return FullFrame()
+    path = Path(name_or_path)
+    if path.suffix.lower() == ".onnx" and path.is_file() and str(name_or_path) not in bundled_models("detector"):
+        from autopose.runtime.yolox import YoloxDetector, is_yolox
+
+        if is_yolox(path):
+            return YoloxDetector(path, device=device, threads=threads, threshold=threshold)
+    # A TensorRT pose model may go with the bundled detector, which is an ONNX file.
+    kind: Backend = backend if resolve_model(name_or_path, task="detector").suffix != ".onnx" else "auto"
+    session = open_model(name_or_path, task="detector", backend=kind, device=device, threads=threads)
+    return SessionDetector(session, threshold=threshold)

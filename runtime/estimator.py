@@ -1,0 +1,207 @@
+"""``Estimator``: a detector and a pose network, from images to ``Poses``."""
+
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from autopose.affine import warp
+from autopose.poses import Poses
+from autopose.runtime.boxes import keep_best_poses
+from autopose.runtime.crops import Crops, checked_boxes, crops_from_boxes, split
+from autopose.runtime.detector import DEFAULT_THRESHOLD, Detector, open_detector
+from autopose.runtime.images import as_bgr
+from autopose.runtime.models import Backend, open_model
+from autopose.runtime.predictor import SessionPredictor
+from autopose.runtime.session import Device
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PilImage
+
+    from autopose.runtime.video import Frame
+
+ImageLike: TypeAlias = "str | PathLike[str] | NDArray[np.uint8] | PilImage"
+
+
+class Estimator:
+    """Finds the joints of every person in images; safe to share between threads; a context manager.
+
+    Args:
+        model: a bundled pose model's name, an exported file or a run's folder (see ``autopose models``).
+        detector: a bundled detector's name, a file, ``full-frame``, or any callable of the form
+            :class:`autopose.runtime.detector.Detector`.
+        device: ``auto`` takes CUDA where it is, else the CPU; ``cuda`` insists.
+        flip: average over the mirrored crop, as the papers test; False halves the cost of the pose network.
+        backend: ``auto``, ``ort`` (ONNX Runtime) or ``trt`` (TensorRT).
+        threads: CPU threads of one run of a network; None for all cores.
+        detector_threshold: least score of a box.
+        batch_size: persons per run of the pose network, at most.
+
+    Raises:
+        ModelError: a model cannot be found or cannot do what is asked.
+        BackendError: the device or backend cannot be had.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "default",
+        detector: str | Path | Detector = "default",
+        *,
+        device: Device = "auto",
+        flip: bool = True,
+        backend: Backend = "auto",
+        threads: int | None = None,
+        detector_threshold: float = DEFAULT_THRESHOLD,
+        batch_size: int = 16,
+    ) -> None:
+        self.session = open_model(model, flip=flip, backend=backend, device=device, threads=threads)
+        try:
+            self.predictor = SessionPredictor(self.session, flip=flip, batch_size=batch_size)
+            self.detector: Detector = (
+                open_detector(detector, device=device, backend=backend, threads=threads, threshold=detector_threshold)
+                if isinstance(detector, str | Path)
+                else detector
+            )
+        except BaseException:
+            self.session.close()
+            raise
+        self.manifest = self.session.manifest
+        self.skeleton = self.predictor.skeleton
+        self.flip = flip
+
+    @classmethod
+    def from_engine(cls, engine: str | Path, detector: str | Path | Detector = "default", **options: Any) -> Self:
+        """Open a TensorRT engine made by ``autopose export --trt``; flip averaging as the engine has it."""
+        if "flip" not in options:
+            with open_model(engine, backend="trt") as session:
+                options["flip"] = session.manifest.flip
+        return cls(engine, detector, backend="trt", **options)
+
+    @overload
+    def predict(self, images: ImageLike, *, boxes: ArrayLike | None = None, rgb: bool = False) -> Poses: ...
+
+    @overload
+    def predict(
+        self, images: list[Any] | tuple[Any, ...], *, boxes: Sequence[ArrayLike] | None = None, rgb: bool = False
+    ) -> list[Poses]: ...
+
+    def predict(
+        self, images: "ImageLike | list[Any] | tuple[Any, ...]", *, boxes: Any = None, rgb: bool = False
+    ) -> Poses | list[Poses]:
+        """Find the persons of one image or of several; the persons of all images share the network's batches.
+
+        Args:
+            images: a path, an array ``(H, W, 3)`` uint8 BGR, a PIL image, or a list of these.
+            boxes: persons to use instead of the detector's: ``(n, 4)`` xyxy in image pixels, for a list one such each.
+            rgb: arrays are RGB.
+
+        Returns:
+            The persons, in image pixels, with the image attached; empty where nobody was found. A list for a list.
+
+        Raises:
+            MediaError: an image cannot be read.
+            DataError: a given box has no area or lies outside its image.
+        """
+        many = isinstance(images, list | tuple)
+        sources: Sequence[Any] = images if many else [images]  # type: ignore[assignment]
+        arrays = [as_bgr(image, rgb=rgb) for image in sources]
+        given: Sequence[Any] | None = boxes if many or boxes is None else [boxes]
+        if given is not None and len(given) != len(arrays):
+            raise ValueError(f"boxes has {len(given)} entries for {len(arrays)} images; expected one per image.")
+        names = [str(image) if isinstance(image, str | PathLike) else None for image in sources]
+        found: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        for i, array in enumerate(arrays):
+            if given is None:
+                found.append(self.detector(array))
+            else:
+                checked = checked_boxes(given[i], (array.shape[1], array.shape[0]), names[i] or f"image {i}")
+                found.append((checked, np.ones(len(checked), np.float32)))
+        crops = [self.crop(array, persons) for array, (persons, _) in zip(arrays, found, strict=True)]
+        results = self.estimate(crops, found, [(a.shape[1], a.shape[0]) for a in arrays], unique=given is None)
+        kept = [
+            Poses(p.boxes, p.box_scores, p.keypoints, p.keypoint_scores, None, p.image_size_wh, p.skeleton, array, name)
+            for p, array, name in zip(results, arrays, names, strict=True)
+        ]
+        return kept if many else kept[0]
+
+    def crop(self, image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> Crops:
+        """Cut the boxes out of an image for :meth:`estimate`."""
+        return crops_from_boxes(image, boxes, self.manifest)
+
+    def estimate(
+        self,
+        crops: Sequence[Crops],
+        found: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
+        sizes_wh: Sequence[tuple[int, int]],
+        *,
+        unique: bool = True,
+    ) -> list[Poses]:
+        """Run the pose network on the persons of several images at once.
+
+        Args:
+            crops: of each image.
+            found: boxes and scores of each image.
+            sizes_wh: width and height of each image.
+            unique: drop poses that repeat a better one.
+        """
+        filled = [c.images for c in crops if len(c)]
+        width, height = self.manifest.codec.input_size_wh
+        if not filled:
+            filled = [np.zeros((0, height, width, 3), np.uint8)]
+        stacked = filled[0] if len(filled) == 1 else np.concatenate(filled)
+        xy, scores = self.predictor(stacked)
+        counts = [len(c) for c in crops]
+        results = []
+        for crop, (boxes, box_scores), size_wh, points, marks in zip(
+            crops, found, sizes_wh, split(xy, counts), split(scores, counts), strict=True
+        ):
+            poses = Poses(
+                boxes, box_scores, crop.to_image(points), np.asarray(marks, np.float32),
+                image_size_wh=size_wh, skeleton=self.skeleton,
+            )  # fmt: skip
+            results.append(keep_best_poses(poses) if unique else poses)
+        return results
+
+    def track(self, source: str | Path | int, **options: Any) -> "Iterator[tuple[Frame, Poses]]":
+        """Follow the persons of a video, a folder of images or a live stream.
+
+        Args:
+            source: a file, folder, glob, webcam index or stream address.
+            options: of :func:`autopose.runtime.pipeline.track`: every, smooth, tracking, start_s, end_s, stride ...
+
+        Yields:
+            Each frame (``image``, ``index``, ``time_s``) with its poses, which carry ids.
+        """
+        from autopose.runtime.pipeline import track
+
+        return track(self, source, **options)
+
+    def warmup(self) -> Self:
+        """Run both networks once on black images, so that the first real image meets ready ones; return self."""
+        width, height = self.manifest.codec.input_size_wh
+        for count in sorted({1, self.predictor.batch_size}):
+            self.predictor(np.zeros((count, height, width, 3), np.uint8))
+        self.detector(warp(np.zeros((8, 8, 3), np.uint8), np.eye(3)[:2], (640, 480)))
+        return self
+
+    def close(self) -> None:
+        """Free the networks; a detector given as a callable stays open."""
+        self.session.close()
+        close = getattr(self.detector, "close", None)
+        if callable(close) and type(self.detector).__module__.startswith("autopose."):
+            close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Estimator({self.session!r}, detector={type(self.detector).__name__}, flip={self.flip})"

@@ -1,0 +1,127 @@
+"""From what a user calls a model (a bundled name, a file, a run's folder) to the exported file to open."""
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from autopose.errors import BackendError, ModelError
+from autopose.runtime.session import Session, open_session
+
+Task = Literal["pose", "detector"]
+Backend = Literal["auto", "ort", "trt"]
+
+_FLIP = "-flip"
+_DETECTOR = "detector-"
+_EXPORTED = {".onnx": "ort", ".engine": "trt", ".plan": "trt"}
+
+
+def bundled_models(task: Task = "pose", folder: Path | None = None) -> dict[str, Path]:
+    """Return the models that came with the package: name -> ONNX graph without flip averaging.
+
+    Args:
+        task: ``pose`` or ``detector``; a detector's name lacks its prefix ``detector-``.
+        folder: of another zoo, for tests.
+    """
+    folder = folder or Path(str(resources.files("autopose.zoo")))
+    stems = {path.stem: path for path in sorted(folder.glob("*.onnx")) if not path.stem.endswith(_FLIP)}
+    if task == "detector":
+        return {stem.removeprefix(_DETECTOR): path for stem, path in stems.items() if stem.startswith(_DETECTOR)}
+    return {stem: path for stem, path in stems.items() if not stem.startswith(_DETECTOR)}
+
+
+def resolve_model(
+    name_or_path: str | Path,
+    *,
+    flip: bool = True,
+    task: Task = "pose",
+    backend: Backend = "auto",
+    folder: Path | None = None,
+) -> Path:
+    """Return the exported file that a user means.
+
+    Args:
+        name_or_path: a bundled model's name, an exported file, or a run's folder that holds an exported file.
+        flip: which of the two graphs of a bundled pose model.
+        task: what the model is for.
+        backend: ``ort`` and ``trt`` refuse files of the other one.
+        folder: of the bundled models, for tests.
+
+    Raises:
+        ModelError: there is no such model, or it has not been exported.
+        BackendError: it is exported for another backend.
+    """
+    path = _find(str(name_or_path), flip=flip, task=task, folder=folder)
+    kind = _EXPORTED[path.suffix.lower()]
+    if backend not in ("auto", kind):
+        wanted = "--trt -o model.engine" if backend == "trt" else "-o model.onnx"
+        raise BackendError(
+            f"Backend {backend!r} cannot open {str(path)!r}. Make a fitting file:\n"
+            f"autopose export {name_or_path} {wanted}"
+        )
+    return path
+
+
+def _find(text: str, *, flip: bool, task: Task, folder: Path | None) -> Path:
+    bundled = bundled_models(task, folder)
+    name = text.removeprefix(_DETECTOR) if task == "detector" else text
+    if name in bundled:
+        plain = bundled[name]
+        return plain.with_name(f"{plain.stem}{_FLIP}.onnx") if flip and task == "pose" else plain
+    path = Path(text)
+    if path.is_dir():
+        return _exported_in(path, flip=flip, task=task)
+    if not path.is_file():
+        near = difflib.get_close_matches(name, bundled, n=1)
+        known = (
+            f"did you mean {near[0]!r}?" if near else f"bundled: {', '.join(bundled) or 'none in this installation'}."
+        )
+        raise ModelError(f"No {_called(task)} {text!r}: neither a bundled name nor a file; {known}")
+    if path.suffix.lower() not in _EXPORTED:
+        raise ModelError(
+            f"{text}: is not an exported model (.onnx, .engine). If it is a checkpoint, export it first:\n"
+            f"autopose export {text} -o model.onnx"
+        )
+    return path
+
+
+def _exported_in(run: Path, *, flip: bool, task: Task) -> Path:
+    """Return the run's exported file that fits, or the only one there is (which is then refused with its reason)."""
+    files = sorted(path for path in run.iterdir() if path.suffix.lower() == ".onnx")
+    if not files:
+        raise ModelError(
+            f"{run}: this folder holds no exported model. Make one: autopose export {run} -o {run / 'model.onnx'}"
+        )
+    for path in files[:-1]:
+        with open_session(path, device="cpu", threads=1) as session:
+            if session.manifest.task == task and (task == "detector" or session.manifest.flip == flip):
+                return path
+    return files[-1]
+
+
+def open_model(
+    name_or_path: str | Path,
+    *,
+    flip: bool = True,
+    task: Task = "pose",
+    backend: Backend = "auto",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    threads: int | None = None,
+) -> Session:
+    """Resolve and open a model, and check that it is for the task.
+
+    Raises:
+        ModelError: see :func:`resolve_model`; or the file is for another task.
+        BackendError: the device or backend cannot be had.
+    """
+    session = open_session(
+        resolve_model(name_or_path, flip=flip, task=task, backend=backend), device=device, threads=threads
+    )
+    if session.manifest.task != task:
+        session.close()
+        raise ModelError(f"{name_or_path}: is a {session.manifest.task} model; expected a {_called(task)}.")
+    return session
+
+
+def _called(task: Task) -> str:
+    return "pose model" if task == "pose" else "detector"

@@ -1,0 +1,161 @@
+"""Videos decoded frame by frame with exact timestamps, upright, and with a word on what was missing at the end."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from numpy.typing import NDArray
+
+from autopose.errors import MediaError
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One image of a source.
+
+    Attributes:
+        image: ``(H, W, 3)`` uint8 BGR, upright.
+        index: number in the source, from 0.
+        time_s: seconds from the source's start; None for separate images.
+        pts: the container's own timestamp in units of ``time_base``.
+        time_base: seconds per unit of ``pts``.
+        name: the file of a separate image.
+    """
+
+    image: NDArray[np.uint8]
+    index: int
+    time_s: float | None = None
+    pts: int | None = None
+    time_base: Fraction | None = None
+    name: str | None = None
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Return width and height."""
+        return self.image.shape[1], self.image.shape[0]
+
+
+class VideoReader:
+    """A video file, iterated once for its frames.
+
+    Args:
+        path: file.
+        start_s: skip what comes before.
+        end_s: stop there.
+        stride: take every n-th frame.
+        threads: of the decoder; 0 for its own choice.
+
+    Attributes:
+        fps: average frames per second.
+        frame_count: how many frames will come, as far as the file says; None if it does not.
+        problem: after the last frame, what was wrong with the file, as a sentence; None if it was whole.
+
+    Raises:
+        MediaError: the file is missing, empty, damaged from the start, or has no picture.
+    """
+
+    def __init__(
+        self, path: str | Path, *, start_s: float = 0.0, end_s: float | None = None, stride: int = 1, threads: int = 0
+    ) -> None:
+        self.path = Path(path)
+        self.start_s, self.end_s, self.stride = start_s, end_s, stride
+        if not self.path.is_file():
+            raise MediaError(f"No video {str(path)!r}. Give an existing file.")
+        if not self.path.stat().st_size:
+            raise MediaError(f"{path}: the file is empty (0 bytes); expected a video.")
+        try:
+            self._container = av.open(str(self.path))
+        except (FFmpegError, OSError) as error:
+            raise MediaError(
+                f"{path}: cannot be opened as a video ({_reason(error)}). It is damaged, cut off, or no video."
+            ) from None
+        if not self._container.streams.video:
+            kinds = sorted({stream.type for stream in self._container.streams}) or ["nothing"]
+            self._container.close()
+            raise MediaError(f"{path}: has no pictures, only {', '.join(kinds)}. Give a file with a video stream.")
+        self._stream = self._container.streams.video[0]
+        self._stream.thread_type = "AUTO"
+        self._stream.codec_context.thread_count = threads
+        self.fps = Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
+        self.duration_s = self._duration()
+        self.has_audio = bool(self._container.streams.audio)
+        self.problem: str | None = None
+
+    def _duration(self) -> float | None:
+        if self._stream.duration is not None and self._stream.time_base is not None:
+            return float(self._stream.duration * self._stream.time_base)
+        return None if self._container.duration is None else self._container.duration / 1_000_000
+
+    @property
+    def frame_count(self) -> int | None:
+        """Return how many frames will come, by what the file says."""
+        total = self._stream.frames or (round(self.duration_s * self.fps) if self.duration_s else 0)
+        if not total:
+            return None
+        first = round(self.start_s * self.fps)
+        last = total if self.end_s is None else min(total, int(self.end_s * self.fps) + 1)
+        return max(0, -(-(last - first) // self.stride))
+
+    def __iter__(self) -> Iterator[Frame]:
+        try:
+            yield from self._frames()
+        finally:
+            self.close()
+
+    def _frames(self) -> Iterator[Frame]:
+        time_base = self._stream.time_base or 1 / self.fps
+        origin = self._stream.start_time or 0
+        if self.start_s > 0:  # to the key frame before; what lies between is decoded and dropped
+            self._container.seek(origin + int(self.start_s / time_base), stream=self._stream)
+        half_frame_s = float(1 / self.fps) / 2
+        count, index, last_s = 0, -1, 0.0
+        for decoded in self._decoded():
+            pts = decoded.pts if decoded.pts is not None else origin + round((index + 1) / self.fps / time_base)
+            time_s = float((pts - origin) * time_base)
+            index = round(time_s * self.fps) if index < 0 and self.start_s > 0 else index + 1
+            count, last_s = count + 1, max(last_s, time_s)
+            if self.end_s is not None and time_s > self.end_s:
+                return
+            if time_s < self.start_s - half_frame_s or index % self.stride:
+                continue
+            image = decoded.to_ndarray(format="bgr24")
+            turns = round(decoded.rotation / 90) % 4
+            upright = np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+            yield Frame(np.asarray(upright, np.uint8), index, time_s, pts, time_base)
+        self._judge(count, last_s)
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        """Decode to the end; a packet or file that breaks off is noted, and what can still be decoded is."""
+        try:
+            for packet in self._container.demux(self._stream):
+                try:
+                    yield from packet.decode()
+                except FFmpegError as error:
+                    self.problem = f"{self.path}: a part of it could not be decoded ({_reason(error)})."
+        except FFmpegError as error:
+            self.problem = f"{self.path}: could not be read to its end ({_reason(error)})."
+
+    def _judge(self, count: int, last_s: float) -> None:
+        """Compare what came with what the file promised."""
+        if not count:
+            raise MediaError(f"{self.path}: not one frame can be decoded ({self.problem or 'no data'}). It is damaged.")
+        promised = self._stream.frames
+        if self.start_s == 0 and promised and count < promised - max(2, promised // 50):
+            self.problem = f"{self.path}: breaks off after {count} of {promised} frames; it is cut off or damaged."
+        elif not promised and self.duration_s and last_s < self.duration_s - max(1.0, self.duration_s / 20):
+            self.problem = (
+                f"{self.path}: breaks off at {last_s:.1f} of {self.duration_s:.1f} s; it is cut off or damaged."
+            )
+
+    def close(self) -> None:
+        """Close the file; may be called more than once."""
+        self._container.close()
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return str(text).strip().rstrip(".")

@@ -1,0 +1,184 @@
+"""H.264 videos that every browser plays: source timestamps, source audio, readable even after a kill."""
+
+import heapq
+import logging
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from av.error import FFmpegError
+from numpy.typing import NDArray
+
+from autopose.errors import MediaError
+from autopose.files import atomic_path
+
+log = logging.getLogger(__name__)
+
+#: Audio that MP4 holds as it is; other kinds become AAC.
+_MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
+
+
+class VideoWriter:
+    """Writes ``STEM.part.mp4`` (in fragments: playable up to the last two seconds whenever the run dies), then the MP4.
+
+    The first frame gets time 0; all distances between timestamps are the source's.
+
+    Args:
+        path: destination ``.mp4``.
+        size_wh: of the frames; an odd side is extended by one pixel, as H.264 with 4:2:0 colours needs.
+        fps: average rate, for the rate control.
+        time_base: unit of the timestamps.
+        crf: quality of x264, lower is better.
+        threads: of the encoder; 0 for its own choice.
+
+    Raises:
+        MediaError: the encoder or the destination cannot be opened.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        size_wh: tuple[int, int],
+        *,
+        fps: Fraction,
+        time_base: Fraction,
+        crf: int = 20,
+        preset: str = "veryfast",
+        threads: int = 0,
+    ) -> None:
+        self.path = path
+        self.part = path.with_name(f"{path.stem}.part.mp4")
+        self.size_wh = size_wh
+        self.frames = 0
+        self._even_wh = (size_wh[0] + size_wh[0] % 2, size_wh[1] + size_wh[1] % 2)
+        self._time_base = time_base
+        self._step = max(1, round(1 / (fps * time_base)))
+        self._first: int | None = None
+        self._last = -1
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fragments = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+        try:
+            self._container: Any = av.open(str(self.part), "w", format="mp4", options=fragments)
+            rate = fps.limit_denominator(100_000)
+            options = {"crf": str(crf), "preset": preset, "g": str(max(1, round(2 * fps)))}
+            self._stream: Any = self._container.add_stream("libx264", rate=rate, options=options)
+        except (FFmpegError, OSError, ValueError) as error:
+            raise MediaError(f"{path}: cannot write H.264 video there: {error}.") from None
+        self._stream.width, self._stream.height = self._even_wh
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.thread_count = threads
+        self._stream.codec_context.time_base = time_base
+        self._stream.time_base = time_base
+        self._closed = False
+
+    def write(self, image: NDArray[np.uint8], pts: int | None = None) -> None:
+        """Append a frame ``(H, W, 3)`` BGR; timestamps that are missing or do not rise follow the frame rate."""
+        if (image.shape[1], image.shape[0]) != self.size_wh:  # a stream may change its size
+            image = np.asarray(cv2.resize(image, self.size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+        right, bottom = self._even_wh[0] - self.size_wh[0], self._even_wh[1] - self.size_wh[1]
+        if right or bottom:
+            image = np.asarray(cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE), np.uint8)
+        if self._first is None:
+            self._first = pts or 0
+        position = self._last + self._step if pts is None else pts - self._first
+        if self._last < 0:
+            position = 0
+        elif position <= self._last:
+            position = self._last + self._step
+        self._last = position
+        frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+        frame.pts, frame.time_base = position, self._time_base
+        self._container.mux(self._stream.encode(frame))
+        self.frames += 1
+
+    def close(self, audio_from: Path | None = None) -> Path | None:
+        """Finish the MP4, index first, and remove the part file; return the MP4 (None if there was no frame).
+
+        Args:
+            audio_from: a file whose sound to take along, from the first written frame to the last.
+        """
+        if self._closed:
+            return self.path if self.frames else None
+        self._closed = True
+        if self.frames:
+            self._container.mux(self._stream.encode(None))
+        self._container.close()
+        if self.frames:
+            first_s = float((self._first or 0) * self._time_base)
+            length_s = float((self._last + self._step) * self._time_base)
+            _finish(self.part, self.path, audio_from, first_s, length_s)
+        self.part.unlink(missing_ok=True)
+        return self.path if self.frames else None
+
+
+def _finish(part: Path, destination: Path, audio_from: Path | None, first_s: float, length_s: float) -> None:
+    """Copy the fragments into a plain MP4 with its index in front, and the sound beside them."""
+    sound: Any = None
+    try:
+        if audio_from is not None:
+            sound = av.open(str(audio_from))
+        with (
+            atomic_path(destination) as temporary,
+            av.open(str(part)) as pictures,
+            av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as out,
+        ):
+            stream = pictures.streams.video[0]
+            target = out.add_stream_from_template(stream)
+            flows = [_copied(pictures, stream, target, 0.0, None)]
+            if sound is not None and sound.streams.audio:
+                flows.append(_sound(sound, out, first_s, length_s))
+            for _, packet in heapq.merge(*flows, key=lambda timed: timed[0]):
+                out.mux(packet)
+    finally:
+        if sound is not None:
+            sound.close()
+
+
+def _copied(
+    container: Any, stream: Any, target: Any, first_s: float, length_s: float | None
+) -> Iterator[tuple[float, Any]]:
+    """Yield (time, packet) of a stream, shifted to start at ``first_s``."""
+    shift = round(first_s / stream.time_base)
+    for packet in container.demux(stream):
+        if packet.dts is None:
+            continue
+        packet.dts -= shift
+        packet.pts = packet.dts if packet.pts is None else packet.pts - shift
+        time_s = float(packet.dts * stream.time_base)
+        if time_s < 0 and first_s:
+            continue
+        if length_s is not None and time_s > length_s:
+            return
+        packet.stream = target
+        yield time_s, packet
+
+
+def _sound(sound: Any, out: Any, first_s: float, length_s: float) -> Iterator[tuple[float, Any]]:
+    """Return the audio packets: as they are where MP4 takes them, else as AAC."""
+    stream = sound.streams.audio[0]
+    if stream.codec_context.name in _MP4_AUDIO:
+        return _copied(sound, stream, out.add_stream_from_template(stream), first_s, length_s)
+    target = out.add_stream("aac", rate=stream.codec_context.sample_rate)
+    return _as_aac(sound, stream, target, first_s, length_s)
+
+
+def _as_aac(sound: Any, stream: Any, target: Any, first_s: float, length_s: float) -> Iterator[tuple[float, Any]]:
+    resampler = av.AudioResampler(format="fltp", layout="stereo", rate=target.codec_context.sample_rate)
+    time_s = 0.0
+    try:
+        for decoded in sound.decode(stream):
+            if decoded.time is None or not first_s <= decoded.time <= first_s + length_s:
+                continue
+            decoded.pts = round((decoded.time - first_s) / decoded.time_base)
+            for frame in resampler.resample(decoded):
+                for packet in target.encode(frame):
+                    time_s = float(packet.dts * packet.time_base) if packet.dts is not None else time_s
+                    yield time_s, packet
+    except FFmpegError as error:
+        log.warning("The sound could not be decoded to its end: %s.", error)
+    for packet in target.encode(None):
+        yield time_s, packet
