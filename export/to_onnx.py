@@ -1,0 +1,155 @@
+"""A checkpoint to one self-describing ONNX file: pixels in, keypoints (or boxes) out."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from autopose.checkpoint import Checkpoint
+from autopose.errors import ModelError
+from autopose.export.deployed import DetectorGraph, PoseGraph
+from autopose.export.parity import check_detector, check_pose
+from autopose.export.slim import compact_weights, number_names, strip_notes
+from autopose.files import atomic_path
+from autopose.manifest import METADATA_KEY, Manifest
+
+#: Every runtime that is supported reads it (ONNX Runtime >= 1.17, TensorRT >= 10.0).
+OPSET = 20
+MAX_SIDE = 4096
+
+
+def manifest_for(
+    checkpoint: Checkpoint, *, flip: bool = True, decode: bool = True, io: Literal["uint8", "plain"] = "uint8"
+) -> Manifest:
+    """Return the manifest that an export of ``checkpoint`` with these options carries."""
+    pose = checkpoint.task == "pose"
+    return Manifest(
+        task=checkpoint.task,
+        name=checkpoint.name,
+        io=io,
+        outputs=(("keypoints",) if decode else ("heatmaps",)) if pose else ("boxes", "scores"),
+        flip=flip and pose,
+        decode=decode or not pose,
+        codec=checkpoint.codec,
+        skeleton=checkpoint.skeleton.name,
+        fingerprint=checkpoint.genotype.fingerprint(),
+        autopose_version=version("autopose"),
+        source_sha256=checkpoint.sha256,
+    )
+
+
+def deployed_module(checkpoint: Checkpoint, manifest: Manifest) -> PoseGraph | DetectorGraph:
+    """Return the torch module that the exported graph computes, in evaluation mode."""
+    network = checkpoint.build()
+    if manifest.task == "pose":
+        return PoseGraph(network, manifest).eval()
+    return DetectorGraph(network, manifest, getattr(checkpoint.genotype, "head_stride", 4)).eval()
+
+
+def export_onnx(
+    checkpoint: Checkpoint,
+    out: Path | str,
+    *,
+    flip: bool = True,
+    decode: bool = True,
+    io: Literal["uint8", "plain"] = "uint8",
+    compact: bool = False,
+    crops: NDArray[np.uint8] | None = None,
+    check: bool = True,
+) -> Path:
+    """Write ``out``; it appears only if its results agree with torch's.
+
+    Args:
+        checkpoint: pose network or detector.
+        out: the ``.onnx`` file.
+        flip: average over the mirrored crop inside the graph (pose only).
+        decode: end in keypoints ``(N, K, 3)`` instead of heatmaps (pose only).
+        io: ``uint8`` crops ``(N, H, W, 3)`` BGR, or ``plain`` normalised float RGB ``(N, 3, H, W)``.
+        compact: store weights in half precision (the arithmetic stays FP32).
+        crops: ``(N, H, W, 3)`` BGR on which graph and torch are compared; None: synthetic ones.
+        check: compare at all.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ModelError: the input size does not suit the network.
+        ParityError: the graph's keypoints or boxes are not those of the torch network.
+    """
+    manifest = manifest_for(checkpoint, flip=flip, decode=decode, io=io)
+    width, height = manifest.codec.input_size_wh
+    if width % 32 or height % 32 or not 0 < max(width, height) <= MAX_SIDE:
+        raise ModelError(
+            f"{checkpoint.name!r} wants input of {width}x{height} pixels; both sides must be multiples of 32 "
+            f"up to {MAX_SIDE}.\nTrain it with another input size."
+        )
+    module = deployed_module(checkpoint, manifest)
+    model = trace(module, manifest)
+    if compact:
+        compact_weights(model)
+    out = Path(out)
+    with atomic_path(out) as temporary:
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, str(temporary))
+        if check:
+            if isinstance(module, PoseGraph):
+                check_pose(module, manifest, temporary, crops)
+            else:
+                check_detector(module, manifest, temporary, crops)
+    return out
+
+
+def trace(module: nn.Module, manifest: Manifest) -> onnx.ModelProto:
+    """Trace a deployed module with a dynamic batch and put the manifest into the metadata."""
+    width, height = manifest.codec.input_size_wh
+    if manifest.io == "uint8":
+        example = torch.randint(0, 256, (2, height, width, 3), dtype=torch.uint8)
+    else:
+        example = torch.randn(2, 3, height, width)
+    with _quiet_exporter(), torch.no_grad():
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=list(manifest.outputs),
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+        )
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    strip_notes(model)
+    number_names(model)
+    set_manifest(model, manifest)
+    return model
+
+
+def set_manifest(model: onnx.ModelProto, manifest: Manifest) -> None:
+    """Store the manifest in the metadata, replacing an earlier one."""
+    others = {item.key: item.value for item in model.metadata_props if item.key != METADATA_KEY}
+    onnx.helper.set_model_props(model, {**others, METADATA_KEY: manifest.to_json()})
+    model.producer_name, model.producer_version = "autopose", manifest.autopose_version
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Silence what torch's exporter says about itself (deprecations inside torch, torchvision's absence)."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

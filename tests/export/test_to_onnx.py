@@ -1,0 +1,145 @@
+"""Exported files against the torch networks they came from, through ONNX Runtime."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from autopose.checkpoint import Checkpoint
+from autopose.errors import ModelError, ParityError
+from autopose.export import to_onnx
+from autopose.export.crops import synthetic_crops
+from autopose.export.to_onnx import deployed_module, export_onnx, manifest_for
+from autopose.heatmap import Codec
+from autopose.manifest import METADATA_KEY, Manifest
+from autopose.runtime.session import open_session
+from autopose.training.predictor import TorchDetector, TorchPredictor
+
+
+@pytest.fixture(scope="module")
+def exported(pose_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export_onnx(pose_checkpoint, tmp_path_factory.mktemp("pose") / "model.onnx")
+
+
+@pytest.fixture(scope="module")
+def heatmap_file(pose_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("plain") / "model.onnx"
+    return export_onnx(pose_checkpoint, out, flip=False, decode=False, io="plain")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_against_torch_keypoints_with_any_batch(exported: Path, pose_checkpoint: Checkpoint, count: int) -> None:
+    crops = synthetic_crops(count, pose_checkpoint.codec.input_size_wh, seed=5)
+    predictor = TorchPredictor(pose_checkpoint.build(), pose_checkpoint.codec, pose_checkpoint.skeleton, flip=True)
+    xy, scores = predictor(crops)
+    with open_session(exported, device="cpu") as session:
+        (keypoints,) = session.run(crops)
+    assert keypoints.shape == (count, 17, 3)
+    near = np.abs(keypoints[..., :2] - xy).max(-1) < 1e-6
+    assert near.mean() > 0.97  # the rest are ties
+    np.testing.assert_allclose(keypoints[..., 2], scores, atol=1e-4)
+
+
+def test_against_torch_heatmaps_of_plain_io(heatmap_file: Path, pose_checkpoint: Checkpoint) -> None:
+    crops = synthetic_crops(2, pose_checkpoint.codec.input_size_wh, seed=6)
+    predictor = TorchPredictor(pose_checkpoint.build(), pose_checkpoint.codec, pose_checkpoint.skeleton, flip=False)
+    with open_session(heatmap_file, device="cpu") as session:
+        (maps,) = session.run(crops)
+    np.testing.assert_allclose(maps, predictor.heatmaps(crops), atol=1e-4)
+    graph = onnx.load(heatmap_file).graph
+    shape = [dim.dim_value or dim.dim_param for dim in graph.input[0].type.tensor_type.shape.dim]
+    assert shape == ["batch", 3, 96, 64]
+
+
+def test_against_torch_boxes(detector_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    path = export_onnx(detector_checkpoint, tmp_path / "detector.onnx")
+    images = synthetic_crops(3, detector_checkpoint.codec.input_size_wh, seed=7)
+    boxes, scores = TorchDetector(detector_checkpoint.build(), 4)(images)
+    with open_session(path, device="cpu") as session:
+        own_boxes, own_scores = session.run(images)
+        assert session.manifest.task == "detector"
+        assert not session.manifest.flip
+    assert own_boxes.shape == (3, 100, 4)
+    np.testing.assert_allclose(own_scores, scores, atol=1e-4)
+    assert (np.diff(own_scores, axis=1) <= 0).all()
+    # Cells of nearly equal score may change places: compare as sets.
+    strong = scores[0] > 0.2
+    assert strong.sum() >= 3
+    for box in boxes[0][strong]:
+        assert np.abs(own_boxes[0] - box).max(-1).min() < 1e-2
+
+
+def test_graph_is_lean_and_self_describing(exported: Path, pose_checkpoint: Checkpoint) -> None:
+    model = onnx.load(exported)
+    onnx.checker.check_model(model, full_check=True)
+    kinds = Counter(node.op_type for node in model.graph.node)
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    produced_by = {output: node for node in model.graph.node for output in node.output}
+    after_conv = [
+        node
+        for node in model.graph.node
+        if node.op_type == "BatchNormalization" and produced_by[node.input[0]].op_type == "Conv"
+    ]
+    assert after_conv == []  # folded into the convolutions
+    assert len(convolutions) > 10
+    assert kinds["Cast"] <= 3
+    assert not kinds.keys() & {"Shape", "GatherND", "If", "Loop", "Dropout", "Identity", "ConstantOfShape", "Split"}
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+    manifest = Manifest.from_json({p.key: p.value for p in model.metadata_props}[METADATA_KEY], "file")
+    assert manifest == manifest_for(pose_checkpoint)
+    assert manifest.fingerprint == pose_checkpoint.genotype.fingerprint()
+
+
+def test_compact_file_halves_the_weights_and_keeps_the_arithmetic(
+    exported: Path, pose_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _trace_once(exported, monkeypatch)
+    compact = export_onnx(pose_checkpoint, tmp_path / "compact.onnx", compact=True)
+
+    def bytes_of_weights(path: Path) -> int:
+        return sum(len(tensor.raw_data) for tensor in onnx.load(path).graph.initializer)
+
+    assert bytes_of_weights(compact) < 0.55 * bytes_of_weights(exported)
+    crops = synthetic_crops(4, pose_checkpoint.codec.input_size_wh)
+    with open_session(compact, device="cpu") as session, open_session(exported, device="cpu") as full:
+        np.testing.assert_allclose(session.run(crops)[0][..., 2], full.run(crops)[0][..., 2], rtol=0.01, atol=0.01)
+
+
+def test_refuses_sizes_that_the_network_cannot_take(pose_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    odd = replace(pose_checkpoint, codec=Codec(input_size_wh=(50, 96)))
+    with pytest.raises(ModelError, match="multiples of 32"):
+        export_onnx(odd, tmp_path / "odd.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_when_the_graph_deviates(
+    exported: Path, pose_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _trace_once(exported, monkeypatch, weight_factor=1.5)
+    with pytest.raises(ParityError, match="deviates from the torch network"):
+        export_onnx(pose_checkpoint, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def _trace_once(exported: Path, monkeypatch: pytest.MonkeyPatch, *, weight_factor: float = 1.0) -> None:
+    """Let the exporter take the graph of an earlier export, its largest weight multiplied: tracing takes seconds."""
+
+    def earlier(module: torch.nn.Module, manifest: Manifest) -> onnx.ModelProto:
+        model = onnx.load(exported)
+        tensor = max(model.graph.initializer, key=lambda item: len(item.raw_data))
+        weights = onnx.numpy_helper.to_array(tensor) * np.float32(weight_factor)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(weights, tensor.name))
+        return model
+
+    monkeypatch.setattr(to_onnx, "trace", earlier)
+
+
+def test_module_is_the_reference_of_the_graph(exported: Path, pose_checkpoint: Checkpoint) -> None:
+    crops = synthetic_crops(2, pose_checkpoint.codec.input_size_wh, seed=8)
+    module = deployed_module(pose_checkpoint, manifest_for(pose_checkpoint))
+    with torch.inference_mode(), open_session(exported, device="cpu") as session:
+        np.testing.assert_allclose(session.run(crops)[0][..., 2], module(torch.from_numpy(crops))[..., 2], atol=1e-4)
