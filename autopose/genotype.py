@@ -5,6 +5,7 @@ register themselves with :func:`register_kind`. Nothing here needs torch.
 """
 
 import hashlib
+import importlib
 import json
 from collections.abc import Callable, Mapping
 from importlib import resources
@@ -120,6 +121,8 @@ class AutoPoseGenotype(Genotype):
             2 from the same four, then node 1.
         scales: three stages of four bits, finest branch first: 1 = the branch is processed in that stage.
         channels: widths of the branches, finest first.
+        fusion: ``cells`` (aggregation cells), or ``concat``: plain concatenation of the resized branches and a 1x1
+            convolution (the ablation of Table 4); ``aggregation`` is then not used.
         modules_per_stage: multi-scale modules in each stage (2 in the paper).
         stem_channels: width of the two stride-2 convolutions.
         stem_expansion: output width of the stem's bottleneck = stem_channels x this (4 in HRNet).
@@ -138,6 +141,7 @@ class AutoPoseGenotype(Genotype):
         Field(min_length=STAGES, max_length=STAGES),
     ]
     channels: Annotated[tuple[Positive, ...], Field(min_length=BRANCHES, max_length=BRANCHES)] = (32, 64, 128, 256)
+    fusion: Literal["cells", "concat"] = "cells"
     modules_per_stage: Positive = 2
     stem_channels: Positive = 64
     stem_expansion: Positive = 4
@@ -178,7 +182,17 @@ def _readable(value: Any) -> str:
     return json.dumps(value)
 
 
-_KINDS: dict[str, Callable[[], type[Genotype]]] = {"autopose": lambda: AutoPoseGenotype}
+def _class(module: str, name: str) -> type[Genotype]:
+    """Import the class of a further kind when a file of that kind is read; those modules are built on this one."""
+    found: type[Genotype] = getattr(importlib.import_module(module), name)
+    return found
+
+
+_KINDS: dict[str, Callable[[], type[Genotype]]] = {
+    "autopose": lambda: AutoPoseGenotype,
+    "fabric": lambda: _class("autopose.fabric_genotype", "FabricGenotype"),
+    "reference": lambda: _class("autopose.reference_genotype", "ReferenceGenotype"),
+}
 
 
 def register_kind(kind: str, load: Callable[[], type[Genotype]]) -> None:

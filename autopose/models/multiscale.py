@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -42,6 +43,19 @@ def resize(source: int, target: int, channels: Sequence[int], *, affine: bool = 
     return Upsample(channels[source], channels[target], source - target, affine=affine)
 
 
+class ConcatFusion(nn.Module):
+    """Plain concatenation of the four resized branches and a 1x1 convolution (ablation of Table 4)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.project = ConvBN(BRANCHES * channels, channels, 1)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return ``(N, C, h, w)`` from four inputs of the same shape."""
+        result: Tensor = self.project(F.relu(torch.cat(inputs, dim=1)))
+        return result
+
+
 class MultiScaleModule(nn.Module):
     """One module: every active branch runs individual, individual and aggregation cell; the others pass through.
 
@@ -53,6 +67,7 @@ class MultiScaleModule(nn.Module):
         aggregation: per branch, operations of its aggregation cell.
         active: per branch, whether it is processed.
         channels: widths of the branches.
+        fusion: ``cells`` or ``concat`` (see :class:`autopose.genotype.AutoPoseGenotype`).
     """
 
     def __init__(
@@ -61,6 +76,7 @@ class MultiScaleModule(nn.Module):
         aggregation: Sequence[Sequence[str]],
         active: Sequence[int],
         channels: Sequence[int],
+        fusion: str = "cells",
     ) -> None:
         super().__init__()
         self.active = [branch for branch in range(BRANCHES) if active[branch]]
@@ -71,7 +87,9 @@ class MultiScaleModule(nn.Module):
             width = channels[b]
             self.individual[str(b)] = nn.Sequential(*(individual_cell(individual[b], width) for _ in range(2)))
             self.resize[str(b)] = nn.ModuleList(resize(a, b, channels) for a in range(BRANCHES))
-            self.aggregation[str(b)] = aggregation_cell(aggregation[b], width)
+            self.aggregation[str(b)] = (
+                aggregation_cell(aggregation[b], width) if fusion == "cells" else ConcatFusion(width)
+            )
 
     def forward(self, streams: Sequence[Tensor]) -> list[Tensor]:
         """Map the four streams (finest first) to four streams of the same shapes."""

@@ -67,7 +67,7 @@ class AutoPoseNetwork(nn.Module):
         self.genotype = genotype
         self.stem = Stem(genotype)
         self.stages = nn.ModuleList(
-            MultiScaleModule(genotype.individual, genotype.aggregation, bits, genotype.channels)
+            MultiScaleModule(genotype.individual, genotype.aggregation, bits, genotype.channels, genotype.fusion)
             for bits in genotype.scales
             if any(bits)  # an all-off stage is the identity
             for _ in range(genotype.modules_per_stage)

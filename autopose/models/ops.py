@@ -8,8 +8,7 @@ operations want it), which computes the same function with fewer passes over mem
 
 from collections.abc import Callable
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 BN_MOMENTUM = 0.1
 
@@ -57,51 +56,7 @@ OPS: dict[str, Callable[[int, bool], nn.Module]] = {
     "dwsep5": lambda channels, affine: SeparableConvBN(channels, channels, 5, affine=affine),
 }
 
-#: Convolution kernels by operation name: these can be merged when they leave the same source.
-DENSE_KERNELS = {"conv1": 1, "conv3": 3, "conv5": 5}
-
 
 def pre_activated(op: str) -> bool:
     """Return whether the operation reads ReLU(x) instead of x."""
-    return op in DENSE_KERNELS or op.startswith("dwsep")
-
-
-class Fanout(nn.Module):
-    """All edges that leave one source with the same operation, computed together.
-
-    Equal dense convolutions become one with concatenated output channels, equal pools are pooled once: the same
-    function, with fewer and larger kernels.
-
-    Args:
-        op: operation name.
-        channels: of the source and of each result.
-        edges: how many edges share it.
-    """
-
-    def __init__(self, op: str, channels: int, edges: int, *, affine: bool = True) -> None:
-        super().__init__()
-        self.channels, self.edges = channels, edges
-        self.merged: nn.Module
-        if op in DENSE_KERNELS:
-            self.merged = ConvBN(channels, channels * edges, DENSE_KERNELS[op], affine=affine)
-        elif op == "skip":
-            self.merged = nn.Identity()
-        elif op in ("avgpool3", "maxpool3"):
-            self.merged = PoolBN(channels, op[:3], affine=False)
-            # One normalisation serves all; each edge keeps a scale and a shift of its own.
-            self.scale = nn.Parameter(torch.ones(edges, channels, 1, 1)) if affine else None
-            self.shift = nn.Parameter(torch.zeros(edges, channels, 1, 1)) if affine else None
-        else:
-            self.merged = nn.ModuleList(OPS[op](channels, affine) for _ in range(edges))
-        self.op = op
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Return one tensor per edge."""
-        if isinstance(self.merged, nn.ModuleList):
-            return [module(x) for module in self.merged]
-        y: Tensor = self.merged(x)
-        if self.op in DENSE_KERNELS:
-            return list(y.split(self.channels, dim=1)) if self.edges > 1 else [y]
-        if self.op == "skip" or self.scale is None or self.shift is None:
-            return [y] * self.edges
-        return [y * self.scale[i] + self.shift[i] for i in range(self.edges)]
+    return op.startswith(("conv", "dwsep"))

@@ -1,10 +1,13 @@
 """Parameters and multiply-accumulates of a network, counted on the meta device (no memory, no arithmetic)."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from autopose.models.cell import Projection
 
 #: The unit in which pose papers print "GFLOPs": convolution MACs / 1024^3 (HRNet ``lib/utils/utils.py``).
 GI = 1024**3
@@ -16,7 +19,8 @@ class Profile:
 
     Attributes:
         params: number of trainable values.
-        macs: multiply-accumulates of all convolutions and linear layers, bias and normalisation not counted.
+        macs: multiply-accumulates of all convolutions and linear layers, bias and normalisation not counted; a cell's
+            1x1 convolution counts with all its nodes, also where fewer terms are computed.
         layers: (name, parameters, MACs) of each convolution and linear layer, in order of execution.
     """
 
@@ -38,8 +42,6 @@ def profile(network: nn.Module, input_size_wh: tuple[int, int] = (192, 256), inp
         input_size_wh: width and height of the input.
         inputs: channels of the input.
     """
-    import copy
-
     shadow = copy.deepcopy(network).to("meta").eval()  # hooks and buffers stay on the copy
     layers: list[tuple[str, int, int]] = []
 
@@ -47,18 +49,16 @@ def profile(network: nn.Module, input_size_wh: tuple[int, int] = (192, 256), inp
         def count(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             weight = module.weight
             assert isinstance(weight, Tensor)
-            if isinstance(module, nn.Linear):
-                macs = weight.numel() * (output.numel() // output.shape[-1])
-            else:
-                macs = weight.numel() * output.shape[-1] * output.shape[-2] * output.shape[0]
-                if isinstance(module, nn.ConvTranspose2d):
-                    macs = weight.numel() * args[0].shape[-1] * args[0].shape[-2] * output.shape[0]
+            # Every weight of a convolution is used once per output position, of a transposed one per input position.
+            where = args[0] if isinstance(module, nn.ConvTranspose2d) else output
+            positions = output.numel() // output.shape[-1] if isinstance(module, nn.Linear) else where[0, 0].numel()
+            macs = weight.numel() * positions
             layers.append((name, sum(p.numel() for p in module.parameters()), macs))
 
         return count
 
     for name, module in shadow.named_modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | Projection):
             module.register_forward_hook(hook(name))  # type: ignore[arg-type]
     with torch.no_grad():
         shadow(torch.zeros(1, *inputs, input_size_wh[1], input_size_wh[0], device="meta"))

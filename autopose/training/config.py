@@ -1,0 +1,120 @@
+"""The configuration of a training run, read from TOML."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from autopose.config import Config
+from autopose.data.augment import Augment
+from autopose.heatmap import Codec
+
+
+class Source(Config):
+    """One annotation file to train on.
+
+    Attributes:
+        annotations: COCO-format JSON; relative paths are looked up in ``AUTOPOSE_DATA``, then here. ``synthetic`` makes
+            articulated figures instead.
+        images: folder of the images; found from the annotations if None.
+        contains: keep only images whose path contains this text.
+        repeat: how often each person is drawn, relative to the other sources.
+        min_keypoints: keep only persons with at least this many labelled joints.
+        boxes_only: detector: this file's boxes count, its keypoints do not.
+    """
+
+    annotations: str
+    images: str | None = None
+    contains: str = ""
+    repeat: float = Field(1.0, gt=0)
+    min_keypoints: int = Field(1, ge=0)
+    boxes_only: bool = False
+
+
+class DataConfig(Config):
+    """What to train on.
+
+    Attributes:
+        sources: annotation files.
+        synthetic_images: size of the synthetic set, where a source asks for it.
+        pack: decode all images once into this file and read from it (fast; 3 bytes per pixel of disk).
+        tune_share: share of the images held out, by a fixed hash of the file's name, for curves and choices.
+        tune_annotations: annotation file whose held-out images are the tune split; the first source's if None.
+        workers: loader processes.
+        pseudo_weight: loss weight of joints that a teacher labelled.
+    """
+
+    sources: tuple[Source, ...] = (Source(annotations="synthetic"),)
+    synthetic_images: int = Field(512, ge=8)
+    pack: str | None = None
+    tune_share: float = Field(0.1, gt=0, lt=1)
+    tune_annotations: str | None = None
+    workers: int = Field(1, ge=0)
+    pseudo_weight: float = Field(0.3, ge=0, le=1)
+
+
+class TrainSection(Config):
+    """How to train.
+
+    Attributes:
+        batch: persons (or images) per step and process.
+        steps: length of the run; None: ``epochs`` passes over the drawn samples.
+        epochs: passes over the data.
+        optimizer: ``adam`` or ``adamw``.
+        lr: peak learning rate.
+        betas: Adam's decay rates.
+        weight_decay: of AdamW, on weights with more than one dimension.
+        schedule: ``cosine`` to zero, ``multistep`` or ``constant``.
+        milestones: fractions of the run at which ``multistep`` multiplies by ``gamma``.
+        gamma: factor of ``multistep``.
+        warmup_steps: linear warm-up.
+        clip: largest gradient norm; 0 = none.
+        ema: decay of the weight average; 0 = none.
+        amp: ``bf16`` autocast or ``none``.
+        channels_last: memory format of activations (2x faster on CPUs).
+        seed: of weights, order and augmentation.
+        eval_every: steps between evaluations on the tune split.
+        save_every: steps between resumable states.
+        flip_eval: average over mirrored crops when evaluating during training.
+        compile: ``torch.compile`` the network.
+    """
+
+    batch: int = Field(32, ge=1)
+    steps: int | None = Field(None, ge=1)
+    epochs: int = Field(210, ge=1)
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    lr: float = Field(1e-3, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(0.0, ge=0)
+    schedule: Literal["cosine", "multistep", "constant"] = "cosine"
+    milestones: tuple[float, ...] = (170 / 210, 200 / 210)
+    gamma: float = 0.1
+    warmup_steps: int = Field(100, ge=0)
+    clip: float = Field(0.0, ge=0)
+    ema: float = Field(0.999, ge=0, lt=1)
+    amp: Literal["bf16", "none"] = "none"
+    channels_last: bool = True
+    seed: int = 0
+    eval_every: int = Field(1000, ge=1)
+    save_every: int = Field(200, ge=1)
+    flip_eval: bool = False
+    compile: bool = False
+
+
+class TrainConfig(Config):
+    """A whole recipe.
+
+    Attributes:
+        task: ``pose`` or ``detector``.
+        skeleton: joints to learn.
+        codec: input size, heatmaps.
+        data: what to train on.
+        augment: how samples are varied.
+        train: how to train.
+    """
+
+    task: Literal["pose", "detector"] = "pose"
+    skeleton: str = "coco17"
+    codec: Codec = Codec()
+    data: DataConfig = DataConfig()
+    augment: Augment = Augment()
+    train: TrainSection = TrainSection()

@@ -1,0 +1,101 @@
+"""Batches whose content depends only on (seed, epoch, position): what makes an exact resume possible."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+#: (index of the sample, seed, epoch, position in the epoch)
+Key = tuple[int, int, int, int]
+
+
+class SampleSource(Protocol):
+    """A dataset that makes sample ``index`` with a given random generator."""
+
+    def __len__(self) -> int: ...
+
+    def sample(self, index: int, rng: np.random.Generator) -> Any:
+        """Return one sample, augmented with ``rng``."""
+        ...
+
+
+class _Keyed(Dataset[Any]):
+    def __init__(self, source: SampleSource) -> None:
+        self.source = source
+
+    def __getitem__(self, key: Key) -> Any:
+        index, *stream = key
+        return self.source.sample(index, np.random.default_rng(stream))
+
+
+class KeySampler(Sampler[list[Key]]):
+    """Draws batches of keys, from step ``start`` on.
+
+    Args:
+        weights: ``(n,)`` how often each sample is drawn relative to the others.
+        batch: samples per step and process.
+        seed: of the order.
+        start: first step (steps before it are skipped, not drawn).
+        stop: step after the last.
+        rank: this process.
+        world: number of processes; each draws its own share of one common order.
+    """
+
+    def __init__(
+        self, weights: NDArray[np.floating], batch: int, seed: int, start: int, stop: int, rank: int = 0, world: int = 1
+    ) -> None:
+        self.probability = weights / weights.sum()
+        self.batch, self.seed, self.start, self.stop, self.rank, self.world = batch, seed, start, stop, rank, world
+        self.per_epoch = steps_per_epoch(weights, batch * world)
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """Return the epoch's order: systematic sampling, so that each sample's count is within 1 of its expectation."""
+        rng = np.random.default_rng([self.seed, epoch])
+        count = self.per_epoch * self.batch * self.world
+        edges = np.cumsum(self.probability)
+        points = (rng.random() + np.arange(count)) / count * edges[-1]
+        drawn = np.minimum(np.searchsorted(edges, points), len(edges) - 1)
+        rng.shuffle(drawn)
+        return drawn
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch, order = -1, np.zeros(0, np.int64)
+        for step in range(self.start, self.stop):
+            if step // self.per_epoch != epoch:
+                epoch = step // self.per_epoch
+                order = self._order(epoch)
+            first = (step % self.per_epoch * self.world + self.rank) * self.batch
+            yield [(int(order[i]), self.seed, epoch, i) for i in range(first, first + self.batch)]
+
+
+def steps_per_epoch(weights: NDArray[np.floating], batch: int) -> int:
+    """Return the steps of a pass in which each sample is drawn ``weight`` times on average."""
+    return max(int(round(float(weights.sum()) / batch)), 1)
+
+
+def make_loader(
+    source: SampleSource, sampler: KeySampler, collate: Callable[[Sequence[Any]], Any], workers: int
+) -> DataLoader[Any]:
+    """Return the iterable of collated batches."""
+    return DataLoader(
+        _Keyed(source),
+        batch_sampler=sampler,
+        collate_fn=collate,  # type: ignore[arg-type]
+        num_workers=workers,
+        prefetch_factor=6 if workers else None,
+        worker_init_fn=_one_thread if workers else None,
+    )
+
+
+def _one_thread(worker: int) -> None:
+    """Keep a loader process on one core: OpenCV would otherwise take all of them from the network."""
+    import cv2
+    import torch
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,112 @@
+"""From the configuration's sources to training and tune samples."""
+
+import json
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from autopose.data.coco import load_coco
+from autopose.data.images import DiskReader, ImageReader, PackedReader, pack_images
+from autopose.errors import DataError
+from autopose.files import write_atomic
+from autopose.poses import Person
+from autopose.skeleton import Skeleton
+from autopose.training.config import DataConfig, Source, TrainConfig
+
+#: Environment variable with the folder that relative annotation paths are looked up in.
+DATA_VARIABLE = "AUTOPOSE_DATA"
+
+
+def find_annotations(name: str, synthetic_images: int, folder: Path) -> Path:
+    """Return the annotation file that a source names, making the synthetic set if that is asked.
+
+    Raises:
+        DataError: it is nowhere.
+    """
+    if name == "synthetic":
+        from autopose.data.synthetic import write_synthetic
+
+        target = folder / f"synthetic-{synthetic_images}"
+        ready = target / "annotations.json"
+        if not ready.is_file():
+            return write_synthetic(target, images=synthetic_images, seed=0, size_wh=(256, 256))
+        return ready
+    candidates = [Path(os.environ[DATA_VARIABLE]) / name] if os.environ.get(DATA_VARIABLE) else []
+    candidates.append(Path(name))
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise DataError(
+        f"No annotation file {name!r} (looked at {', '.join(str(path) for path in candidates)}).\n"
+        f"Set {DATA_VARIABLE} to the folder that holds it, or --set data.sources."
+    )
+
+
+def in_tune(file_name: str, share: float) -> bool:
+    """Return whether an image belongs to the tune split: a fixed hash of its name, the same in every run."""
+    return zlib.crc32(Path(file_name).name.encode()) % 1000 < share * 1000
+
+
+def pose_persons(config: TrainConfig, skeleton: Skeleton, folder: Path) -> list[Person]:
+    """Return the training persons of all sources, without those of tune images, each with its sample weight."""
+    chosen: list[Person] = []
+    for source in config.data.sources:
+        path = find_annotations(source.annotations, config.data.synthetic_images, folder)
+        persons = load_coco(
+            path,
+            images=Path(source.images) if source.images else None,
+            skeleton=skeleton,
+            pseudo_weight=config.data.pseudo_weight,
+            sample_weight=source.repeat,
+        )
+        kept = [
+            person
+            for person in persons
+            if source.contains in str(person.image_path)
+            and (person.weight > 0).sum() >= source.min_keypoints
+            and not in_tune(person.image_path.name, config.data.tune_share)
+        ]
+        if not kept:
+            raise DataError(f"{path}: no person is left after the filters of source {source.annotations!r}.")
+        chosen += kept
+    return chosen
+
+
+def write_tune_split(config: TrainConfig, folder: Path) -> Path:
+    """Write the held-out images of the tune annotations as a COCO file of their own and return it."""
+    first: Source = config.data.sources[0]
+    name = config.data.tune_annotations or first.annotations
+    path = find_annotations(name, config.data.synthetic_images, folder)
+    content = json.loads(path.read_bytes())
+    images = [image for image in content["images"] if in_tune(image["file_name"], config.data.tune_share)]
+    if not images:
+        raise DataError(f"{path}: no image falls into the tune split; raise data.tune_share.")
+    root = path.parent if (path.parent / images[0]["file_name"]).is_file() else path.parent.parent
+    for image in images:
+        image["file_name"] = str((root / image["file_name"]).resolve())
+    wanted = {image["id"] for image in images}
+    split: Mapping[str, Any] = {
+        "info": {"description": f"tune split of {path.name}: images with crc32(name) % 1000 < share"},
+        "images": images,
+        "annotations": [a for a in content["annotations"] if a["image_id"] in wanted],
+        "categories": content.get("categories", [{"id": 1, "name": "person"}]),
+    }
+    out = folder / "tune.json"
+    write_atomic(out, json.dumps(split))
+    return out
+
+
+def image_reader(pack: str | None, paths: Sequence[Path]) -> ImageReader:
+    """Return a reader of the files, or of the pack, which is made if it does not exist yet."""
+    if pack is None:
+        return DiskReader()
+    file = Path(pack)
+    if not file.is_file():
+        pack_images(paths, file)
+    reader = PackedReader(file)
+    missing = next((path for path in paths if path not in reader), None)
+    if missing is not None:
+        raise DataError(f"{file}: does not hold {missing}. Delete the pack; the next run makes it anew.")
+    return reader

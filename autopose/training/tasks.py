@@ -1,0 +1,145 @@
+"""What differs between training a pose network and a detector: samples, loss, evaluation."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from autopose.data.pose_dataset import PoseDataset, PoseSample
+from autopose.genotype import AutoPoseGenotype, Genotype
+from autopose.models.center import center_loss, center_targets
+from autopose.skeleton import skeleton_by_name
+from autopose.training.config import TrainConfig
+from autopose.training.loader import SampleSource
+from autopose.training.loss import heatmap_loss, heatmap_targets
+from autopose.training.normalize import normalize
+from autopose.training.predictor import TorchDetector, TorchPredictor
+from autopose.training.sources import image_reader, pose_persons, write_tune_split
+
+#: A collated batch: tensors, or lists of tensors with one entry per image.
+Batch = tuple[Any, ...]
+
+
+class Task(ABC):
+    """One kind of training.
+
+    Attributes:
+        source: makes samples.
+        weights: ``(n,)`` how often each sample is drawn.
+        metric: name of the figure that ``evaluate`` returns and that chooses the best weights.
+    """
+
+    source: SampleSource
+    weights: NDArray[np.float64]
+    metric = "AP"
+
+    @staticmethod
+    @abstractmethod
+    def collate(samples: Sequence[Any]) -> Batch:
+        """Stack samples."""
+
+    @abstractmethod
+    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Return the loss of a batch (inside the caller's autocast)."""
+
+    @abstractmethod
+    def evaluate(self, network: nn.Module) -> dict[str, float]:
+        """Return figures on the tune split."""
+
+
+class PoseTask(Task):
+    """Heatmaps of person crops, scored by keypoint AP on the tune split with ground-truth boxes."""
+
+    def __init__(self, config: TrainConfig, folder: Path, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.skeleton = skeleton_by_name(config.skeleton)
+        persons = pose_persons(config, self.skeleton, folder)
+        self.reader = image_reader(config.data.pack, [person.image_path for person in persons])
+        self.source = PoseDataset(persons, config.codec, config.augment, self.reader)
+        self.weights = np.array([person.weight_sample for person in persons])
+        self.tune = write_tune_split(config, folder)
+
+    @staticmethod
+    def collate(samples: Sequence[PoseSample]) -> Batch:
+        """Return crops ``(N, H, W, 3)`` uint8, joints ``(N, K, 2)`` and weights ``(N, K)``."""
+        crops = torch.from_numpy(np.stack([sample.crop for sample in samples]))
+        xy = torch.from_numpy(np.stack([sample.xy for sample in samples]))
+        return crops, xy, torch.from_numpy(np.stack([sample.weight for sample in samples]))
+
+    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Return the weighted mean squared error of the heatmaps."""
+        crops, xy, weight = (item.to(self.device, non_blocking=True) for item in batch)
+        maps = network(normalize(crops, channels_last=self.config.train.channels_last))
+        targets, weight = heatmap_targets(self.config.codec, xy, weight)
+        return heatmap_loss(maps, targets, weight)
+
+    def evaluate(self, network: nn.Module) -> dict[str, float]:
+        """Return the ten COCO figures."""
+        from autopose.data.coco import load_coco
+        from autopose.evaluation.coco import evaluate_keypoints
+        from autopose.evaluation.predict import predict_persons
+
+        predictor = TorchPredictor(
+            network,
+            self.config.codec,
+            self.skeleton,
+            flip=self.config.train.flip_eval,
+            amp=self.config.train.amp == "bf16",
+        )
+        persons = load_coco(self.tune, skeleton=self.skeleton)
+        results = predict_persons(predictor, persons, self.config.codec, batch_size=32)
+        return evaluate_keypoints(results, self.tune)
+
+
+class DetectorTask(Task):
+    """Person centres of whole images, scored by box AP50 on the tune split."""
+
+    metric = "AP50"
+
+    def __init__(self, config: TrainConfig, genotype: Genotype, folder: Path, device: torch.device) -> None:
+        from autopose.data.detection_dataset import DetectionDataset, load_scenes
+
+        assert isinstance(genotype, AutoPoseGenotype)
+        self.config, self.device, self.stride = config, device, genotype.head_stride
+        scenes, self.tune = load_scenes(config.data, folder)
+        self.reader = image_reader(config.data.pack, [scene.image_path for scene in scenes])
+        self.source = DetectionDataset(scenes, config.codec.input_size_wh, config.augment, self.reader)
+        self.weights = np.array([scene.weight_sample for scene in scenes])
+
+    @staticmethod
+    def collate(samples: Sequence[Any]) -> Batch:
+        """Return images ``(N, H, W, 3)`` uint8 and lists of boxes, weights and ignored regions."""
+        return (
+            torch.from_numpy(np.stack([sample.image for sample in samples])),
+            [torch.from_numpy(sample.boxes).float() for sample in samples],
+            [torch.from_numpy(sample.weight).float() for sample in samples],
+            [torch.from_numpy(sample.ignore).float() for sample in samples],
+        )
+
+    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Return the focal and box loss."""
+        images, boxes, weights, ignore = batch
+        maps = network(normalize(images.to(self.device), channels_last=self.config.train.channels_last))
+        targets = center_targets(boxes, weights, ignore, (maps.shape[-1], maps.shape[-2]), self.stride)
+        return center_loss(maps, targets.to(self.device))
+
+    def evaluate(self, network: nn.Module) -> dict[str, float]:
+        """Return the COCO box figures."""
+        from autopose.evaluation.coco import evaluate_boxes
+        from autopose.evaluation.predict import predict_boxes
+
+        detector = TorchDetector(network, self.stride, amp=self.config.train.amp == "bf16")
+        results = predict_boxes(detector, self.tune, self.config.codec.input_size_wh, batch_size=8)
+        return evaluate_boxes(results, self.tune)
+
+
+def make_task(config: TrainConfig, genotype: Genotype, folder: Path, device: torch.device) -> Task:
+    """Return the task that the configuration asks for."""
+    if config.task == "pose":
+        return PoseTask(config, folder, device)
+    return DetectorTask(config, genotype, folder, device)

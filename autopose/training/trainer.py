@@ -1,0 +1,249 @@
+"""The training loop: flat, resumable to the bit, the same for pose networks and detectors."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from autopose.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from autopose.config import to_toml
+from autopose.errors import ConfigError, UsageError
+from autopose.files import write_atomic
+from autopose.genotype import Genotype
+from autopose.models.network import build_network
+from autopose.skeleton import skeleton_by_name
+from autopose.training.config import TrainConfig, TrainSection
+from autopose.training.ema import WeightAverage
+from autopose.training.loader import KeySampler, make_loader, steps_per_epoch
+from autopose.training.schedule import learning_rate
+from autopose.training.state import Progress, load_state, save_state
+from autopose.training.tasks import Task, make_task
+
+#: Called after every step with (step, total, loss, metrics or None).
+Report = Callable[[int, int, float, dict[str, float] | None], None]
+
+
+def make_optimizer(network: nn.Module, config: TrainSection) -> torch.optim.Optimizer:
+    """Return Adam or AdamW; biases and normalisation are not decayed."""
+    matrices = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
+    vectors = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    groups: list[dict[str, Any]] = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return kind(groups, lr=config.lr, betas=config.betas, foreach=True)
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn SIGTERM and Ctrl-C into a request to stop after the step; yield the question whether one came."""
+    asked = False
+
+    def ask(signum: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+
+    previous = {}
+    try:
+        for kind in (signal.SIGTERM, signal.SIGINT):
+            previous[kind] = signal.signal(kind, ask)
+    except ValueError:
+        pass  # not the main thread: the caller handles signals
+    try:
+        yield lambda: asked
+    finally:
+        for kind, handler in previous.items():
+            signal.signal(kind, handler)
+
+
+def train(
+    genotype: Genotype,
+    config: TrainConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    init: Checkpoint | None = None,
+    report: Report | None = None,
+    device: torch.device | None = None,
+    max_seconds: float | None = None,
+) -> Path:
+    """Train a network.
+
+    Writes into ``out``: ``genotype.json``, ``config.toml``, ``state.safetensors`` (resumable), ``last.safetensors`` and
+    ``best.safetensors`` (averaged weights, by the tune figure), ``log.jsonl``, TensorBoard events, ``tune.json``.
+
+    Args:
+        genotype: the network.
+        config: the recipe.
+        out: run folder.
+        resume: go on from ``out``; the result is the same to the bit as that of an unbroken run on a CPU.
+        init: start from these weights (those that fit by name and shape).
+        report: progress callback.
+        device: where to train; a GPU if there is one.
+        max_seconds: stop, resumable, after this time.
+
+    Returns:
+        The path of the best checkpoint.
+
+    Raises:
+        UsageError: ``out`` holds another run and ``resume`` is not set, or nothing to resume.
+    """
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if device is None:
+        device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
+    out.mkdir(parents=True, exist_ok=True)
+    state_file, log_file = out / "state.safetensors", out / "log.jsonl"
+    if state_file.exists() and not resume:
+        raise UsageError(f"{out}: holds a run already. Add --resume to go on, or choose another folder with -o.")
+    if resume and not state_file.exists():
+        raise UsageError(f"{out}: holds no state to resume. Leave --resume out to start.")
+
+    settings = config.train
+    torch.manual_seed(settings.seed)
+    skeleton = skeleton_by_name(config.skeleton)
+    network = build_network(genotype, len(skeleton)).to(device)
+    if settings.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if init is not None:
+        _initialise(network, init)
+    average = WeightAverage(network, settings.ema) if settings.ema else None
+    optimizer = make_optimizer(network, settings)
+    identity = f"{genotype.fingerprint()} {config.model_dump_json()}"
+    task = make_task(config, genotype, out, device)
+    per_epoch = steps_per_epoch(task.weights, settings.batch * world)
+    total = settings.steps or settings.epochs * per_epoch
+    progress = Progress(identity=identity)
+    if resume:
+        progress = load_state(state_file, network, average, optimizer, identity)
+    if rank == 0:
+        genotype.save(out / "genotype.json")
+        write_atomic(out / "config.toml", to_toml(config))
+        _truncate_log(log_file, progress.step)
+
+    model: nn.Module = network
+    if world > 1:
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        model = DistributedDataParallel(network)
+    if settings.compile:
+        model = torch.compile(model)  # type: ignore[assignment]
+
+    def checkpoint(metrics: dict[str, float]) -> Checkpoint:
+        source = average.network if average is not None else network
+        return Checkpoint(
+            genotype,
+            source.state_dict(),
+            config.codec,
+            config.task,
+            skeleton,
+            genotype.name,
+            config.model_dump(mode="json"),
+            metrics,
+        )
+
+    sampler = KeySampler(task.weights, settings.batch, settings.seed, progress.step, total, rank, world)
+    loader = make_loader(task.source, sampler, task.collate, config.data.workers)
+    writer = _summary_writer(out) if rank == 0 else None
+    started, begun = progress.seconds, time.monotonic()
+    running = 0.0
+    with _interruptible() as asked_to_stop:
+        for batch in loader:
+            step = progress.step
+            rate = learning_rate(step, total, settings)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            model.train()
+            with torch.autocast(device.type, torch.bfloat16, enabled=settings.amp == "bf16"):
+                loss = task.loss(model, batch)
+            value = _check_finite(loss, step)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if settings.clip:
+                nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
+            optimizer.step()
+            if average is not None:
+                average.update(network)
+            progress.step = step = step + 1
+            progress.seconds = started + time.monotonic() - begun
+            running = value if step == 1 or not running else 0.98 * running + 0.02 * value
+            out_of_time = max_seconds is not None and time.monotonic() - begun > max_seconds
+            stopping = asked_to_stop() or out_of_time
+            metrics = None
+            if rank == 0:
+                if step % settings.eval_every == 0 or step == total:
+                    metrics = task.evaluate(average.network if average is not None else network)
+                    if metrics[task.metric] >= progress.best:
+                        progress.best = metrics[task.metric]
+                        save_checkpoint(out / "best.safetensors", checkpoint(metrics | {"step": step}))
+                if metrics is not None or step % 50 == 0:
+                    entry = {
+                        "step": step, "loss": running, "lr": rate, "seconds": round(progress.seconds, 1),
+                        "samples": step * settings.batch * world, **({"tune": metrics} if metrics else {}),
+                    }  # fmt: skip
+                    _log(log_file, writer, entry)
+                if step % settings.save_every == 0 or step == total or stopping or metrics is not None:
+                    save_state(state_file, network, average, optimizer, progress)
+                    save_checkpoint(out / "last.safetensors", checkpoint({"step": step}))
+                if report is not None:
+                    report(step, total, running, metrics)
+            if stopping:
+                break
+    if writer is not None:
+        writer.close()
+    if world > 1:
+        torch.distributed.destroy_process_group()
+    best = out / "best.safetensors"
+    return best if best.exists() else out / "last.safetensors"
+
+
+def _initialise(network: nn.Module, init: Checkpoint) -> None:
+    """Copy the tensors that fit; a network of which less than half fits is surely a mistake."""
+    state = network.state_dict()
+    fitting = {k: v.to(state[k].dtype) for k, v in init.state.items() if k in state and state[k].shape == v.shape}
+    if len(fitting) * 2 < len(state):
+        raise ConfigError(
+            f"--init: only {len(fitting)} of {len(state)} tensors of {init.name!r} fit this genotype. "
+            "Give weights of the same or a similar genotype."
+        )
+    network.load_state_dict(state | fitting)
+
+
+def _check_finite(loss: Tensor, step: int) -> float:
+    value = loss.item()
+    if not torch.isfinite(loss):
+        raise ConfigError(f"The loss became {value} at step {step}. Lower train.lr, or set train.clip or train.amp=none.")
+    return value
+
+
+def _truncate_log(path: Path, step: int) -> None:
+    """Drop log lines of steps that will be run again."""
+    if not path.exists():
+        return
+    lines = [line for line in path.read_text().splitlines() if line.strip() and json.loads(line)["step"] <= step]
+    write_atomic(path, "".join(line + "\n" for line in lines))
+
+
+def _log(path: Path, writer: Any, entry: dict[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+    if writer is not None:
+        flat = {"loss": entry["loss"], "lr": entry["lr"]} | {f"tune/{k}": v for k, v in entry.get("tune", {}).items()}
+        for key, value in flat.items():
+            writer.add_scalar(key, value, entry["step"])
+
+
+def _summary_writer(out: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None  # the JSONL log has everything
+    return SummaryWriter(str(out / "tensorboard"))  # type: ignore[no-untyped-call]
