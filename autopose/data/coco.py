@@ -128,7 +128,7 @@ def load_coco(
     """
     file = read_coco(annotations, images=images)
     if boxes != "gt":
-        return _detections(file, Path(boxes), skeleton)
+        return persons_from_detections(load_detections(Path(boxes)), file, skeleton, str(boxes))
     persons = []
     for number, record in enumerate(file.annotations):
         where = f"{file.path}: annotations[{number}]"
@@ -175,16 +175,23 @@ def load_detections(path: Path) -> list[dict[str, Any]]:
     return content
 
 
-def _detections(file: CocoFile, path: Path, skeleton: Skeleton) -> list[Person]:
+def persons_from_detections(
+    records: Sequence[Mapping[str, Any]], file: CocoFile, skeleton: Skeleton, where: str
+) -> list[Person]:
+    """Return detections (image_id, bbox, score) in the images of an annotation file as persons without joints.
+
+    Raises:
+        DataError: a box has no size.
+    """
     joints = len(skeleton)
     persons = []
-    for number, record in enumerate(load_detections(path)):
+    for number, record in enumerate(records):
         if record["image_id"] not in file.images or record.get("category_id", 1) != 1:
             continue
-        x, y, width, height = _numbers(record["bbox"], f"{path}: [{number}]")
+        x, y, width, height = _numbers(record["bbox"], f"{where}: [{number}]")
         if width <= 0 or height <= 0:
             raise DataError(
-                f"{path}: [{number}]: bbox {record['bbox']} has no size; expected x, y, width > 0, height > 0."
+                f"{where}: [{number}]: bbox {record['bbox']} has no size; expected x, y, width > 0, height > 0."
             )
         persons.append(
             Person(

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +21,9 @@ from autopose.skeleton import COCO17, Skeleton
 PosePredictor = Callable[[NDArray[np.uint8]], tuple[NDArray[np.floating], NDArray[np.floating]]]
 #: Letterboxed images ``(N, h, w, 3)`` uint8 BGR -> boxes ``(N, D, 4)`` xyxy in input pixels, scores ``(N, D)``.
 BoxPredictor = Callable[[NDArray[np.uint8]], tuple[NDArray[np.floating], NDArray[np.floating]]]
+#: Image ``(H, W, 3)`` uint8 BGR -> boxes ``(D, 4)`` xyxy in image pixels, scores ``(D,)``.
+ImageDetector = Callable[[NDArray[np.uint8]], tuple[NDArray[np.floating], NDArray[np.floating]]]
+#: Called with how many more persons or images are done.
 Advance = Callable[[int], None]
 
 #: Joints count towards a pose's score above this (HRNet, ``TEST.IN_VIS_THRE``).
@@ -159,26 +161,63 @@ def predict_boxes(
         for i, image_id in enumerate(batch):
             # Boxes are pixel edges; the letterbox starts at the top left edge, so scaling is the whole map.
             limit = np.array([*sizes[i], *sizes[i]], np.float64)
-            results += box_results(image_id, np.clip(boxes[i] / scales[i], 0, limit), scores[i], min_score, iou)
+            xyxy = np.clip(boxes[i] / scales[i], 0, limit)
+            kept = keep_best(xyxy, scores[i], min_score, iou)
+            results += box_results(image_id, xyxy[kept], scores[i][kept])
         if advance is not None:
             advance(len(batch))
     return results
 
 
-def box_results(
-    image_id: int, boxes: NDArray[np.floating], scores: NDArray[np.floating], min_score: float, iou: float
+def detect_images(
+    detector: ImageDetector,
+    annotations: Path,
+    *,
+    images: Path | None = None,
+    reader: ImageReader | None = None,
+    advance: Advance | None = None,
 ) -> list[dict[str, Any]]:
-    """Return COCO box results of one image's boxes xyxy ``(D, 4)`` after suppression of overlapping ones."""
-    xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(float)
-    solid = (xywh[:, 2:] > 0).all(1)
-    xywh, scores = xywh[solid], np.asarray(scores, np.float64)[solid]
-    chosen = cv2.dnn.NMSBoxes(xywh.tolist(), scores.tolist(), min_score, iou)
+    """Return COCO box results of a detector that takes one image of any size, such as the runtime's.
+
+    Raises:
+        DataError: the annotation file cannot be used.
+        MediaError: a picture is missing or cannot be decoded.
+    """
+    reader = reader if reader is not None else DiskReader()
+    file = read_coco(annotations, images=images)
+    results: list[dict[str, Any]] = []
+    for image_id in file.images:
+        boxes, scores = detector(reader.read(file.image_path(image_id)))
+        results += box_results(image_id, boxes, scores)
+        if advance is not None:
+            advance(1)
+    return results
+
+
+def box_results(image_id: int, boxes: NDArray[np.floating], scores: NDArray[np.floating]) -> list[dict[str, Any]]:
+    """Return one image's boxes xyxy ``(D, 4)`` as COCO box results."""
     return [
         {
             "image_id": image_id,
             "category_id": 1,
-            "bbox": [float(value) for value in xywh[i]],
-            "score": float(scores[i]),
+            "bbox": [float(x0), float(y0), float(x1 - x0), float(y1 - y0)],
+            "score": float(score),
         }
-        for i in np.asarray(chosen, int).ravel()
+        for (x0, y0, x1, y1), score in zip(boxes, scores, strict=True)
     ]
+
+
+def keep_best(
+    boxes: NDArray[np.floating], scores: NDArray[np.floating], min_score: float, iou: float
+) -> NDArray[np.int64]:
+    """Return the indices of boxes xyxy ``(D, 4)``, best first, without those that overlap a better one by more."""
+    area = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(1)
+    kept: list[int] = []
+    for i in np.argsort(-np.asarray(scores), kind="stable"):
+        if scores[i] < min_score or area[i] <= 0:
+            continue
+        low, high = np.maximum(boxes[i, :2], boxes[kept, :2]), np.minimum(boxes[i, 2:], boxes[kept, 2:])
+        overlap = np.maximum(high - low, 0).prod(1)
+        if not (overlap > iou * (area[i] + area[kept] - overlap)).any():
+            kept.append(int(i))
+    return np.array(kept, np.int64)

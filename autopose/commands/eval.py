@@ -1,0 +1,166 @@
+"""``autopose eval``: score a model or results on annotations."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from autopose.evaluation.predict import Advance
+
+
+class Task(StrEnum):
+    """What is scored."""
+
+    keypoints = "keypoints"
+    bbox = "bbox"
+    pck = "pck"
+
+
+class Device(StrEnum):
+    """Where the network runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def eval(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|RESULTS.json",
+            help="A bundled name, an exported model, a run folder, a checkpoint, or a file of COCO results.",
+        ),
+    ],
+    annotations: Annotated[Path, typer.Argument(metavar="ANNOTATIONS.json", help="Ground truth in COCO's format.")],
+    images: Annotated[Path | None, typer.Option(help="Folder that 'file_name' is relative to.")] = None,
+    boxes: Annotated[
+        str,
+        typer.Option(metavar="gt|FILE.json|detector", help="Person boxes: the annotated, a file's, or found here."),
+    ] = "gt",
+    task: Annotated[Task, typer.Option(help="OKS of keypoints, IoU of a detector's boxes, or PCK.")] = Task.keypoints,
+    flip: Annotated[bool, typer.Option(help="Average over the mirrored crop.")] = True,
+    nms: Annotated[
+        bool | None, typer.Option("--nms/--no-nms", help="Drop repeated poses (OKS > 0.9); on unless boxes are gt.")
+    ] = None,
+    complete_only: Annotated[bool, typer.Option("--complete-only", help="bbox: only images marked complete.")] = False,
+    interval: Annotated[
+        bool, typer.Option("--interval", help="Add a 95 % interval of AP by redrawing images.")
+    ] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Persons per run of the network.")] = 16,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.auto,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all if not given.")] = None,
+    results_out: Annotated[Path | None, typer.Option("--results", help="Write the COCO results here.")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+) -> None:
+    """Score a model, a detector or a file of results on annotated images.
+
+    Examples:
+        autopose eval default person_keypoints_val2017.json --images val2017
+
+        autopose eval runs/train ann.json --boxes detections.json --json figures.json
+
+        autopose eval detector-default ann.json --task bbox --complete-only
+    """
+    from autopose.data.coco import read_coco
+    from autopose.errors import UsageError
+    from autopose.evaluation.coco import bootstrap_interval, evaluate_boxes, evaluate_keypoints
+    from autopose.files import write_atomic
+    from autopose.skeleton import COCO17
+
+    if task is not Task.keypoints and boxes != "gt":
+        raise UsageError(f"--boxes {boxes} goes with --task keypoints only.")
+    if complete_only and task is not Task.bbox:
+        raise UsageError("--complete-only goes with --task bbox only.")
+    skeleton = COCO17
+    if model.endswith(".json"):
+        if task is Task.pck:
+            raise UsageError("--task pck needs a MODEL: results do not say which annotated person each is of.")
+        results = _read_results(Path(model))
+    elif task is Task.bbox:
+        from autopose.commands.scored_models import run_detector
+
+        with _progress("images", len(read_coco(annotations, images=images).images)) as advance:
+            results = run_detector(
+                model, annotations, images=images, device=device.value, threads=threads, advance=advance
+            )
+    else:
+        from autopose.commands.scored_models import detected_persons, open_pose_model
+        from autopose.data.coco import load_coco
+        from autopose.evaluation.pck import evaluate_pck
+        from autopose.evaluation.predict import predict_persons, suppress_poses
+
+        read_coco(annotations, images=images)  # a wrong path should not wait for the model
+        with open_pose_model(model, flip=flip, device=device.value, threads=threads) as opened:
+            skeleton = opened.skeleton
+            if boxes == "detector":
+                persons = detected_persons(
+                    annotations, skeleton, images=images, device=device.value, threads=threads
+                )  # fmt: skip
+            else:
+                source: Literal["gt"] | Path = Path(boxes) if boxes != "gt" else "gt"
+                persons = load_coco(annotations, images=images, boxes=source, skeleton=skeleton)
+            with _progress("persons", len(persons)) as advance:
+                results = predict_persons(
+                    opened.predict, persons, opened.codec, batch_size=batch, advance=advance
+                )  # fmt: skip
+        if nms if nms is not None else boxes != "gt":
+            results = suppress_poses(results, skeleton=skeleton)
+        if task is Task.pck:
+            _report(evaluate_pck(results, persons, skeleton), json_out)
+            return
+    if results_out is not None:
+        write_atomic(results_out, json.dumps(results))
+    if task is Task.bbox:
+        figures = evaluate_boxes(results, annotations, complete_only=complete_only)
+    else:
+        figures = evaluate_keypoints(results, annotations, skeleton=skeleton)
+    if interval:
+        kind: Literal["keypoints", "bbox"] = "bbox" if task is Task.bbox else "keypoints"
+        low, high = bootstrap_interval(
+            results, annotations, task=kind, skeleton=skeleton, complete_only=complete_only
+        )  # fmt: skip
+        figures |= {"AP_low": low, "AP_high": high}
+    _report(figures, json_out)
+
+
+def _read_results(path: Path) -> list[dict[str, Any]]:
+    from autopose.data.coco import read_json
+    from autopose.errors import DataError
+
+    content = read_json(path, "results file")
+    if not isinstance(content, list) or not all(isinstance(record, dict) for record in content):
+        raise DataError(
+            f"{path}: is not a file of COCO results: expected a list of records with image_id, score and keypoints or "
+            "bbox. 'autopose eval MODEL ANNOTATIONS.json --results FILE' writes one."
+        )
+    return content
+
+
+def _report(figures: dict[str, float], json_out: Path | None) -> None:
+    from autopose.files import write_atomic
+
+    width = max(map(len, figures))
+    for name, value in figures.items():
+        print(f"{name:<{width}}  {value:.3f}")
+    if json_out is not None:
+        write_atomic(json_out, json.dumps(figures, indent=2) + "\n")
+
+
+@contextmanager
+def _progress(what: str, total: int) -> "Iterator[Advance]":
+    """Show a bar on a terminal."""
+    import sys
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)
