@@ -22,19 +22,22 @@ class Config(BaseModel):
 C = TypeVar("C", bound=Config)
 
 
-def packaged_configs() -> dict[str, Path]:
-    """Return the packaged TOML recipes by name."""
-    folder = Path(str(resources.files("autopose.configs")))
+def packaged_configs(group: str = "") -> dict[str, Path]:
+    """Return the packaged TOML recipes of a group (``train``, ``search``) by name."""
+    folder = Path(str(resources.files("autopose.configs"))) / group
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-def load_config(model: type[C], source: Path | str | None = None, overrides: Sequence[str] = ()) -> C:
+def load_config(
+    model: type[C], source: Path | str | None = None, overrides: Sequence[str] = (), *, group: str = ""
+) -> C:
     """Read a configuration.
 
     Args:
         model: the root class of the configuration.
-        source: a packaged recipe's name or a TOML file; None for the defaults.
+        source: a packaged recipe's name (``mpii`` or ``mpii.toml``) or a TOML file; None for the defaults.
         overrides: ``section.key=value`` texts, the value as TOML (a bare word is a string).
+        group: which packaged recipes are meant, see :func:`packaged_configs`.
 
     Raises:
         ConfigError: unknown file or key (naming the nearest known key), or an impossible value.
@@ -42,10 +45,13 @@ def load_config(model: type[C], source: Path | str | None = None, overrides: Seq
     content: dict[str, Any] = {}
     where = "configuration"
     if source is not None:
-        path = packaged_configs().get(str(source), Path(source))
+        packaged = packaged_configs(group)
         where = str(source)
+        path = packaged.get(where, Path(source))
+        if not path.is_file():  # a user's file of that name comes first
+            path = packaged.get(where.removesuffix(".toml"), path)
         if not path.is_file():
-            known = ", ".join(packaged_configs())
+            known = ", ".join(packaged)
             raise ConfigError(f"No configuration {where!r}: neither a file nor a packaged recipe ({known}).")
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
