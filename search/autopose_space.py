@@ -1,0 +1,150 @@
+"""The AutoPose space: cells by gradient, one vector of branch activations per stage by the controller (section 3)."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from autopose.config import Config
+from autopose.genotype import BRANCHES, OP_SETS, STAGES, AutoPoseGenotype
+from autopose.search.relaxation import AlphaGradient
+from autopose.search.space import Macro, SearchSpace, Supernet
+from autopose.search.supernet import AutoPoseSupernet, Bits, Sharing
+
+
+class AutoPoseSpaceConfig(Config):
+    """What is searched over.
+
+    Attributes:
+        op_set: ``paper`` (six operations) or ``mobile`` (adds depthwise-separable 3x3 and 5x5).
+        channels: widths of the supernet's branches, finest first.
+        derived_multiplier: widths of the derived network = channels x this (2 in the paper).
+        modules_per_stage: multi-scale modules in each stage.
+        stem_channels: width of the stem, in the supernet and the derived network.
+        stem_expansion: the stem's output = stem_channels x this.
+        head: how branches become heatmaps, see :class:`autopose.genotype.AutoPoseGenotype`.
+        fusion: ``cells``, or ``concat`` (ablation: no aggregation cells).
+        branches: scale vectors the controller may choose: ``searched`` (all 16 per stage), ``single`` (at most one
+            branch: ablation), ``all`` (always four, no controller: ablation).
+        token: ``vector`` (one choice among the vectors per stage) or ``bits`` (four yes/no choices per stage).
+        sharing: see :class:`autopose.search.supernet.AutoPoseSupernet`.
+        alpha_gradient: see :mod:`autopose.search.relaxation`.
+        init_std: standard deviation of the initial logits.
+    """
+
+    op_set: Literal["paper", "mobile"] = "paper"
+    channels: tuple[int, int, int, int] = (16, 32, 64, 128)
+    derived_multiplier: int = Field(2, ge=1)
+    modules_per_stage: int = Field(2, ge=1)
+    stem_channels: int = Field(64, ge=1)
+    stem_expansion: int = Field(4, ge=1)
+    head: Literal["concat", "sum"] = "concat"
+    fusion: Literal["cells", "concat"] = "cells"
+    branches: Literal["searched", "single", "all"] = "searched"
+    token: Literal["vector", "bits"] = "vector"
+    sharing: Sharing = "branch"
+    alpha_gradient: AlphaGradient = "single"
+    init_std: float = Field(1e-3, ge=0)
+
+    @model_validator(mode="after")
+    def _bits_choose_freely(self) -> "AutoPoseSpaceConfig":
+        if self.token == "bits" and self.branches == "single":
+            raise ValueError("token = 'bits' switches every branch by itself; branches = 'single' needs token = 'vector'")
+        return self
+
+
+def scale_vectors(branches: Literal["searched", "single", "all"]) -> tuple[Bits, ...]:
+    """Return the scale vectors that a token can stand for; the bit of the finest branch comes first."""
+    vectors = tuple(itertools.product((0, 1), repeat=BRANCHES))
+    if branches == "single":
+        return tuple(vector for vector in vectors if sum(vector) <= 1)
+    return vectors if branches == "searched" else ((1,) * BRANCHES,)
+
+
+class AutoPoseSpace(SearchSpace):
+    """Cells of six operations, shared by stages, and 3 x 4 branch activations."""
+
+    name = "autopose"
+
+    def __init__(self, config: AutoPoseSpaceConfig) -> None:
+        self.config = config
+        self.vectors = scale_vectors(config.branches)
+        self.macro_choices = {
+            "all": (),
+            "single": (len(self.vectors),) * STAGES,
+            "searched": (len(self.vectors),) * STAGES if config.token == "vector" else (2,) * (STAGES * BRANCHES),
+        }[config.branches]
+
+    def stage_bits(self, macro: Macro) -> tuple[Bits, ...]:
+        """Return the scale vector of each stage."""
+        if not self.macro_choices:
+            return ((1,) * BRANCHES,) * STAGES
+        if self.config.token == "bits":
+            return tuple(tuple(macro[stage * BRANCHES : (stage + 1) * BRANCHES]) for stage in range(STAGES))
+        return tuple(self.vectors[token] for token in macro)
+
+    def _genotype(self, multiplier: int, **fields: Any) -> AutoPoseGenotype:
+        config, first = self.config, OP_SETS[self.config.op_set][0]
+        defaults: dict[str, Any] = {
+            "individual": ((first,) * 10,) * BRANCHES,
+            "aggregation": ((first,) * 9,) * BRANCHES,
+            "scales": ((1,) * BRANCHES,) * STAGES,
+        }
+        return AutoPoseGenotype(
+            op_set=config.op_set,
+            channels=tuple(width * multiplier for width in config.channels),
+            modules_per_stage=config.modules_per_stage,
+            stem_channels=config.stem_channels,
+            stem_expansion=config.stem_expansion,
+            head=config.head,
+            fusion=config.fusion,
+            **(defaults | fields),
+        )
+
+    def supernet(self, joints: int) -> Supernet:
+        """Return a fresh supernet at the search's widths."""
+        return AutoPoseSupernet(
+            self._genotype(1),
+            joints,
+            self.stage_bits,
+            sharing=self.config.sharing,
+            alpha_gradient=self.config.alpha_gradient,
+            init_std=self.config.init_std,
+        )
+
+    def derive(self, supernet: Supernet, macro: Macro, *, name: str, provenance: Mapping[str, Any]) -> AutoPoseGenotype:
+        """Return argmax cells (all predecessors kept: section 3.3) with the scale vectors of ``macro``."""
+        assert isinstance(supernet, AutoPoseSupernet)
+        cells: dict[str, Any] = {}
+        for kind in ("individual", "aggregation"):
+            names = [table for table in supernet.table_names(kind) if table in supernet.arch]
+            if names:
+                cells[kind] = tuple(
+                    tuple(supernet.choices[table][k] for k in supernet.arch[table].argmax(-1).tolist()) for table in names
+                )
+        return self._genotype(
+            self.config.derived_multiplier,
+            scales=self.stage_bits(macro),
+            name=name,
+            provenance=dict(provenance),
+            **cells,
+        )
+
+    def describe_macro(self, macro: Macro) -> str:
+        """Return the three scale vectors, finest branch first, as in ``1010 0110 1111``."""
+        return " ".join("".join(str(bit) for bit in bits) for bits in self.stage_bits(macro))
+
+    def latency_units(self, genotype: Any, input_size_wh: tuple[int, int]) -> Sequence[str]:
+        """Return the keys of the latency table that make up a derived network."""
+        from autopose.search.latency import units
+
+        assert isinstance(genotype, AutoPoseGenotype)
+        return units(genotype, input_size_wh)
+
+    def figure(self, genotype: Any) -> str:
+        """Return the branch graph (Figure 4) as SVG."""
+        from autopose.search.figures import branch_graph
+
+        assert isinstance(genotype, AutoPoseGenotype)
+        return branch_graph(genotype)

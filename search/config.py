@@ -1,0 +1,131 @@
+"""The configuration of a search, read from TOML."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from autopose.config import Config
+from autopose.data.augment import Augment
+from autopose.heatmap import Codec
+from autopose.search.autopose_space import AutoPoseSpaceConfig
+from autopose.search.controller import ControllerConfig
+from autopose.training.config import DataConfig
+
+
+class LoopConfig(Config):
+    """The bi-level loop (Algorithm 1).
+
+    Attributes:
+        strategy: ``bilevel``, or ``random``: the baseline of equal budget.
+        gradient: ``first`` or ``second`` order, or ``sync``: weights and architecture in one step on the training part.
+        arch_first: update the architecture before the weights (DARTS) instead of after (Algorithm 1).
+        epochs: N_epoch.
+        iterations: N_iter, per epoch.
+        batch: persons per step and process, for either level.
+        arch_share: share of the training images (by a fixed hash of the name) that the architecture learns from. The
+            reward is computed on the tune split (``data.tune_share``), which neither level trains on.
+        arch_start_epoch: epochs of weights only at the beginning.
+        optimizer: of the weights, ``adam`` or ``sgd`` (momentum 0.9).
+        lr: of the weights; cosine to ``lr_end``.
+        lr_end: see ``lr``.
+        weight_decay: of the weights.
+        clip: largest norm of the weights' gradient; 0 = none.
+        arch_lr: of Adam on the architecture.
+        arch_betas: of Adam on the architecture.
+        arch_weight_decay: of Adam on the architecture.
+        temperature: of the Gumbel-softmax in the first epoch.
+        temperature_end: in the last epoch, linearly.
+        candidates: N of the derivation; of the random baseline, how many architectures are ranked.
+        random_sharing: the random baseline ranks with weights ``shared`` by one supernet trained on uniform samples, or
+            trains each candidate ``separate``-ly for its part of the budget.
+        reward_persons: at most so many persons of the tune split; 0 = all.
+        reward_batch: persons per forward pass; batch statistics are taken over it.
+        alarm_share: alarm if more than this share of edges has become parameter-free.
+        amp: ``bf16`` autocast or ``none``.
+        save_minutes: longest time between checkpoints.
+        seed: of everything.
+        seeds: how many runs, with seeds ``seed``, ``seed + 1``, ...; more than one are summarised.
+    """
+
+    strategy: Literal["bilevel", "random"] = "bilevel"
+    gradient: Literal["first", "second", "sync"] = "first"
+    arch_first: bool = False
+    epochs: int = Field(50, ge=1)
+    iterations: int = Field(1100, ge=1)
+    batch: int = Field(32, ge=1)
+    arch_share: float = Field(0.5, ge=0, lt=1)
+    arch_start_epoch: int = Field(0, ge=0)
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: float = Field(1e-3, gt=0)
+    lr_end: float = Field(1e-4, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float = Field(0.0, ge=0)
+    arch_lr: float = Field(3e-3, gt=0)
+    arch_betas: tuple[float, float] = (0.5, 0.999)
+    arch_weight_decay: float = Field(1e-3, ge=0)
+    temperature: float = Field(1.0, gt=0)
+    temperature_end: float = Field(1.0, gt=0)
+    candidates: int = Field(10, ge=1)
+    random_sharing: Literal["shared", "separate"] = "shared"
+    reward_persons: int = Field(0, ge=0)
+    reward_batch: int = Field(32, ge=2)
+    alarm_share: float = Field(0.75, gt=0, le=1)
+    amp: Literal["bf16", "none"] = "none"
+    save_minutes: float = Field(5.0, ge=0)
+    seed: int = 0
+    seeds: int = Field(1, ge=1)
+
+
+class LatencyConfig(Config):
+    """Latency in the reward: AP x (latency / target) ^ exponent (MnasNet, Tan et al. 2019).
+
+    Attributes:
+        table: JSON that ``autopose bench --ops`` wrote on the target device; None leaves latency out.
+        target_ms: of the derived network, one crop, no flip.
+        exponent: negative: slower is worse.
+        only_above: do not reward networks for being faster than the target.
+    """
+
+    table: str | None = None
+    target_ms: float = Field(50.0, gt=0)
+    exponent: float = Field(-0.5, le=0)
+    only_above: bool = False
+
+
+class SearchConfig(Config):
+    """A whole search.
+
+    Attributes:
+        space: which space; its section below has its settings.
+        autopose: the AutoPose space.
+        fabric: the fabric space (settings of ``autopose.search.fabric_space``).
+        skeleton: joints to learn.
+        codec: input size, heatmaps.
+        data: what to search on (as in training).
+        augment: how person crops are varied.
+        search: the loop.
+        controller: the policy over network-level decisions.
+        latency: the target device, if it counts.
+    """
+
+    space: Literal["autopose", "fabric"] = "autopose"
+    autopose: AutoPoseSpaceConfig = AutoPoseSpaceConfig()
+    fabric: dict[str, Any] = Field(default_factory=dict)
+    skeleton: str = "coco17"
+    codec: Codec = Codec()
+    data: DataConfig = DataConfig()
+    augment: Augment = Augment()
+    search: LoopConfig = LoopConfig()
+    controller: ControllerConfig = ControllerConfig()
+    latency: LatencyConfig = LatencyConfig()
+
+    @model_validator(mode="after")
+    def _both_levels_have_data(self) -> "SearchConfig":
+        loop = self.search
+        if loop.strategy == "bilevel" and loop.gradient != "sync" and loop.arch_share == 0:
+            raise ValueError("search.arch_share = 0 leaves the architecture nothing to learn from; only 'sync' needs none")
+        return self
+
+    def space_settings(self) -> dict[str, Any]:
+        """Return the section of the chosen space."""
+        return self.autopose.model_dump() if self.space == "autopose" else dict(self.fabric)
