@@ -6,6 +6,7 @@ from pydantic import Field
 
 from autopose.config import Config
 from autopose.data.augment import Augment
+from autopose.data.detection_dataset import DetectionAugment
 from autopose.heatmap import Codec
 
 
@@ -19,7 +20,6 @@ class Source(Config):
         contains: keep only images whose path contains this text.
         repeat: how often each person is drawn, relative to the other sources.
         min_keypoints: keep only persons with at least this many labelled joints.
-        boxes_only: detector: this file's boxes count, its keypoints do not.
     """
 
     annotations: str
@@ -27,7 +27,6 @@ class Source(Config):
     contains: str = ""
     repeat: float = Field(1.0, gt=0)
     min_keypoints: int = Field(1, ge=0)
-    boxes_only: bool = False
 
 
 class DataConfig(Config):
@@ -108,7 +107,8 @@ class TrainConfig(Config):
         skeleton: joints to learn.
         codec: input size, heatmaps.
         data: what to train on.
-        augment: how samples are varied.
+        augment: how person crops are varied.
+        scene_augment: how the detector's photographs are varied.
         train: how to train.
     """
 
@@ -117,4 +117,5 @@ class TrainConfig(Config):
     codec: Codec = Codec()
     data: DataConfig = DataConfig()
     augment: Augment = Augment()
+    scene_augment: DetectionAugment = DetectionAugment()
     train: TrainSection = TrainSection()

@@ -9,6 +9,7 @@ from typing import Any
 
 from autopose.data.coco import load_coco
 from autopose.data.images import DiskReader, ImageReader, PackedReader, pack_images
+from autopose.data.scenes import Scene, load_scenes, merge_scenes
 from autopose.errors import DataError
 from autopose.files import write_atomic
 from autopose.poses import Person
@@ -72,6 +73,24 @@ def pose_persons(config: TrainConfig, skeleton: Skeleton, folder: Path) -> list[
             raise DataError(f"{path}: no person is left after the filters of source {source.annotations!r}.")
         chosen += kept
     return chosen
+
+
+def detector_scenes(config: TrainConfig, folder: Path) -> list[Scene]:
+    """Return the training photographs of all sources, without tune images; the first source of a photograph wins."""
+    scenes: list[Scene] = []
+    for source in config.data.sources:
+        path = find_annotations(source.annotations, config.data.synthetic_images, folder)
+        images = Path(source.images) if source.images else None
+        kept = [
+            scene
+            for scene in load_scenes(path, images=images, sample_weight=source.repeat)
+            if source.contains in str(scene.image_path)
+            and not in_tune(scene.image_path.name, config.data.tune_share)
+        ]
+        if not kept:
+            raise DataError(f"{path}: no image is left after the filters of source {source.annotations!r}.")
+        scenes = merge_scenes(scenes, kept)
+    return scenes
 
 
 def write_tune_split(config: TrainConfig, folder: Path) -> Path:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from autopose.data.detection_dataset import DetectionDataset, DetectionSample
 from autopose.data.pose_dataset import PoseDataset, PoseSample
 from autopose.genotype import AutoPoseGenotype, Genotype
 from autopose.models.center import center_loss, center_targets
@@ -19,7 +20,7 @@ from autopose.training.loader import SampleSource
 from autopose.training.loss import heatmap_loss, heatmap_targets
 from autopose.training.normalize import normalize
 from autopose.training.predictor import TorchDetector, TorchPredictor
-from autopose.training.sources import image_reader, pose_persons, write_tune_split
+from autopose.training.sources import detector_scenes, image_reader, pose_persons, write_tune_split
 
 #: A collated batch: tensors, or lists of tensors with one entry per image.
 Batch = tuple[Any, ...]
@@ -102,17 +103,16 @@ class DetectorTask(Task):
     metric = "AP50"
 
     def __init__(self, config: TrainConfig, genotype: Genotype, folder: Path, device: torch.device) -> None:
-        from autopose.data.detection_dataset import DetectionDataset, load_scenes
-
         assert isinstance(genotype, AutoPoseGenotype)
         self.config, self.device, self.stride = config, device, genotype.head_stride
-        scenes, self.tune = load_scenes(config.data, folder)
+        scenes = detector_scenes(config, folder)
+        self.tune = write_tune_split(config, folder)
         self.reader = image_reader(config.data.pack, [scene.image_path for scene in scenes])
-        self.source = DetectionDataset(scenes, config.codec.input_size_wh, config.augment, self.reader)
+        self.source = DetectionDataset(scenes, config.codec.input_size_wh, config.scene_augment, self.reader)
         self.weights = np.array([scene.weight_sample for scene in scenes])
 
     @staticmethod
-    def collate(samples: Sequence[Any]) -> Batch:
+    def collate(samples: Sequence[DetectionSample]) -> Batch:
         """Return images ``(N, H, W, 3)`` uint8 and lists of boxes, weights and ignored regions."""
         return (
             torch.from_numpy(np.stack([sample.image for sample in samples])),

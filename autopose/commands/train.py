@@ -1,0 +1,87 @@
+"""``autopose train``: train the network of a genotype."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    genotype: Annotated[str, typer.Argument(metavar="GENOTYPE", help="A preset's name or a JSON file.")],
+    config: Annotated[str, typer.Option(help="A packaged recipe's name or a TOML file.")] = "small",
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="RUN", help="Run folder [runs/train-TIME].")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting; may be repeated.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in -o, exactly where it was.")] = False,
+    init: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Start from a bundled model, a run or a checkpoint.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="One step on synthetic data: shapes, cost, estimated hours.")
+    ] = False,
+    max_hours: Annotated[float | None, typer.Option(help="Stop, resumable, after this time.")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write the final figures here.")] = None,
+) -> None:
+    """Train the network of a genotype from annotations, or from synthetic figures.
+
+    Examples:
+
+        autopose train small --config smoke -o runs/smoke
+
+        autopose train runs/search/genotype.json --config small -o runs/pose --set train.batch=64
+
+        autopose train small --config small -o runs/pose --resume
+    """
+    from datetime import datetime
+
+    from autopose.checkpoint import load_checkpoint
+    from autopose.config import load_config
+    from autopose.console import progress, remark
+    from autopose.errors import require
+    from autopose.files import write_atomic
+    from autopose.genotype import Genotype
+
+    require("torch", extra="train", why="Training")
+    from autopose.training.config import TrainConfig
+    from autopose.training.trainer import train as run_training
+    from autopose.training.weights import initial_weights
+
+    recipe = load_config(TrainConfig, config, settings or (), group="train")
+    network = Genotype.load(genotype)
+    if dry_run:
+        from autopose.training.dry_run import dry_run as rehearse
+
+        figures = rehearse(network, recipe)
+        text = json.dumps(figures, indent=2)
+        print(text)
+        if json_out is not None:
+            write_atomic(json_out, text + "\n")
+        return
+    folder = out or Path("runs") / f"train-{datetime.now():%Y%m%d-%H%M%S}"
+    with progress(1, "training") as bar:
+
+        def report(step: int, total: int, loss: float, metrics: dict[str, float] | None) -> None:
+            bar.resize(total)
+            bar(step, f"loss {loss:.3g}")
+            if metrics is not None:
+                name = "AP" if recipe.task == "pose" else "AP50"
+                remark(f"step {step}/{total}: loss {loss:.4g}, tune {name} {metrics[name]:.3f}")
+
+        best = run_training(
+            network,
+            recipe,
+            folder,
+            resume=resume,
+            init=None if init is None else initial_weights(init),
+            report=report,
+            max_seconds=None if max_hours is None else max_hours * 3600,
+        )
+    figures = dict(load_checkpoint(best).metrics)
+    remark(f"Best weights: {best}\nNext: autopose export {folder}")
+    print(json.dumps(figures))
+    if json_out is not None:
+        write_atomic(json_out, json.dumps(figures, indent=2) + "\n")

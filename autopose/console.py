@@ -1,0 +1,75 @@
+"""What the command line shows while it works: progress bars on a terminal, nothing elsewhere, errors as sentences."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+_state = {"quiet": False}
+
+
+class Bar(Protocol):
+    """A progress bar."""
+
+    def __call__(self, done: int, note: str = "") -> None:
+        """Show that ``done`` of the total is done, with a short note behind."""
+        ...
+
+    def resize(self, total: int) -> None:
+        """Set the total, when it becomes known later."""
+        ...
+
+
+def set_verbosity(*, quiet: bool = False, verbose: bool = False) -> None:
+    """Choose what the command line prints: ``quiet`` hides progress and remarks, ``verbose`` shows log messages."""
+    _state["quiet"] = quiet
+    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("autopose").setLevel(level)
+
+
+def is_quiet() -> bool:
+    """Return whether remarks are to be left out."""
+    return _state["quiet"]
+
+
+def remark(text: str) -> None:
+    """Print a line to standard error unless quiet."""
+    if not is_quiet():
+        print(text, file=sys.stderr)
+
+
+@contextmanager
+def progress(total: int, what: str) -> Iterator[Bar]:
+    """Show a bar with the time to go on standard error, if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("to go"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    disable = is_quiet() or not sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), disable=disable) as bar:
+        task = bar.add_task(what, total=total, note="")
+        yield _RichBar(bar, task)
+
+
+class _RichBar:
+    def __init__(self, bar: "Progress", task: "TaskID") -> None:
+        self.bar, self.task = bar, task
+
+    def __call__(self, done: int, note: str = "") -> None:
+        self.bar.update(self.task, completed=done, note=note)
+
+    def resize(self, total: int) -> None:
+        self.bar.update(self.task, total=total)

@@ -1,0 +1,114 @@
+"""Figures of a genotype for people: parameters, cost and size of its search space, beside the published ones."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from autopose.errors import GenotypeError, UsageError, require
+from autopose.genotype import AutoPoseGenotype, Genotype, presets
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read ``192x256`` as (width, height).
+
+    Raises:
+        UsageError: it is something else, or a side is not a positive multiple of 32.
+    """
+    width, cross, height = text.lower().partition("x")
+    if not cross or not width.isdigit() or not height.isdigit():
+        raise UsageError(f"--size {text!r}: expected WIDTHxHEIGHT in pixels, for instance 192x256.")
+    size = int(width), int(height)
+    if min(size) < 32 or any(side % 32 for side in size):
+        raise UsageError(f"--size {text!r}: both sides must be multiples of 32, for instance 192x256.")
+    return size
+
+
+def genotype_of(source: str) -> tuple[Genotype, tuple[int, int]]:
+    """Return the genotype that a name or file means, and the input size (width, height) it was made for.
+
+    Presets come first, then genotype files, run folders, checkpoints and bundled models.
+
+    Raises:
+        GenotypeError: it is none of these.
+    """
+    path = Path(source)
+    if source not in presets():
+        if path.is_dir() and (path / "genotype.json").is_file():
+            path = path / "genotype.json"
+        if path.suffix == ".safetensors" and path.is_file():
+            from autopose.checkpoint import load_checkpoint
+
+            checkpoint = load_checkpoint(path)
+            return checkpoint.genotype, checkpoint.codec.input_size_wh
+        from importlib import resources
+
+        bundled = Path(str(resources.files("autopose.zoo"))) / f"{source}.json"
+        if bundled.is_file() and not path.is_file():
+            path = bundled
+        if path.suffix in (".onnx", ".engine"):
+            raise GenotypeError(
+                f"{source}: an exported model does not carry its genotype. Give the run folder or genotype it came from."
+            )
+        source = str(path)
+    genotype = Genotype.load(source)
+    size = getattr(genotype, "input_size_wh", None)
+    if size is None:
+        size = (320, 320) if getattr(genotype, "head", "") == "center" else (192, 256)
+    return genotype, size
+
+
+def describe(genotype: Genotype, input_size_wh: tuple[int, int]) -> dict[str, Any]:
+    """Return the figures of a genotype's network.
+
+    Keys: ``name``, ``kind``, ``fingerprint``, ``input_size_wh``, ``params``, ``macs``, ``macs_gi`` (MACs / 1024^3: the unit
+    that pose papers call GFLOPs), ``convention``, ``layers``; ``search_space_log10`` and ``active_branches`` for AutoPose
+    genotypes; ``published`` where a paper gives figures for the same network.
+    """
+    require("torch", extra="train", why="Counting a network's cost")
+    from autopose.models.network import build_network
+    from autopose.models.profile import profile
+
+    joints = getattr(genotype, "joints", 17)
+    cost = profile(build_network(genotype, joints), input_size_wh)
+    figures: dict[str, Any] = {
+        "name": genotype.name,
+        "kind": genotype.kind,
+        "fingerprint": genotype.fingerprint(),
+        "input_size_wh": list(input_size_wh),
+        "params": cost.params,
+        "macs": cost.macs,
+        "macs_gi": round(cost.macs_gi, 4),
+        "convention": "multiply-accumulates of convolutions and linear layers; macs_gi = macs / 1024^3",
+        "layers": [list(layer) for layer in cost.layers],
+    }
+    if isinstance(genotype, AutoPoseGenotype):
+        figures["search_space_log10"] = round(math.log10(genotype.search_space_size()), 2)
+        figures["active_branches"] = sum(map(sum, genotype.scales))
+    published = getattr(genotype, "published", None)
+    if published:
+        figures["published"] = published
+    if genotype.provenance:
+        figures["provenance"] = genotype.provenance
+    return figures
+
+
+def text_of(figures: dict[str, Any]) -> str:
+    """Return :func:`describe`'s figures as lines for a terminal."""
+    width, height = figures["input_size_wh"]
+    lines = [
+        f"{figures['name']} ({figures['kind']}, fingerprint {figures['fingerprint']})",
+        f"  parameters    {figures['params']:,}",
+        f"  MACs          {figures['macs_gi']:.2f} Gi at {width}x{height}  ({figures['macs']:,}; Gi = MACs / 1024^3, "
+        "the papers' GFLOPs)",
+    ]
+    if "active_branches" in figures:
+        lines.append(f"  branches      {figures['active_branches']} of 12 stage-branches active")
+        lines.append(
+            f"  search space  10^{figures['search_space_log10']:.1f} networks "
+            "(one cell pair per branch, shared by all stages; the paper says 10^61)"
+        )
+    if "published" in figures:
+        lines.append(f"  published     {figures['published']}")
+    for key, value in figures.get("provenance", {}).items():
+        lines.append(f"  {key:13s} {value}")
+    return "\n".join(lines)
