@@ -1,6 +1,7 @@
 """Small networks with statistics that make their outputs differ from place to place, as trained ones do."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,6 +67,14 @@ def small_checkpoint(task: str = "pose", **changes: object) -> Checkpoint:
 @pytest.fixture(scope="session")
 def pose_checkpoint() -> Checkpoint:
     return small_checkpoint()
+
+
+@pytest.fixture(scope="session")
+def pose_onnx(pose_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The exported pose network: uint8 in, flip averaging, keypoints out."""
+    from autopose.export.to_onnx import export_onnx
+
+    return export_onnx(pose_checkpoint, tmp_path_factory.mktemp("pose") / "model.onnx")
 
 
 @pytest.fixture(scope="session")

@@ -21,22 +21,17 @@ from autopose.training.predictor import TorchDetector, TorchPredictor
 
 
 @pytest.fixture(scope="module")
-def exported(pose_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_onnx(pose_checkpoint, tmp_path_factory.mktemp("pose") / "model.onnx")
-
-
-@pytest.fixture(scope="module")
 def heatmap_file(pose_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("plain") / "model.onnx"
     return export_onnx(pose_checkpoint, out, flip=False, decode=False, io="plain")
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_against_torch_keypoints_with_any_batch(exported: Path, pose_checkpoint: Checkpoint, count: int) -> None:
+def test_against_torch_keypoints_with_any_batch(pose_onnx: Path, pose_checkpoint: Checkpoint, count: int) -> None:
     crops = synthetic_crops(count, pose_checkpoint.codec.input_size_wh, seed=5)
     predictor = TorchPredictor(pose_checkpoint.build(), pose_checkpoint.codec, pose_checkpoint.skeleton, flip=True)
     xy, scores = predictor(crops)
-    with open_session(exported, device="cpu") as session:
+    with open_session(pose_onnx, device="cpu") as session:
         (keypoints,) = session.run(crops)
     assert keypoints.shape == (count, 17, 3)
     near = np.abs(keypoints[..., :2] - xy).max(-1) < 1e-6
@@ -73,8 +68,8 @@ def test_against_torch_boxes(detector_checkpoint: Checkpoint, tmp_path: Path) ->
         assert np.abs(own_boxes[0] - box).max(-1).min() < 1e-2
 
 
-def test_graph_is_lean_and_self_describing(exported: Path, pose_checkpoint: Checkpoint) -> None:
-    model = onnx.load(exported)
+def test_graph_is_lean_and_self_describing(pose_onnx: Path, pose_checkpoint: Checkpoint) -> None:
+    model = onnx.load(pose_onnx)
     onnx.checker.check_model(model, full_check=True)
     kinds = Counter(node.op_type for node in model.graph.node)
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
@@ -95,17 +90,17 @@ def test_graph_is_lean_and_self_describing(exported: Path, pose_checkpoint: Chec
 
 
 def test_compact_file_halves_the_weights_and_keeps_the_arithmetic(
-    exported: Path, pose_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pose_onnx: Path, pose_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _trace_once(exported, monkeypatch)
+    _trace_once(pose_onnx, monkeypatch)
     compact = export_onnx(pose_checkpoint, tmp_path / "compact.onnx", compact=True)
 
     def bytes_of_weights(path: Path) -> int:
         return sum(len(tensor.raw_data) for tensor in onnx.load(path).graph.initializer)
 
-    assert bytes_of_weights(compact) < 0.55 * bytes_of_weights(exported)
+    assert bytes_of_weights(compact) < 0.55 * bytes_of_weights(pose_onnx)
     crops = synthetic_crops(4, pose_checkpoint.codec.input_size_wh)
-    with open_session(compact, device="cpu") as session, open_session(exported, device="cpu") as full:
+    with open_session(compact, device="cpu") as session, open_session(pose_onnx, device="cpu") as full:
         np.testing.assert_allclose(session.run(crops)[0][..., 2], full.run(crops)[0][..., 2], rtol=0.01, atol=0.01)
 
 
@@ -117,19 +112,19 @@ def test_refuses_sizes_that_the_network_cannot_take(pose_checkpoint: Checkpoint,
 
 
 def test_nothing_is_written_when_the_graph_deviates(
-    exported: Path, pose_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pose_onnx: Path, pose_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _trace_once(exported, monkeypatch, weight_factor=1.5)
+    _trace_once(pose_onnx, monkeypatch, weight_factor=1.5)
     with pytest.raises(ParityError, match="deviates from the torch network"):
         export_onnx(pose_checkpoint, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
-def _trace_once(exported: Path, monkeypatch: pytest.MonkeyPatch, *, weight_factor: float = 1.0) -> None:
+def _trace_once(pose_onnx: Path, monkeypatch: pytest.MonkeyPatch, *, weight_factor: float = 1.0) -> None:
     """Let the exporter take the graph of an earlier export, its largest weight multiplied: tracing takes seconds."""
 
     def earlier(module: torch.nn.Module, manifest: Manifest) -> onnx.ModelProto:
-        model = onnx.load(exported)
+        model = onnx.load(pose_onnx)
         tensor = max(model.graph.initializer, key=lambda item: len(item.raw_data))
         weights = onnx.numpy_helper.to_array(tensor) * np.float32(weight_factor)
         tensor.CopyFrom(onnx.numpy_helper.from_array(weights, tensor.name))
@@ -138,8 +133,8 @@ def _trace_once(exported: Path, monkeypatch: pytest.MonkeyPatch, *, weight_facto
     monkeypatch.setattr(to_onnx, "trace", earlier)
 
 
-def test_module_is_the_reference_of_the_graph(exported: Path, pose_checkpoint: Checkpoint) -> None:
+def test_module_is_the_reference_of_the_graph(pose_onnx: Path, pose_checkpoint: Checkpoint) -> None:
     crops = synthetic_crops(2, pose_checkpoint.codec.input_size_wh, seed=8)
     module = deployed_module(pose_checkpoint, manifest_for(pose_checkpoint))
-    with torch.inference_mode(), open_session(exported, device="cpu") as session:
+    with torch.inference_mode(), open_session(pose_onnx, device="cpu") as session:
         np.testing.assert_allclose(session.run(crops)[0][..., 2], module(torch.from_numpy(crops))[..., 2], atol=1e-4)
