@@ -95,16 +95,16 @@ def poses_from_record(record: Mapping[str, Any], skeleton: Skeleton) -> Poses:
     Raises:
         DataError: a key is missing or has the wrong shape.
     """
-    persons = record.get("persons")
+    persons = record.get("persons", [])
     try:
-        joints = np.array([p["keypoints"] for p in persons or []], np.float32).reshape(-1, len(skeleton), 3)
-        ids = [p.get("id") for p in persons or []]
+        joints = np.array([p["keypoints"] for p in persons], np.float32).reshape(-1, len(skeleton), 3)
+        ids = [p.get("id") for p in persons]
         return Poses(
-            np.array([p["box"] for p in persons or []], np.float32).reshape(-1, 4),
-            np.array([p["box_score"] for p in persons or []], np.float32),
+            np.array([p["box"] for p in persons], np.float32).reshape(-1, 4),
+            np.array([p["box_score"] for p in persons], np.float32),
             joints[..., :2],
             joints[..., 2],
-            None if None in ids or not ids else np.array(ids, np.int64),
+            np.array(ids, np.int64) if all(i is not None for i in ids) and ids else None,
             tuple(record.get("image_size_wh", (0, 0))),
             skeleton,
             source=record.get("image"),

@@ -74,7 +74,7 @@ class VideoReader:
                 f"{path}: cannot be opened as a video ({_reason(error)}). It is damaged, cut off, or no video."
             ) from None
         if not self._container.streams.video:
-            kinds = sorted({stream.type for stream in self._container.streams}) or ["nothing"]
+            kinds = sorted({str(stream.type) for stream in self._container.streams}) or ["nothing"]
             self._container.close()
             raise MediaError(f"{path}: has no pictures, only {', '.join(kinds)}. Give a file with a video stream.")
         self._stream = self._container.streams.video[0]
@@ -82,18 +82,19 @@ class VideoReader:
         self._stream.codec_context.thread_count = threads
         self.fps = Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
         self.duration_s = self._duration()
+        self._promised = int(self._stream.frames)
+        self.frame_count = self._expected()
         self.has_audio = bool(self._container.streams.audio)
         self.problem: str | None = None
 
     def _duration(self) -> float | None:
-        if self._stream.duration is not None and self._stream.time_base is not None:
+        if self._stream.duration and self._stream.time_base is not None:
             return float(self._stream.duration * self._stream.time_base)
-        return None if self._container.duration is None else self._container.duration / 1_000_000
+        return self._container.duration / 1_000_000 if self._container.duration else None
 
-    @property
-    def frame_count(self) -> int | None:
+    def _expected(self) -> int | None:
         """Return how many frames will come, by what the file says."""
-        total = self._stream.frames or (round(self.duration_s * self.fps) if self.duration_s else 0)
+        total = self._promised or (round(self.duration_s * self.fps) if self.duration_s else 0)
         if not total:
             return None
         first = round(self.start_s * self.fps)
@@ -143,7 +144,7 @@ class VideoReader:
         """Compare what came with what the file promised."""
         if not count:
             raise MediaError(f"{self.path}: not one frame can be decoded ({self.problem or 'no data'}). It is damaged.")
-        promised = self._stream.frames
+        promised = self._promised
         if self.start_s == 0 and promised and count < promised - max(2, promised // 50):
             self.problem = f"{self.path}: breaks off after {count} of {promised} frames; it is cut off or damaged."
         elif not promised and self.duration_s and last_s < self.duration_s - max(1.0, self.duration_s / 20):

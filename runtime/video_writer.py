@@ -141,15 +141,17 @@ def _finish(part: Path, destination: Path, audio_from: Path | None, first_s: flo
 def _copied(
     container: Any, stream: Any, target: Any, first_s: float, length_s: float | None
 ) -> Iterator[tuple[float, Any]]:
-    """Yield (time, packet) of a stream, shifted to start at ``first_s``."""
-    shift = round(first_s / stream.time_base)
+    """Yield (time, packet) of a stream: the pictures from their first frame, the sound from ``first_s`` on."""
+    shift: int | None = None if length_s is None else round(first_s / stream.time_base)
     for packet in container.demux(stream):
         if packet.dts is None:
             continue
+        if shift is None:  # fragments start late by the encoder's reordering delay; the first packet is the first frame
+            shift = packet.pts or 0
         packet.dts -= shift
         packet.pts = packet.dts if packet.pts is None else packet.pts - shift
         time_s = float(packet.dts * stream.time_base)
-        if time_s < 0 and first_s:
+        if length_s is not None and time_s < 0:
             continue
         if length_s is not None and time_s > length_s:
             return

@@ -59,10 +59,11 @@ class YoloxDetector:
             len(shape) == 4 and shape[1] == 3 and all(isinstance(side, int) and side % 32 == 0 for side in shape[2:])
         )
         if more or others or not fixed or len(output.shape) != 3 or image.type != "tensor(float)":
+            gives = [item.shape for item in (output, *others)]
             raise ModelError(
-                f"{path}: takes {image.name} {image.shape} and gives {[o.shape for o in (output, *others)]}: "
-                "neither an autopose detector nor of YOLOX's layout,\n"
-                "which is float32 (1, 3, H, W) -> (1, cells, 5 + classes). Give such a file, or wrap your detector in Python: Estimator(detector=your_callable)."
+                f"{path}: takes {image.name} {image.shape} and gives {gives}: neither an autopose detector nor\n"
+                "YOLOX's layout, float32 (1, 3, H, W) -> (1, cells, 5 + classes). Give such a file, or wrap your "
+                "detector in Python: Estimator(detector=your_callable)."
             )
         self._input = image.name
         self.input_size_wh = (int(shape[3]), int(shape[2]))

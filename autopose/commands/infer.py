@@ -1,0 +1,136 @@
+"""``autopose infer``: the poses of images, videos and streams."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from autopose.runtime.inference import RunReport
+
+
+class Smooth(StrEnum):
+    """How joints are steadied in time."""
+
+    online = "online"
+    offline = "offline"
+    none = "none"
+
+
+class Backend(StrEnum):
+    """What runs the networks."""
+
+    auto = "auto"
+    ort = "ort"
+    trt = "trt"
+
+
+class Device(StrEnum):
+    """Where the networks run."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def infer(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Images, folders, quoted globs, lists (.txt), videos, webcam numbers, rtsp:// or http:// addresses.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")] = Path("autopose-out"),
+    model: Annotated[str, typer.Option(help="Pose model: a bundled name, an exported file, a run folder.")] = "default",
+    detector: Annotated[
+        str, typer.Option(help="Person detector: a bundled name, a file (YOLOX's layout too), or full-frame.")
+    ] = "default",
+    boxes: Annotated[Path | None, typer.Option(help="JSON of boxes to use instead of a detector.")] = None,
+    save: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT,...",
+            help="video, images, sheet, crops, json, coco, openpose, csv, parquet, trc. "
+            "If not given: the video or images, and json.",
+        ),
+    ] = None,
+    every: Annotated[int | None, typer.Option(help="Detect in every n-th frame, follow the persons between.")] = None,
+    track: Annotated[bool | None, typer.Option("--track/--no-track", help="Give ids; on for videos.")] = None,
+    smooth: Annotated[Smooth | None, typer.Option(help="Steady the joints; online for videos.")] = None,
+    flip: Annotated[bool, typer.Option(help="Average over the mirrored crop; --no-flip halves the cost.")] = True,
+    backend: Annotated[Backend, typer.Option(help="ONNX Runtime or TensorRT.")] = Backend.auto,
+    device: Annotated[Device, typer.Option(help="Where the networks run.")] = Device.auto,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each network.")] = None,
+    start: Annotated[float, typer.Option(help="Seconds into the video.")] = 0.0,
+    end: Annotated[float | None, typer.Option(help="Seconds into the video.")] = None,
+    stride: Annotated[int, typer.Option(help="Take every n-th frame.")] = 1,
+    max_frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
+    show: Annotated[bool, typer.Option("--show", help="Open a window with the result.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Write an HTML page to look through the result.")] = False,
+    ray: Annotated[bool, typer.Option("--ray", help="Spread many sources over Ray actors (extra 'ray').")] = False,
+) -> None:
+    """Find the joints of all persons in images, videos and streams.
+
+    Examples:
+        autopose infer video.mp4
+
+        autopose infer photos/ -o out --save images,json,coco
+
+        autopose infer rtsp://camera/stream --save json,csv --every 5
+    """
+    from autopose.errors import UsageError
+    from autopose.runtime.inference import InferOptions
+    from autopose.runtime.run import open_estimator, run_all
+    from autopose.runtime.sinks import parse_formats
+    from autopose.runtime.sources import Selection, find_sources
+
+    formats = None if save is None else parse_formats(save)
+    if report and formats is not None and "json" not in formats:
+        raise UsageError("--report is made from the JSON: add json to --save.")
+    options = InferOptions(
+        out=out,
+        save=formats,
+        every=every,
+        tracking=track,
+        smooth=None if smooth is None else smooth.value,
+        selection=Selection(start, end, stride, max_frames),
+        boxes=boxes,
+    )
+    specs = find_sources(sources)
+    settings = {
+        "model": model,
+        "detector": "full-frame" if boxes is not None else detector,
+        "device": device.value,
+        "backend": backend.value,
+        "flip": flip,
+        "threads": threads,
+    }
+    if ray:
+        from autopose.runtime.ray_actors import run_with_ray
+
+        reports = run_with_ray(specs, settings, options)
+        failed = [_tell(item) for item in reports]
+    else:
+        with open_estimator(settings) as estimator:
+            failed = [_tell(item) for item in run_all(estimator, specs, options, show=show)]
+    if report:
+        from autopose.runtime.viewer import write_viewer
+
+        for spec in specs:
+            typer.echo(f"report: {write_viewer(out / f'{spec.name}.json')}")
+    if any(failed):
+        raise typer.Exit(1)
+
+
+def _tell(report: "RunReport") -> bool:
+    """Print a source's closing line; return whether something was wrong with it."""
+    parts = [f"{report.frames} frames", f"{report.persons} persons", f"{report.fps:.1f} frames/s"]
+    parts += [f"{name} {value:g}" for name, value in report.live.items() if value]
+    names = [str(path) for path in report.files[:4]] + (["..."] if len(report.files) > 4 else [])
+    if report.frames:
+        typer.echo(f"{report.source}: {', '.join(parts)} -> {', '.join(names)}")
+    if report.problem:
+        typer.echo(f"warning: {report.problem}", err=True)
+    return report.problem is not None

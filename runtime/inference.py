@@ -1,0 +1,179 @@
+"""``infer``: sources in, result files out; one pipeline per source."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autopose.drawing import draw
+from autopose.runtime.pipeline import PosePipeline, Work, pipeline_for, timed_work
+from autopose.runtime.sinks import Format, Sink, SinkContext, open_sink
+from autopose.runtime.smoother import Smoothing
+from autopose.runtime.sources import Selection, Source, SourceSpec, open_source
+from autopose.runtime.stages import Stage, run_stages
+
+if TYPE_CHECKING:
+    from autopose.runtime.estimator import Estimator
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class InferOptions:
+    """How a run reads, follows and writes.
+
+    Attributes:
+        out: folder of the results.
+        save: output formats; None for the annotated video or images, and JSON.
+        every: frames from one detection to the next; None for the default.
+        tracking: give ids; None for videos and streams only.
+        smooth: None for ``online`` where there are tracks.
+        selection: part of each source.
+        boxes: a file of boxes to use instead of the detector.
+        show: callback that gets each drawn frame, in the caller's thread; returning False stops the run.
+    """
+
+    out: Path = Path("autopose-out")
+    save: tuple[Format, ...] | None = None
+    every: int | None = None
+    tracking: bool | None = None
+    smooth: Smoothing | None = None
+    selection: Selection = field(default_factory=Selection)
+    boxes: Path | None = None
+    show: Callable[[Work], bool] | None = None
+
+
+@dataclass
+class RunReport:
+    """What came of one source.
+
+    Attributes:
+        source: as the user gave it.
+        frames: processed.
+        persons: poses in all frames together.
+        seconds: wall time.
+        files: written.
+        problem: what was wrong with the source, as a sentence; None if it was whole.
+        stages: name -> total_s, p50_ms, p95_ms.
+        live: figures of a live source.
+    """
+
+    source: str
+    frames: int = 0
+    persons: int = 0
+    seconds: float = 0.0
+    files: list[Path] = field(default_factory=list)
+    problem: str | None = None
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)
+    live: dict[str, float | int] = field(default_factory=dict)
+
+    @property
+    def fps(self) -> float:
+        """Return frames per second of wall time."""
+        return self.frames / self.seconds if self.seconds else 0.0
+
+
+Progress = Callable[[int, int | None], None]
+
+
+def infer_source(
+    estimator: "Estimator", spec: SourceSpec, options: InferOptions, progress: Progress | None = None
+) -> RunReport:
+    """Process one source into its result files.
+
+    Whatever happens, the files hold the frames up to that moment and are finished properly.
+
+    Args:
+        estimator: to use; may be shared.
+        spec: from :func:`autopose.runtime.sources.find_sources`.
+        options: of the run.
+        progress: called with the frames done and their expected number.
+
+    Raises:
+        MediaError: the source cannot be read at all.
+        BackendError: a stage failed; the message names it.
+    """
+    begin = time.perf_counter()
+    source = open_source(spec, options.selection)
+    try:
+        given = None
+        if options.boxes is not None:
+            from autopose.runtime.given_boxes import load_boxes
+
+            given = load_boxes(options.boxes)
+        pipeline = pipeline_for(
+            estimator, source, every=options.every, tracking=options.tracking, smooth=options.smooth, boxes=given
+        )
+        sinks = _open_sinks(estimator, source, options, pipeline)
+        report = RunReport(spec.location)
+        _drive(source, pipeline, sinks, options, report, progress)
+    finally:
+        source.close()
+    report.problem = source.problem
+    report.live = source.report()
+    report.seconds = time.perf_counter() - begin
+    return report
+
+
+def _open_sinks(estimator: "Estimator", source: Source, options: InferOptions, pipeline: PosePipeline) -> list[Sink]:
+    picture: Format = "images" if source.spec.kind == "images" else "video"
+    manifest = estimator.manifest
+    model = {
+        "name": manifest.name,
+        "fingerprint": manifest.fingerprint,
+        "precision": manifest.precision,
+        "backend": estimator.session.backend,
+        "device": estimator.session.device,
+        "flip": estimator.flip,
+        "every": pipeline.every,
+        "smooth": pipeline.smooth,
+        "autopose_version": manifest.autopose_version,
+    }
+    context = SinkContext(
+        source.spec, options.out, estimator.skeleton, source.fps, bool(getattr(source, "has_audio", False)), model
+    )
+    return [open_sink(name, context) for name in options.save or (picture, "json")]
+
+
+def _drive(
+    source: Source,
+    pipeline: PosePipeline,
+    sinks: Sequence[Sink],
+    options: InferOptions,
+    report: RunReport,
+    progress: Progress | None,
+) -> None:
+    def write(items: list[Work]) -> list[Work]:
+        for work in items:
+            for sink in sinks:
+                sink.write(work.frame, work.result, work.drawn)
+        return items
+
+    decode = Stage("decode", list)
+    stages = pipeline.stages()
+    if options.show or any(sink.needs_drawing for sink in sinks):
+        stages.append(Stage("draw", _draw))
+    stages.append(Stage("write", write))
+    capacity = 1 if source.spec.kind == "live" else 4
+    works: Any = run_stages(timed_work(source, decode), stages, capacity=capacity)
+    try:
+        for work in works:
+            report.frames += 1
+            report.persons += len(work.result)
+            if progress is not None:
+                progress(report.frames, source.frame_count)
+            if options.show is not None and not options.show(work):
+                break
+    finally:
+        works.close()
+        for sink in sinks:
+            report.files += sink.close()
+        report.stages = {stage.name: stage.timings() for stage in (decode, *stages)}
+
+
+def _draw(items: list[Work]) -> list[Work]:
+    for work in items:
+        work.drawn = draw(work.frame.image, work.result)
+    return items

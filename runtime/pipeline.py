@@ -1,0 +1,251 @@
+"""Estimator, tracker and smoother over a whole source, as stages that run side by side."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autopose.errors import UsageError
+from autopose.poses import Poses
+from autopose.runtime.crops import Crops
+from autopose.runtime.smoother import Smoothing, open_smoother
+from autopose.runtime.sources import Selection, Source, find_sources, open_source
+from autopose.runtime.stages import Stage, run_stages
+from autopose.runtime.tracker import Tracker
+from autopose.runtime.video import Frame
+
+if TYPE_CHECKING:
+    from autopose.runtime.estimator import Estimator
+
+Found = tuple[NDArray[np.float32], NDArray[np.float32]]
+#: Frames from one detection to the next, as measured by ``benchmarks/every.py``; between them boxes follow the poses.
+DEFAULT_EVERY = 3
+#: Between detections, a person whose mean joint score falls below this share of its last value is looked for again.
+SCORE_DROP = 0.6
+#: Frames whose persons may share a run of the pose network.
+POSE_BATCH_FRAMES = 8
+
+
+@dataclass
+class Work:
+    """A frame on its way through the stages."""
+
+    frame: Frame
+    found: Found | None = None
+    crops: Crops | None = None
+    poses: Poses | None = None
+    drawn: NDArray[np.uint8] | None = None
+
+    @property
+    def result(self) -> Poses:
+        """Return the poses, once they are known."""
+        assert self.poses is not None
+        return self.poses
+
+
+@dataclass
+class PosePipeline:
+    """The stages from frames to poses.
+
+    Attributes:
+        estimator: shared with others, if need be.
+        every: frames from one detection to the next; needs tracking if more than 1.
+        tracking: give ids.
+        smooth: needs tracking unless ``none``.
+        boxes: gives the persons of a frame instead of the detector.
+        fps: of the source, for the smoother's windows and the clock of separate images.
+        redetected: frames in which a falling score led to a detection out of turn.
+    """
+
+    estimator: "Estimator"
+    every: int = 1
+    tracking: bool = True
+    smooth: Smoothing = "online"
+    boxes: Callable[[Frame], Found] | None = None
+    fps: float = 25.0
+    redetected: int = 0
+    tracker: Tracker = field(default_factory=Tracker)
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise UsageError(f"--every {self.every}: expected 1 or more frames.")
+        if self.every > 1 and not self.tracking:
+            raise UsageError(
+                f"--every {self.every} needs tracking: between detections boxes follow the tracked persons."
+            )
+        if self.smooth != "none" and not self.tracking:
+            raise UsageError(f"--smooth {self.smooth} needs tracking: give --smooth none with --no-track.")
+        self._count = 0
+        self._smoother = open_smoother(self.smooth, self.fps)
+
+    def stages(self) -> list[Stage]:
+        """Return the stages in order; they map ``Work`` to ``Work``."""
+        detect = Stage("detect", self._detect)
+        if self.every > 1 and self.boxes is None:
+            stages = [detect, Stage("pose", self._pose_and_follow)]
+        else:
+            stages = [detect, Stage("crop", self._crop), Stage("pose", self._pose, batch=POSE_BATCH_FRAMES)]
+            if self.tracking:
+                stages.append(Stage("track", self._track))
+        if self.tracking and self.smooth != "none":
+            stages.append(Stage("smooth", self._smooth, flush=self._flush))
+        return stages
+
+    def _time_s(self, frame: Frame) -> float:
+        return frame.index / self.fps if frame.time_s is None else frame.time_s
+
+    def _detect(self, items: list[Work]) -> list[Work]:
+        for work in items:
+            if self.boxes is not None:
+                work.found = self.boxes(work.frame)
+            elif self._count % self.every == 0:
+                work.found = self.estimator.detector(work.frame.image)
+            self._count += 1
+        return items
+
+    def _crop(self, items: list[Work]) -> list[Work]:
+        for work in items:
+            assert work.found is not None
+            work.crops = self.estimator.crop(work.frame.image, work.found[0])
+        return items
+
+    def _pose(self, items: list[Work]) -> list[Work]:
+        crops = [work.crops for work in items if work.crops is not None]
+        found = [work.found for work in items if work.found is not None]
+        results = self.estimator.estimate(crops, found, [w.frame.size_wh for w in items], unique=self.boxes is None)
+        for work, poses in zip(items, results, strict=True):
+            work.poses, work.crops = poses, None
+        return items
+
+    def _track(self, items: list[Work]) -> list[Work]:
+        for work in items:
+            work.poses = self.tracker.update(work.result, self._time_s(work.frame))
+        return items
+
+    def _pose_and_follow(self, items: list[Work]) -> list[Work]:
+        """Estimate frame by frame: where nothing was detected, the boxes come from the frame before."""
+        for work in items:
+            expected = self.tracker.expected(self._time_s(work.frame)) if work.found is None else None
+            if expected is not None:
+                work.found = expected.boxes, expected.box_scores
+            self._pose(self._crop([work]))
+            if expected is not None and _lost_someone(expected, work.result):
+                self.redetected += 1
+                work.found = self.estimator.detector(work.frame.image)
+                self._pose(self._crop([work]))
+            self._track([work])
+        return items
+
+    def _smooth(self, items: list[Work]) -> list[Work]:
+        return [done for work in items for done in self._smoothed(work)]
+
+    def _smoothed(self, work: Work) -> Iterator[Work]:
+        for item, poses in self._smoother.push(work, work.result, self._time_s(work.frame)):
+            item.poses = poses
+            yield item
+
+    def _flush(self) -> Sequence[Work]:
+        held = self._smoother.flush()
+        for item, poses in held:
+            item.poses = poses
+        return [item for item, _ in held]
+
+
+def _lost_someone(expected: Poses, found: Poses) -> bool:
+    """Tell whether a person's joints became much less certain, or two persons became one."""
+    if len(found) < len(expected):
+        return True
+    return bool((found.keypoint_scores.mean(-1) < SCORE_DROP * expected.keypoint_scores.mean(-1)).any())
+
+
+def timed_work(source: Iterable[Frame], clock: Stage) -> Iterator[Work]:
+    """Yield the frames of a source as work; the time to get each goes to the clock."""
+    iterator = iter(source)
+    try:
+        while True:
+            begin = perf_counter()
+            frame = next(iterator, None)
+            if frame is None:
+                return
+            clock.seconds.append(perf_counter() - begin)
+            yield Work(frame)
+    finally:
+        close = getattr(iterator, "close", None)
+        if callable(close):
+            close()
+
+
+def pipeline_for(
+    estimator: "Estimator",
+    source: Source,
+    *,
+    every: int | None = None,
+    tracking: bool | None = None,
+    smooth: Smoothing | None = None,
+    boxes: Callable[[Frame], Found] | None = None,
+) -> PosePipeline:
+    """Return the pipeline of a source: videos are tracked and smoothed by default, separate images are not."""
+    moving = source.spec.kind != "images"
+    tracking = moving if tracking is None else tracking
+    return PosePipeline(
+        estimator,
+        every=(DEFAULT_EVERY if moving and tracking and boxes is None else 1) if every is None else every,
+        tracking=tracking,
+        smooth=("online" if moving and tracking else "none") if smooth is None else smooth,
+        boxes=boxes,
+        fps=float(source.fps or 25),
+    )
+
+
+def track(
+    estimator: "Estimator",
+    source: str | Path | int,
+    *,
+    every: int | None = None,
+    tracking: bool | None = None,
+    smooth: Smoothing | None = None,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    stride: int = 1,
+    max_frames: int | None = None,
+    **unknown: Any,
+) -> Iterator[tuple[Frame, Poses]]:
+    """Yield each frame of one source with its poses; stop iterating to stop all threads.
+
+    Args:
+        estimator: to use.
+        source: file, folder, glob, webcam number or stream address.
+        every: frames from one detection to the next; None for the default.
+        tracking: give ids; None for videos and streams only.
+        smooth: ``online``, ``offline`` (frames come some later) or ``none``; None for online on videos.
+        start_s: skip what comes before.
+        end_s: stop there.
+        stride: take every n-th frame.
+        max_frames: stop after so many.
+        unknown: refused.
+
+    Raises:
+        MediaError: the source cannot be read.
+        UsageError: options contradict each other, or the source stands for several.
+    """
+    if unknown:
+        raise TypeError(f"track() got unknown options: {', '.join(unknown)}")
+    specs = find_sources([source])
+    if len(specs) != 1:
+        raise UsageError(f"track({str(source)!r}): stands for {len(specs)} sources; give them one by one.")
+    opened = open_source(specs[0], Selection(start_s, end_s, stride, max_frames))
+    pipeline = pipeline_for(estimator, opened, every=every, tracking=tracking, smooth=smooth)
+    capacity = 1 if specs[0].kind == "live" else 4
+
+    def frames() -> Iterator[tuple[Frame, Poses]]:
+        try:
+            for work in run_stages(timed_work(opened, Stage("decode", list)), pipeline.stages(), capacity=capacity):
+                yield work.frame, work.result
+        finally:
+            opened.close()
+
+    return frames()

@@ -1,0 +1,261 @@
+"""What a user may give as SOURCE: image, folder, glob, list file, video, webcam number, stream address."""
+
+import glob
+import logging
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import cv2
+
+from autopose.errors import MediaError, UsageError
+from autopose.runtime.images import IMAGE_SUFFIXES, read_image
+from autopose.runtime.video import Frame, VideoReader
+
+log = logging.getLogger(__name__)
+
+VIDEO_SUFFIXES = frozenset(
+    {
+        ".mp4",
+        ".avi",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".m4v",
+        ".mpg",
+        ".mpeg",
+        ".ts",
+        ".mts",
+        ".wmv",
+        ".flv",
+        ".3gp",
+        ".ogv",
+        ".gif",
+    }
+)
+_ADDRESS = re.compile(r"^(rtsps?|rtmps?|https?|udp|tcp|srt|mms)://", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which part of a source to take.
+
+    Attributes:
+        start_s: skip what comes before (videos).
+        end_s: stop there (videos and streams).
+        stride: take every n-th frame or image.
+        max_frames: stop after so many.
+    """
+
+    start_s: float = 0.0
+    end_s: float | None = None
+    stride: int = 1
+    max_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.start_s < 0 or (self.end_s is not None and self.end_s <= self.start_s):
+            raise UsageError(f"--start {self.start_s:g} --end {self.end_s}: expected 0 <= start < end, in seconds.")
+        if self.stride < 1 or (self.max_frames is not None and self.max_frames < 1):
+            raise UsageError(f"--stride {self.stride} --max-frames {self.max_frames}: expected 1 or more.")
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """One source, not opened yet.
+
+    Attributes:
+        name: stem of its output files, unique within a run.
+        kind: ``images`` (one or more separate ones), ``video`` or ``live``.
+        location: as the user gave it.
+        files: the images, or the video.
+    """
+
+    name: str
+    kind: Literal["images", "video", "live"]
+    location: str
+    files: tuple[Path, ...] = ()
+
+
+class Source(ABC):
+    """An opened source, iterated once.
+
+    Attributes:
+        spec: what it was opened from.
+        fps: frames per second; None for separate images.
+        frame_count: how many will come, if known.
+        problem: after the last frame, what was wrong, as a sentence.
+    """
+
+    def __init__(self, spec: SourceSpec) -> None:
+        self.spec = spec
+        self.fps: Fraction | None = None
+        self.frame_count: int | None = None
+        self.problem: str | None = None
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Frame]: ...
+
+    def report(self) -> dict[str, float | int]:
+        """Return figures of a live source: dropped frames, gaps; nothing for files."""
+        return {}
+
+    def close(self) -> None:  # noqa: B027 - most sources hold nothing
+        """Free what is open; iteration ends."""
+
+
+class ImagesSource(Source):
+    """Separate images; one of several that cannot be read is reported and left out."""
+
+    def __init__(self, spec: SourceSpec, selection: Selection) -> None:
+        super().__init__(spec)
+        self._files = spec.files[:: selection.stride][: selection.max_frames]
+        self.frame_count = len(self._files)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index, path in enumerate(self._files):
+            try:
+                image = read_image(path)
+            except MediaError as error:
+                if len(self._files) == 1:
+                    raise
+                self.problem = str(error)
+                log.warning("%s", error)
+                continue
+            yield Frame(image, index, name=str(path))
+
+
+class VideoSource(Source):
+    """A video file."""
+
+    def __init__(self, spec: SourceSpec, selection: Selection) -> None:
+        super().__init__(spec)
+        self._reader = VideoReader(
+            spec.files[0], start_s=selection.start_s, end_s=selection.end_s, stride=selection.stride
+        )
+        self._limit = selection.max_frames
+        self.fps = self._reader.fps
+        known = self._reader.frame_count
+        self.frame_count = known if self._limit is None or known is None else min(known, self._limit)
+        self.has_audio = self._reader.has_audio
+
+    def __iter__(self) -> Iterator[Frame]:
+        frames = iter(self._reader)
+        try:
+            for count, frame in enumerate(frames, start=1):
+                yield frame
+                if count == self._limit:
+                    return
+        finally:
+            self.problem = self._reader.problem
+            self._reader.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
+
+
+def open_source(spec: SourceSpec, selection: Selection | None = None) -> Source:
+    """Open a source.
+
+    Raises:
+        MediaError: it cannot be read.
+    """
+    selection = selection or Selection()
+    match spec.kind:
+        case "images":
+            return ImagesSource(spec, selection)
+        case "video":
+            return VideoSource(spec, selection)
+        case "live":
+            from autopose.runtime.live import LiveSource
+
+            return LiveSource(spec, selection)
+
+
+def find_sources(given: Sequence[str | Path | int]) -> list[SourceSpec]:
+    """Return the sources that a user's words stand for; videos one by one, images of a folder or glob together.
+
+    Raises:
+        MediaError: a word stands for nothing that exists, or for a folder without images and videos.
+    """
+    found: list[SourceSpec] = []
+    for text in given:
+        found += _sources_of(str(text))
+    return _uniquely_named(found)
+
+
+def _sources_of(text: str) -> list[SourceSpec]:
+    path = Path(text)
+    if text.isdecimal() and not path.exists():
+        return [SourceSpec(f"webcam-{text}", "live", text)]
+    if _ADDRESS.match(text):
+        name = re.sub(r"[^\w.-]+", "-", _ADDRESS.sub("", text.rpartition("@")[2] or text)).strip("-.")
+        return [SourceSpec(name or "stream", "live", text)]
+    if path.is_dir():
+        return _of_files(sorted(p for p in path.iterdir() if p.is_file()), path.resolve().name, text)
+    if path.is_file():
+        if path.suffix.lower() in (".txt", ".lst"):
+            return _of_list(path)
+        kind: Literal["images", "video"] = "images" if _is_image(path) else "video"
+        return [SourceSpec(path.stem, kind, text, (path,))]
+    if any(sign in text for sign in "*?["):
+        matches = sorted(Path(name) for name in glob.glob(text, recursive=True) if Path(name).is_file())
+        return _of_files(matches, Path(text).parent.name.strip("*") or "images", text)
+    raise MediaError(f"No source {text!r}: no such file or folder, and no pattern, webcam number or stream address.")
+
+
+def _of_files(files: Sequence[Path], name: str, text: str) -> list[SourceSpec]:
+    images = tuple(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
+    videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+    found = [SourceSpec(path.stem, "video", str(path), (path,)) for path in videos]
+    if images:
+        found.insert(0, SourceSpec(images[0].stem if len(images) == 1 else name, "images", text, images))
+    if not found:
+        raise MediaError(
+            f"{text}: holds no images and no videos. Known are {' '.join(sorted(IMAGE_SUFFIXES))} and more."
+        )
+    return found
+
+
+def _of_list(path: Path) -> list[SourceSpec]:
+    """Return the sources of a text file: one per line, relative to the file; ``#`` starts a comment line."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError:
+        raise MediaError(f"{path}: is no list of sources: it is not UTF-8 text.") from None
+    words = [line for line in lines if line and not line.startswith("#")]
+    if not words:
+        raise MediaError(f"{path}: lists no source. Expected one image, video, folder or address per line.")
+    found: list[SourceSpec] = []
+    images: list[Path] = []
+    for word in words:
+        local = word.isdecimal() or _ADDRESS.match(word) or Path(word).is_absolute()
+        for spec in _sources_of(word if local else str(path.parent / word)):
+            if spec.kind == "images":
+                images += spec.files
+            else:
+                found.append(spec)
+    return [*([SourceSpec(path.stem, "images", str(path), tuple(images))] if images else []), *found]
+
+
+def _is_image(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    return suffix in IMAGE_SUFFIXES or (suffix not in VIDEO_SUFFIXES and bool(cv2.haveImageReader(str(path))))
+
+
+def _uniquely_named(specs: Sequence[SourceSpec]) -> list[SourceSpec]:
+    """Number the later ones of equal names, so that no output overwrites another."""
+    taken: set[str] = set()
+    named = []
+    for spec in specs:
+        name, count = spec.name, 1
+        while name.lower() in taken:
+            count += 1
+            name = f"{spec.name}-{count}"
+        taken.add(name.lower())
+        named.append(replace(spec, name=name))
+    return named

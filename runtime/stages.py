@@ -1,0 +1,198 @@
+"""Stages in threads, joined by bounded queues: order kept, errors named after their stage, nothing left running."""
+
+import logging
+import threading
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from autopose.errors import AutoposeError, BackendError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Aborted(Exception):  # noqa: N818 - not an error: the order to stop
+    """The channel was given up by its other end."""
+
+
+class Channel(Generic[T]):
+    """A bounded queue between two threads that can be ended by the writer and given up by either side."""
+
+    def __init__(self, capacity: int) -> None:
+        self._items: deque[T] = deque()
+        self._capacity = capacity
+        self._changed = threading.Condition()
+        self._ended = False
+        self._aborted = False
+
+    def put(self, item: T) -> None:
+        """Append an item; wait while the queue is full.
+
+        Raises:
+            Aborted: nobody will take it.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._aborted or len(self._items) < self._capacity)
+            if self._aborted:
+                raise Aborted
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def take(self, limit: int = 1) -> list[T]:
+        """Return the next items, at most ``limit``, as many as are there; wait for the first; empty at the end.
+
+        Raises:
+            Aborted: the writer failed.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._aborted or self._items or self._ended)
+            if self._aborted:
+                raise Aborted
+            taken = [self._items.popleft() for _ in range(min(limit, len(self._items)))]
+            self._changed.notify_all()
+            return taken
+
+    def end(self) -> None:
+        """Say that no item follows."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def abort(self) -> None:
+        """Wake both sides with ``Aborted``."""
+        with self._changed:
+            self._aborted = True
+            self._items.clear()
+            self._changed.notify_all()
+
+
+@dataclass
+class Stage:
+    """One step of a pipeline.
+
+    Attributes:
+        name: for errors and timings.
+        work: maps items to items; it may return fewer or more than it got (a smoother waits for later frames).
+        flush: returns what is still held at the end.
+        batch: how many waiting items ``work`` gets at once, at most.
+        seconds: per item, measured.
+    """
+
+    name: str
+    work: Callable[[list[Any]], Sequence[Any]]
+    flush: Callable[[], Sequence[Any]] | None = None
+    batch: int = 1
+    seconds: "array[float]" = field(default_factory=lambda: array("f"), repr=False)
+
+    def timings(self) -> dict[str, float]:
+        """Return total seconds and milliseconds per item: ``p50_ms``, ``p95_ms``."""
+        times = np.array(self.seconds, np.float64)
+        if not len(times):
+            return {"total_s": 0.0, "p50_ms": 0.0, "p95_ms": 0.0}
+        p50, p95 = np.percentile(times, [50, 95]) * 1e3
+        return {"total_s": float(times.sum()), "p50_ms": float(p50), "p95_ms": float(p95)}
+
+
+class _Failure:
+    """The first error of a pipeline and the stage that raised it."""
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self.stage = ""
+        self._lock = threading.Lock()
+
+    def set(self, stage: str, error: BaseException) -> None:
+        with self._lock:
+            if self.error is None:
+                self.error, self.stage = error, stage
+
+
+def run_stages(source: Iterable[Any], stages: Sequence[Stage], *, capacity: int = 4) -> Iterator[Any]:
+    """Send the items of a source through the stages, each in its own thread, and yield what comes out, in order.
+
+    The source is read in a thread as well. When a stage fails, all others stop, the threads end, and its error is
+    raised here: as it is where it is one of the package's own, else as a BackendError that names the stage. Closing
+    the iterator early stops everything.
+
+    Args:
+        source: iterable of items; its own time is recorded in the first stage if that is named ``decode``.
+        stages: in order.
+        capacity: items between two stages, at most.
+    """
+    channels: list[Channel[Any]] = [Channel(capacity) for _ in range(len(stages) + 1)]
+    failure = _Failure()
+
+    def abort_all() -> None:
+        for channel in channels:
+            channel.abort()
+
+    def guarded(name: str, body: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                body()
+            except Aborted:
+                pass
+            except BaseException as error:  # noqa: BLE001 - carried to the caller's thread
+                failure.set(name, error)
+                abort_all()
+
+        return run
+
+    def read() -> None:
+        iterator = iter(source)
+        try:
+            for item in iterator:
+                channels[0].put(item)
+        finally:
+            close = getattr(iterator, "close", None)
+            if callable(close):
+                close()
+        channels[0].end()
+
+    def drive(stage: Stage, inbox: Channel[Any], outbox: Channel[Any]) -> Callable[[], None]:
+        def loop() -> None:
+            while items := inbox.take(stage.batch):
+                begin = perf_counter()
+                results = stage.work(items)
+                stage.seconds.extend([(perf_counter() - begin) / len(items)] * len(items))
+                for result in results:
+                    outbox.put(result)
+            for result in stage.flush() if stage.flush else ():
+                outbox.put(result)
+            outbox.end()
+
+        return loop
+
+    threads = [threading.Thread(target=guarded("decode", read), name="autopose-decode", daemon=True)]
+    for i, stage in enumerate(stages):
+        body = guarded(stage.name, drive(stage, channels[i], channels[i + 1]))
+        threads.append(threading.Thread(target=body, name=f"autopose-{stage.name}", daemon=True))
+    for thread in threads:
+        thread.start()
+    try:
+        while items := channels[-1].take():
+            yield from items
+    except Aborted:
+        pass
+    finally:
+        abort_all()
+        for thread in threads:
+            thread.join()
+    if failure.error is not None:
+        raise _named(failure.stage, failure.error)
+
+
+def _named(stage: str, error: BaseException) -> BaseException:
+    """Return the error to raise in the caller's thread."""
+    if isinstance(error, AutoposeError) or not isinstance(error, Exception):
+        error.add_note(f"in the stage '{stage}'")
+        return error
+    named = BackendError(f"The stage '{stage}' failed: {type(error).__name__}: {error}")
+    named.__cause__ = error
+    return named
