@@ -1,16 +1,13 @@
 """``autopose eval``: score a model or results on annotations."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
-
-if TYPE_CHECKING:
-    from autopose.evaluation.predict import Advance
 
 
 class Task(StrEnum):
@@ -61,6 +58,7 @@ def eval(
     """Score a model, a detector or a file of results on annotated images.
 
     Examples:
+
         autopose eval default person_keypoints_val2017.json --images val2017
 
         autopose eval runs/train ann.json --boxes detections.json --json figures.json
@@ -153,14 +151,16 @@ def _report(figures: dict[str, float], json_out: Path | None) -> None:
 
 
 @contextmanager
-def _progress(what: str, total: int) -> "Iterator[Advance]":
-    """Show a bar on a terminal."""
-    import sys
+def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar that takes increments."""
+    from autopose.console import progress
 
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    done = 0
+    with progress(total, what) as bar:
 
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda count: bar.advance(task, count)
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            bar(done)
+
+        yield advance
