@@ -172,6 +172,7 @@ class Person:
         annotation_id: id in the annotation file, -1 for a detection.
         weight_sample: how often a trainer should draw this person relative to others.
         skeleton: meaning of the K joints.
+        head_box_xyxy: ``(4,)`` float64 corners of the head, which MPII's PCKh is measured in; None if not annotated.
     """
 
     image_path: Path
@@ -184,3 +185,4 @@ class Person:
     annotation_id: int = -1
     weight_sample: float = 1.0
     skeleton: Skeleton = COCO17
+    head_box_xyxy: NDArray[np.float64] | None = None
