@@ -1,0 +1,157 @@
+"""The estimator finds painted figures where they are, whatever form the picture comes in."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from autopose.errors import DataError, MediaError, ModelError
+from autopose.poses import Poses
+from autopose.runtime.estimator import Estimator
+from autopose.runtime.images import read_image
+
+
+@pytest.fixture(scope="module")
+def estimator(models: Path) -> Any:
+    with Estimator(models / "pose-flip.onnx", models / "detector.onnx", device="cpu", threads=1) as opened:
+        yield opened.warmup()
+
+
+@pytest.fixture
+def picture(figures: Any) -> Any:
+    return figures.paint((320, 240), figures.at(30, 40), figures.at(200, 60))
+
+
+def _check(poses: Poses, figures: Any) -> None:
+    assert len(poses) == 2
+    order = np.argsort(poses.boxes[:, 0])
+    for index, joints in zip(order, (figures.at(30, 40), figures.at(200, 60)), strict=True):
+        assert np.abs(poses.keypoints[index] - joints).max() < 2.5  # half a heatmap cell, in image pixels, and rounding
+        box = poses.boxes[index]
+        np.testing.assert_allclose(box, [*joints.min(0), *joints.max(0)], atol=7)  # discs have a radius, cells a width
+    assert (poses.keypoint_scores > 0.5).all()
+    assert poses.image_size_wh == (320, 240)
+
+
+def test_finds_figures(estimator: Estimator, picture: Any, figures: Any) -> None:
+    before = picture.copy()
+    poses = estimator.predict(picture)
+    _check(poses, figures)
+    np.testing.assert_array_equal(picture, before)
+    assert poses.image is not None
+
+
+def test_every_form_of_picture_gives_the_same(estimator: Estimator, picture: Any, tmp_path: Path, figures: Any) -> None:
+    path = tmp_path / "figures.png"
+    cv2.imwrite(str(path), picture)
+    expected = estimator.predict(picture)
+    for form in (path, str(path), Image.open(path), np.dstack([picture, picture[..., :1]])):
+        np.testing.assert_array_equal(estimator.predict(form).keypoints, expected.keypoints)
+    np.testing.assert_array_equal(estimator.predict(picture[..., ::-1], rgb=True).keypoints, expected.keypoints)
+    assert estimator.predict(str(path)).source == str(path)
+
+
+def test_lists_share_batches_and_keep_order(estimator: Estimator, picture: Any, figures: Any) -> None:
+    blank = np.full((50, 60, 3), 128, np.uint8)
+    first, second, third = estimator.predict([picture, blank, picture])
+    _check(first, figures)
+    assert len(second) == 0
+    assert second.keypoints.shape == (0, 17, 2)
+    np.testing.assert_array_equal(first.keypoints, third.keypoints)
+    assert estimator.predict([]) == []
+
+
+def test_nobody_means_no_skeleton(estimator: Estimator) -> None:
+    assert len(estimator.predict(np.full((240, 320, 3), 128, np.uint8))) == 0
+
+
+def test_given_boxes_replace_the_detector(estimator: Estimator, picture: Any, figures: Any) -> None:
+    poses = estimator.predict(picture, boxes=[[30, 40, 90, 150]])
+    assert len(poses) == 1
+    assert np.abs(poses.keypoints[0] - figures.at(30, 40)).max() < 2.5
+    assert len(estimator.predict(picture, boxes=[])) == 0
+
+
+@pytest.mark.parametrize(
+    ("box", "named"),
+    [([5, 5, 5, 90], "no area"), ([50, 50, 20, 90], "no area"), ([400, 10, 450, 90], "outside"), ([1, 2, 3], "shape")],
+)
+def test_refuses_impossible_boxes(estimator: Estimator, picture: Any, box: list[float], named: str) -> None:
+    with pytest.raises(DataError, match=named):
+        estimator.predict(picture, boxes=[box])
+
+
+@pytest.mark.parametrize(
+    ("image", "named"),
+    [
+        (np.zeros((4, 4, 3)), "float64"),
+        (np.zeros((4, 4, 7), np.uint8), "shape"),
+        (np.zeros((0, 4, 3), np.uint8), "shape"),
+        (17, "int"),
+        ("missing.jpg", "missing"),
+    ],
+)
+def test_refuses_what_is_no_image(estimator: Estimator, image: Any, named: str) -> None:
+    with pytest.raises(MediaError, match=named):
+        estimator.predict(image)
+
+
+def test_refuses_damaged_image_files(tmp_path: Path, picture: Any) -> None:
+    for suffix in (".jpg", ".png"):
+        whole = tmp_path / f"whole{suffix}"
+        cv2.imwrite(str(whole), picture)
+        content = whole.read_bytes()
+        for name, part, named in (
+            ("empty", b"", "empty"),
+            ("cut", content[: len(content) // 2], "cut off"),
+            ("noise", os.urandom(99), "decoded"),
+        ):
+            path = tmp_path / f"{name}{suffix}"
+            path.write_bytes(part)
+            with pytest.raises(MediaError, match=named):
+                read_image(path)
+
+
+def test_eight_threads_give_the_results_of_one(estimator: Estimator, figures: Any) -> None:
+    pictures = [figures.paint((320, 240), figures.at(10 + i, 40), figures.at(200 - i, 60)) for i in range(16)]
+    expected = [estimator.predict(picture).keypoints for picture in pictures]
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda picture: estimator.predict(picture).keypoints, pictures))
+    for result, wanted in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(result, wanted)
+
+
+def test_full_frame_and_callables_are_detectors(models: Path, figures: Any) -> None:
+    crop = figures.paint((70, 120), figures.at(5, 5))
+    with Estimator(models / "pose-flip.onnx", "full-frame", device="cpu") as whole:
+        assert np.abs(whole.predict(crop).keypoints[0] - figures.at(5, 5)).max() < 2.5
+    given = np.array([[5, 5, 65, 115]], np.float32), np.ones(1, np.float32)
+    with Estimator(models / "pose-flip.onnx", lambda image: given, device="cpu") as own:
+        assert np.abs(own.predict(crop).keypoints[0] - figures.at(5, 5)).max() < 2.5
+
+
+def test_refuses_missing_detector(models: Path) -> None:
+    with pytest.raises(ModelError, match="no-such"):
+        Estimator(models / "pose-flip.onnx", "no-such", device="cpu")
+
+
+@pytest.mark.slow
+def test_opening_and_closing_leaks_nothing(models: Path) -> None:
+    resource = pytest.importorskip("resource")
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("needs /proc")
+
+    def cycle(count: int) -> None:
+        for _ in range(count):
+            Estimator(models / "pose-flip.onnx", models / "detector.onnx", device="cpu", threads=1).close()
+
+    cycle(50)
+    files, memory = len(os.listdir("/proc/self/fd")), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    cycle(1000)
+    assert len(os.listdir("/proc/self/fd")) <= files
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 20_000  # KiB; a leak of one model each is more
