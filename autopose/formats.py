@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from autopose.errors import MediaError
+from autopose.errors import MediaError, require
 from autopose.files import atomic_path, write_atomic
 from autopose.poses import Poses
 from autopose.results import frame_record, results_header
@@ -65,6 +65,37 @@ def table_rows(poses: Poses, source: str | None = None, frame: int = 0, time_s: 
             score = round(float(poses.keypoint_scores[i, k]), 4)
             rows.append((name, frame, time, track, i, joint, round(float(x), 2), round(float(y), 2), score))
     return rows
+
+
+def data_frame(poses: Poses, frame: int = 0, time_s: float | None = None) -> Any:
+    """Return the long table as a pandas DataFrame; ``id`` is nullable.
+
+    Raises:
+        MissingDependencyError: pandas is not installed.
+    """
+    pandas = require("pandas", extra="parquet", why="Poses.to_df()")
+    table = pandas.DataFrame(table_rows(poses, None, frame, time_s), columns=list(TABLE_COLUMNS))
+    table["time_s"] = pandas.to_numeric(table["time_s"])
+    table["id"] = pandas.to_numeric(table["id"]).astype("Int64")
+    return table
+
+
+def supervision_key_points(poses: Poses) -> Any:
+    """Return ``supervision.KeyPoints``.
+
+    Raises:
+        MissingDependencyError: supervision is not installed.
+    """
+    supervision = require("supervision", extra="supervision", why="Poses.to_supervision()")
+    data = {"box": poses.boxes, "box_score": poses.box_scores}
+    if poses.ids is not None:
+        data["tracker_id"] = poses.ids
+    return supervision.KeyPoints(
+        xy=poses.keypoints,
+        keypoint_confidence=poses.keypoint_scores,
+        class_id=np.zeros(len(poses), int),
+        data=data,
+    )
 
 
 def coco_results(poses: Poses, image_id: int) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """``Poses``, what the estimator returns, and ``Person``, what a dataset holds."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -140,6 +141,54 @@ class Poses:
     def to_json(self, indent: int | None = None) -> str:
         """Return :meth:`to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=indent)
+
+    def to_df(self, **columns: Any) -> Any:
+        """Return a pandas DataFrame, one row per joint (columns: :data:`autopose.formats.TABLE_COLUMNS`).
+
+        Args:
+            columns: ``frame`` (number) and ``time_s`` to fill these columns with.
+
+        Raises:
+            MissingDependencyError: pandas is not installed (extra ``parquet``).
+        """
+        from autopose.formats import data_frame
+
+        return data_frame(self, **columns)
+
+    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
+        """Return COCO keypoint results, as ``pycocotools`` ``loadRes`` takes them."""
+        from autopose.formats import coco_results
+
+        return coco_results(self, image_id)
+
+    def to_supervision(self) -> Any:
+        """Return ``supervision.KeyPoints`` with xy, confidence and, where known, ``data["tracker_id"]``.
+
+        Raises:
+            MissingDependencyError: supervision is not installed (extra ``supervision``).
+        """
+        from autopose.formats import supervision_key_points
+
+        return supervision_key_points(self)
+
+    def crop(self, image: NDArray[np.uint8] | None = None, *, margin: float = 0.1) -> list[NDArray[np.uint8]]:
+        """Return each person cut out of the image, ``(h, w, 3)`` BGR copies.
+
+        Args:
+            image: the picture; None for the one that the poses carry.
+            margin: added around each box, as a share of its longer side; what lies outside the image is left out.
+        """
+        image = self.image if image is None else image
+        if image is None:
+            raise ValueError("These poses carry no image: pass one, poses.crop(image).")
+        height, width = image.shape[:2]
+        cuts = []
+        for x0, y0, x1, y1 in self.boxes.tolist():
+            pad = margin * max(x1 - x0, y1 - y0)
+            left, top = min(max(int(x0 - pad), 0), width - 1), min(max(int(y0 - pad), 0), height - 1)
+            right, bottom = max(left + 1, math.ceil(x1 + pad)), max(top + 1, math.ceil(y1 + pad))
+            cuts.append(image[top:bottom, left:right].copy())
+        return cuts
 
     def plot(self, image: NDArray[np.uint8] | None = None, **options: Any) -> NDArray[np.uint8]:
         """Return a copy of the image with the skeletons drawn on it, BGR (options: :func:`autopose.drawing.draw`)."""

@@ -137,7 +137,7 @@ class VideoSource(Source):
             spec.files[0], start_s=selection.start_s, end_s=selection.end_s, stride=selection.stride
         )
         self._limit = selection.max_frames
-        self.fps = self._reader.fps
+        self.fps = self._reader.fps / selection.stride
         known = self._reader.frame_count
         self.frame_count = known if self._limit is None or known is None else min(known, self._limit)
         self.has_audio = self._reader.has_audio

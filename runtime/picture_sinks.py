@@ -1,0 +1,96 @@
+"""Persons cut out: each as an image of its own, or together on a contact sheet."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from autopose.drawing import draw_person
+from autopose.poses import Poses
+from autopose.runtime.sinks import Sink, SinkContext, write_image
+from autopose.runtime.video import Frame
+
+
+class CropsSink(Sink):
+    """A folder with every person of every frame: ``FRAME_ID.jpg``, without skeletons."""
+
+    def __init__(self, context: SinkContext) -> None:
+        super().__init__(context)
+        self.folder = context.path("-crops")
+        self._wrote = False
+
+    def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
+        """Cut the persons out."""
+        stem = Path(frame.name).stem if frame.name else f"{frame.index:06d}"
+        for i, picture in enumerate(poses.crop(frame.image)):
+            who = f"p{i}" if poses.ids is None else f"id{int(poses.ids[i])}"
+            write_image(self.folder / f"{stem}_{who}.jpg", picture)
+            self._wrote = True
+
+    def close(self) -> list[Path]:
+        """Return the folder."""
+        return [self.folder] if self._wrote else []
+
+
+class SheetSink(Sink):
+    """A contact sheet of persons with their skeletons, as the AutoPose paper's Figure 5.
+
+    At most ``rows * columns`` persons, spread over the whole source: whenever the sheet is full, every second one goes,
+    and only every second of those that follow is taken.
+    """
+
+    columns, rows, cell_wh = 8, 5, (144, 192)
+
+    def __init__(self, context: SinkContext) -> None:
+        super().__init__(context)
+        self._cells: list[NDArray[np.uint8]] = []
+        self._count = 0
+        self._step = 1
+
+    def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
+        """Keep some of the frame's persons."""
+        for i in range(len(poses)):
+            if self._count % self._step == 0:
+                if len(self._cells) == self.columns * self.rows:
+                    self._cells = self._cells[::2]
+                    self._step *= 2
+                if self._count % self._step == 0:
+                    self._cells.append(person_cell(frame.image, poses, i, self.cell_wh))
+            self._count += 1
+
+    def close(self) -> list[Path]:
+        """Lay the persons out on one image."""
+        if not self._cells:
+            return []
+        gap, (width, height) = 4, self.cell_wh
+        columns = min(self.columns, len(self._cells))
+        rows = -(-len(self._cells) // columns)
+        sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
+        for i, cell in enumerate(self._cells):
+            y, x = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
+            sheet[y : y + height, x : x + width] = cell
+        path = self.context.path("-sheet.jpg")
+        write_image(path, sheet)
+        return [path]
+
+
+def person_cell(image: NDArray[np.uint8], poses: Poses, index: int, cell_wh: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return one person with the skeleton, cut out with a margin, in the middle of a dark cell of a fixed size."""
+    from dataclasses import replace
+
+    person = poses[index]
+    x0, y0, x1, y1 = person.boxes[0].astype(float)
+    center = np.array([x0 + x1, y0 + y1]) / 2
+    scale = min(cell_wh[0] / max(x1 - x0, 1), cell_wh[1] / max(y1 - y0, 1)) / 1.15
+    shift = np.array(cell_wh) / 2 - scale * center
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    flags = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    cell = np.asarray(cv2.warpAffine(image, matrix, cell_wh, flags=flags, borderValue=(40, 40, 40)), np.uint8)
+    placed = replace(
+        person,
+        boxes=(person.boxes * scale + np.tile(shift, 2)).astype(np.float32),
+        keypoints=(person.keypoints * scale + shift).astype(np.float32),
+    )
+    draw_person(cell, placed, 0)
+    return cell

@@ -1,0 +1,147 @@
+"""Poses for other programs: CSV, Parquet, COCO results, OpenPose's JSON files."""
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autopose.errors import require
+from autopose.files import atomic_path, write_atomic
+from autopose.formats import TABLE_COLUMNS, coco_results, openpose_frame, table_rows
+from autopose.poses import Poses
+from autopose.runtime.sinks import Sink, SinkContext
+from autopose.runtime.video import Frame
+
+
+class TableSink(Sink):
+    """CSV, one row per joint, written as the run goes on (``.part.csv``) and renamed at its end."""
+
+    _file: Any = None
+
+    def __init__(self, context: SinkContext) -> None:
+        super().__init__(context)
+        self.part = context.path(self._part_ending())
+
+    def _part_ending(self) -> str:
+        return ".part.csv"
+
+    def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
+        """Append the frame's rows."""
+        if self._file is None:
+            self.part.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.part.open("w", newline="", encoding="utf-8")
+            self._rows = csv.writer(self._file, lineterminator="\n")
+            self._rows.writerow(TABLE_COLUMNS)
+        source = frame.name or self.context.spec.location
+        self._rows.writerows(table_rows(poses, source, frame.index, frame.time_s))
+        self._file.flush()
+
+    def close(self) -> list[Path]:
+        """Rename the file."""
+        if self._file is None:
+            return []
+        self._file.close()
+        return [self._finished()]
+
+    def _finished(self) -> Path:
+        return self.part.replace(self.context.path(".csv"))
+
+
+class ParquetSink(TableSink):
+    """The same table as Parquet; until the end it is CSV, because a Parquet file cannot be read without its footer."""
+
+    def __init__(self, context: SinkContext) -> None:
+        super().__init__(context)
+        self._arrow = require("pyarrow", extra="parquet", why="Parquet output")
+
+    def _part_ending(self) -> str:
+        return ".parquet.part.csv"
+
+    def _finished(self) -> Path:
+        """Convert the CSV block by block."""
+        from pyarrow import csv as arrow_csv
+        from pyarrow import parquet
+
+        arrow = self._arrow
+        kinds = (arrow.string(), arrow.int64(), arrow.float64(), arrow.int64(), arrow.int32(), arrow.string(),
+                 arrow.float32(), arrow.float32(), arrow.float32())  # fmt: skip
+        schema = arrow.schema(list(zip(TABLE_COLUMNS, kinds, strict=True)))
+        convert = arrow_csv.ConvertOptions(column_types=schema)
+        path = self.context.path(".parquet")
+        with (
+            atomic_path(path) as temporary,
+            parquet.ParquetWriter(temporary, schema) as out,
+            arrow_csv.open_csv(self.part, convert_options=convert) as blocks,
+        ):
+            for block in blocks:
+                out.write_batch(block)
+        self.part.unlink()
+        return path
+
+
+class CocoSink(Sink):
+    """COCO keypoint results; JSON lines (``.part.coco.jsonl``) while the run goes on, one JSON list at its end.
+
+    ``image_id`` is the number at the end of an image's file name, as in COCO, else the frame's number.
+    """
+
+    _lines: Any = None
+
+    def __init__(self, context: SinkContext) -> None:
+        super().__init__(context)
+        self.part = context.path(".part.coco.jsonl")
+
+    def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
+        """Append a line per person."""
+        if self._lines is None:
+            self.part.parent.mkdir(parents=True, exist_ok=True)
+            self._lines = self.part.open("w", encoding="utf-8")
+        number = re.search(r"(\d+)$", Path(frame.name).stem) if frame.name else None
+        for entry in coco_results(poses, int(number[1]) if number else frame.index):
+            self._lines.write(json.dumps(entry, separators=(",", ":")) + "\n")
+        self._lines.flush()
+
+    def close(self) -> list[Path]:
+        """Turn the lines into a list."""
+        if self._lines is None:
+            return []
+        self._lines.close()
+        path = self.context.path("-coco.json")
+        with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as out, self.part.open() as lines:
+            out.write("[")
+            for number, line in enumerate(lines):
+                out.write((",\n" if number else "\n") + line.rstrip())
+            out.write("\n]\n")
+        self.part.unlink()
+        return [path]
+
+
+class OpenPoseSink(Sink):
+    """A folder with one file per frame, named and filled as OpenPose's ``--write_json`` does."""
+
+    def __init__(self, context: SinkContext) -> None:
+        super().__init__(context)
+        self.folder = context.path("-openpose")
+        self._wrote = False
+
+    def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
+        """Write the frame's file."""
+        stem = Path(frame.name).stem if frame.name else f"{self.context.spec.name}_{frame.index:012d}"
+        write_atomic(self.folder / f"{stem}_keypoints.json", json.dumps(openpose_frame(poses)))
+        self._wrote = True
+
+    def close(self) -> list[Path]:
+        """Return the folder."""
+        return [self.folder] if self._wrote else []
+
+
+SINKS: dict[str, type[Sink]] = {
+    "csv": TableSink,
+    "parquet": ParquetSink,
+    "coco": CocoSink,
+    "openpose": OpenPoseSink,
+}
