@@ -115,7 +115,7 @@ def to_toml(config: BaseModel) -> str:
         if isinstance(item, list | tuple):
             return "[" + ", ".join(value(part) for part in item) + "]"
         if isinstance(item, dict):
-            return "{" + ", ".join(f"{key} = {value(part)}" for key, part in item.items()) + "}"
+            return "{" + ", ".join(f"{key} = {value(part)}" for key, part in item.items() if part is not None) + "}"
         text = str(item).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
         return f'"{text}"'
 

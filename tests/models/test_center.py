@@ -1,0 +1,94 @@
+"""The detector's targets, loss and decoding, against each other and by hand."""
+
+import pytest
+import torch
+
+from autopose.models.center import cell_boxes, center_loss, center_targets, decode_centers, generalized_iou
+
+
+def _perfect_maps(boxes: torch.Tensor, grid: tuple[int, int], stride: int) -> torch.Tensor:
+    """Write the maps that a perfect network would give, at the centre cells alone."""
+    width, height = grid
+    maps = torch.zeros(1, 5, height, width)
+    maps[:, 0] = -9
+    for x0, y0, x1, y1 in (boxes / stride).tolist():
+        cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
+        column, row = int(cx), int(cy)
+        maps[0, :, row, column] = torch.tensor(
+            [6.0, torch.tensor(x1 - x0).log(), torch.tensor(y1 - y0).log(), cx - column, cy - row]
+        )
+    return maps
+
+
+BOXES = torch.tensor([[10.0, 20.0, 50.0, 120.0], [100.0, 30.0, 131.0, 77.0]])
+
+
+def test_roundtrip_of_boxes() -> None:
+    boxes, scores = decode_centers(_perfect_maps(BOXES, (20, 20), 8), 8, max_persons=5)
+    assert boxes.shape == (1, 5, 4)
+    torch.testing.assert_close(boxes[0, :2].sort(0).values, BOXES.sort(0).values, atol=1e-3, rtol=0)
+    assert (scores[0, :2] > 0.99).all()
+    assert (scores[0, 2:] < 0.01).all()
+
+
+def test_of_two_neighbouring_cells_only_the_higher_is_a_person() -> None:
+    maps = torch.full((1, 5, 6, 6), -9.0)
+    maps[0, 1:] = 0
+    maps[0, 0, 2, 2], maps[0, 0, 2, 3], maps[0, 0, 5, 5] = 2.0, 1.5, 1.0
+    _, scores = decode_centers(maps, 4, max_persons=3)
+    torch.testing.assert_close(scores[0, :2], torch.tensor([2.0, 1.0]).sigmoid())
+    assert scores[0, 2] < 0.01
+
+
+def test_targets_by_hand() -> None:
+    targets = center_targets([BOXES], [torch.tensor([1.0, 0.5])], [torch.tensor([[0.0, 0.0, 160.0, 8.0]])], (20, 20), 8)
+    assert targets.heat[0, 8, 3] == 1  # centre (30, 70) px = cell (3, 8)
+    assert targets.heat[0, 6, 14] == 1  # centre (115.5, 53.5) px
+    assert targets.heat.max() == 1
+    assert (targets.mask[0, :2] == 0).all()  # the ignored strip, with the cell that it touches
+    assert (targets.mask[0, 2:] == 1).all()
+    assert targets.box_weight.sum() == pytest.approx(1.5, rel=1e-5)
+    assert targets.persons == 1.5
+    torch.testing.assert_close(targets.box[0, :, 8, 3] * 8, BOXES[0])
+
+
+def test_a_perfect_answer_costs_less_than_any_other() -> None:
+    targets = center_targets([BOXES], [torch.ones(2)], [torch.zeros(0, 4)], (20, 20), 8)
+    perfect = torch.zeros(1, 5, 20, 20)
+    heat = targets.heat.clamp(1e-4, 1 - 1e-4)
+    perfect[:, 0] = (heat / (1 - heat)).log()
+    columns, rows = torch.arange(20.0), torch.arange(20.0)[:, None]
+    box = targets.box[0]
+    width, height = (box[2] - box[0]).clamp(min=1), (box[3] - box[1]).clamp(min=1)
+    perfect[0, 1:] = torch.stack([width.log(), height.log(), (box[0] + box[2]) / 2 - columns, (box[1] + box[3]) / 2 - rows])
+    best = center_loss(perfect, targets)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        assert center_loss(perfect + 0.3 * torch.randn(perfect.shape, generator=generator), targets) > best
+    inside = targets.box_weight > 0
+    torch.testing.assert_close(cell_boxes(perfect).permute(0, 2, 3, 1)[inside], targets.box.permute(0, 2, 3, 1)[inside])
+
+
+def test_ignored_regions_cost_nothing() -> None:
+    ignore = torch.tensor([[0.0, 0.0, 160.0, 160.0]])
+    targets = center_targets([torch.zeros(0, 4)], [torch.zeros(0)], [ignore], (20, 20), 8)
+    assert center_loss(torch.randn(1, 5, 20, 20), targets) == 0
+
+
+def test_generalized_iou_by_hand() -> None:
+    a = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 1.0, 1.0]])
+    b = torch.tensor([[1.0, 0.0, 3.0, 2.0], [2.0, 0.0, 3.0, 1.0]])
+    torch.testing.assert_close(generalized_iou(a, b), torch.tensor([2 / 6, -1 / 3]))
+
+
+def test_gradients_by_finite_differences() -> None:
+    torch.manual_seed(0)
+    targets = center_targets([BOXES], [torch.ones(2)], [torch.zeros(0, 4)], (20, 20), 8)
+    maps = (0.1 * torch.randn(1, 5, 20, 20)).requires_grad_()
+    center_loss(maps, targets).backward()
+    assert maps.grad is not None
+    for index in [(0, 0, 8, 3), (0, 1, 8, 3), (0, 2, 6, 14), (0, 3, 8, 3)]:
+        step = torch.zeros_like(maps)
+        step[index] = 1e-2
+        numeric = (center_loss(maps.detach() + step, targets) - center_loss(maps.detach() - step, targets)) / 2e-2
+        assert maps.grad[index].item() == pytest.approx(numeric.item(), rel=0.05, abs=1e-3)

@@ -1,0 +1,61 @@
+"""Frames: hand-computed corners, exact inverses, and OpenCV's own idea of where a pixel lands."""
+
+import cv2
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autopose.affine import center_scale_from_box, crop_matrix, invert, letterbox_matrix, transform, warp
+
+SIZE = (192, 256)
+
+
+def test_a_box_of_the_inputs_aspect_is_padded_by_a_quarter() -> None:
+    center, region = center_scale_from_box(np.array([10.0, 20.0, 40.0, 60.0]), 0.75)
+    np.testing.assert_allclose(center, [25, 40])
+    np.testing.assert_allclose(region, [30 * 1.25, 40 * 1.25])
+
+
+def test_the_shorter_side_grows_to_the_aspect() -> None:
+    _, wide = center_scale_from_box(np.array([0.0, 0.0, 75.0, 10.0]), 0.75, padding=1)
+    _, tall = center_scale_from_box(np.array([0.0, 0.0, 10.0, 100.0]), 0.75, padding=1)
+    np.testing.assert_allclose(wide, [75, 100])
+    np.testing.assert_allclose(tall, [75, 100])
+
+
+def test_the_centre_lands_on_the_centre_and_a_quarter_turn_is_counter_clockwise() -> None:
+    matrix = crop_matrix(np.array([100.0, 50.0]), np.array([96.0, 128.0]), SIZE, 90)
+    np.testing.assert_allclose(transform(np.array([[100.0, 50.0]]), matrix), [[95.5, 127.5]], atol=1e-9)
+    # 10 px to the right of the centre, two crop pixels each, ends up above it (y down) after a counter-clockwise turn.
+    np.testing.assert_allclose(transform(np.array([[110.0, 50.0]]), matrix), [[95.5, 107.5]], atol=1e-9)
+
+
+def test_against_opencv_rotation() -> None:
+    ours = crop_matrix(np.array([95.5, 127.5]), np.array([96.0, 128.0]), SIZE, 33)
+    theirs = cv2.getRotationMatrix2D((95.5, 127.5), 33, 2.0)
+    np.testing.assert_allclose(ours, theirs, atol=1e-9)
+
+
+@given(
+    st.floats(-500, 500), st.floats(-500, 500), st.floats(1, 900), st.floats(-180, 180), st.integers(0, 2**31)
+)  # fmt: skip
+def test_roundtrip_of_points(x: float, y: float, width: float, angle: float, seed: int) -> None:
+    matrix = crop_matrix(np.array([x, y]), np.array([width, width * 4 / 3]), SIZE, angle)
+    points = np.random.default_rng(seed).uniform(-1000, 1000, (5, 2))
+    np.testing.assert_allclose(transform(transform(points, matrix), invert(matrix)), points, atol=1e-6)
+
+
+def test_warp_puts_a_pixel_where_the_matrix_says() -> None:
+    image = np.zeros((100, 100, 3), np.uint8)
+    image[30, 70] = 255
+    matrix = crop_matrix(np.array([70.0, 30.0]), np.array([191.0, 255.0]) * 192 / 191, SIZE)
+    crop = warp(image, matrix, (193, 257))
+    (x, y), = transform(np.array([[70.0, 30.0]]), matrix)
+    bright = np.argwhere(crop[..., 0] > 60)[:, ::-1]
+    assert len(bright) and np.abs(bright - [x, y]).max() <= 1
+
+
+def test_the_letterbox_keeps_pixel_edges() -> None:
+    matrix = letterbox_matrix((640, 480), (320, 320))
+    corners = transform(np.array([[-0.5, -0.5], [639.5, 479.5]]), matrix)  # the outer edges of the outer pixels
+    np.testing.assert_allclose(corners, [[-0.5, -0.5], [319.5, 239.5]])

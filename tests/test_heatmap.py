@@ -1,0 +1,79 @@
+"""The codec: what is encoded is decoded, conventions as published, neighbours by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autopose.heatmap import Codec, Convention, decode
+from autopose.skeleton import COCO17
+
+CODEC = Codec()
+
+
+@given(st.floats(4, 187), st.floats(4, 251), st.sampled_from(["aligned", "hrnet"]))
+def test_roundtrip_within_a_quarter_cell_and_with_dark_almost_exactly(x: float, y: float, convention: Convention) -> None:
+    xy = np.array([[x, y]])
+    for refine, error in (("none", 2.01), ("quarter", 1.01), ("dark", 0.02)):
+        codec = Codec(convention=convention, refine=refine)  # type: ignore[arg-type]
+        maps, weight = codec.encode(xy, np.ones(1))
+        found, score = codec.decode(maps[None])
+        assert weight == [1]
+        inside = (codec.heatmap_from_crop(xy) > 0.5).all() and (codec.heatmap_from_crop(xy) < [46.5, 62.5]).all()
+        if inside:
+            assert np.abs(found[0, 0] - xy[0]).max() <= error
+            assert score[0, 0] > 0.85
+
+
+def test_golden_gaussian() -> None:
+    maps, _ = Codec(convention="hrnet").encode(np.array([[80.0, 120.0]]), np.ones(1))
+    assert maps.shape == (1, 64, 48)
+    assert maps[0, 30, 20] == 1  # x = 80 / 4, y = 120 / 4
+    assert maps[0, 30, 22] == pytest.approx(np.exp(-4 / 8))
+    assert maps[0, 32, 22] == pytest.approx(np.exp(-8 / 8))
+
+
+def test_joints_without_label_or_far_outside_have_no_target() -> None:
+    xy = np.array([[50.0, 50.0], [-40.0, 50.0], [50.0, 50.0]])
+    maps, weight = CODEC.encode(xy, np.array([1, 1, 0]))
+    np.testing.assert_array_equal(weight, [1, 0, 0])
+    assert maps[0].max() > 0.9
+    assert not maps[1:].any()
+
+
+def test_quarter_step_goes_towards_the_higher_neighbour_and_not_at_the_border() -> None:
+    maps = np.zeros((1, 3, 5, 6), np.float32)
+    maps[0, 0, 2, 3], maps[0, 0, 2, 4], maps[0, 0, 1, 3] = 1, 0.5, 0.2
+    maps[0, 1, 2, 0], maps[0, 1, 2, 1], maps[0, 1, 3, 0] = 1, 0.5, 0.5  # first column: no step in x
+    maps[0, 2, 2, 3] = 1  # equal neighbours: no step
+    xy, scores = decode(maps)
+    np.testing.assert_allclose(xy[0], [[3.25, 1.75], [0, 2.25], [3, 2]])
+    np.testing.assert_array_equal(scores, [[1, 1, 1]])
+
+
+def test_golden_conventions() -> None:
+    cells = np.array([[10.0, 20.0]])
+    np.testing.assert_allclose(Codec(convention="aligned").crop_from_heatmap(cells), [[41.5, 81.5]])
+    np.testing.assert_allclose(Codec(convention="hrnet").crop_from_heatmap(cells), [[40, 80]])
+    np.testing.assert_allclose(Codec(convention="posenfs").crop_from_heatmap(cells), [[40.5, 80.5]])
+    assert [Codec(convention=c).flip_shift for c in ("aligned", "hrnet", "posenfs")] == [0, 1, 0]  # type: ignore[arg-type]
+
+
+def test_a_perfect_mirrored_map_changes_nothing() -> None:
+    """Averaging with the maps of the mirrored crop is the identity for a perfect network (aligned convention)."""
+    rng = np.random.default_rng(0)
+    xy = rng.uniform([20, 20], [170, 230], (17, 2))
+    mirrored = np.stack([191 - xy[:, 0], xy[:, 1]], 1)[COCO17.flip_order]
+    maps, _ = CODEC.encode(xy, np.ones(17))
+    flipped, _ = CODEC.encode(mirrored, np.ones(17))
+    before = flipped.copy()
+    merged = CODEC.merge_flipped(maps[None], flipped[None], COCO17.flip_order)
+    np.testing.assert_allclose(merged[0], maps, atol=1e-5)
+    np.testing.assert_array_equal(flipped, before)  # HRNet's flip_back writes into its input; ours must not
+
+
+def test_the_hrnet_shift_is_one_cell_to_the_right() -> None:
+    flipped = np.zeros((1, 17, 4, 5), np.float32)
+    flipped[0, 0, 1, 3] = 1  # mirrored back: column 1, shifted: column 2
+    merged = Codec(convention="hrnet").merge_flipped(np.zeros_like(flipped), flipped, COCO17.flip_order)
+    assert np.argwhere(merged).tolist() == [[0, 0, 1, 2]]

@@ -1,0 +1,59 @@
+"""Poses: validation, selection and what is printed and written."""
+
+import json
+
+import numpy as np
+import pytest
+
+from autopose.poses import Poses
+
+
+def _poses(count: int = 3) -> Poses:
+    rng = np.random.default_rng(0)
+    return Poses(
+        rng.uniform(0, 50, (count, 4)),
+        rng.uniform(0, 1, count),
+        rng.uniform(0, 99, (count, 17, 2)),
+        rng.uniform(0, 1, (count, 17)),
+        ids=np.arange(count) + 7,
+        image_size_wh=(640, 480),
+        source="a.jpg",
+    )
+
+
+def test_selection_keeps_the_person_axis() -> None:
+    poses = _poses()
+    assert len(poses[1]) == len(poses[-1]) == 1
+    assert poses[-1].ids is not None
+    assert poses[-1].ids.tolist() == [9]
+    np.testing.assert_array_equal(poses[[2, 0]].boxes, poses.boxes[[2, 0]])
+    assert len(poses[poses.box_scores > 2]) == 0
+    assert [len(one) for one in poses] == [1, 1, 1]
+    with pytest.raises(IndexError):
+        poses[3]
+
+
+def test_scores_by_hand() -> None:
+    poses = Poses(np.zeros((1, 4)), [0.5], np.zeros((1, 17, 2)), [[0.8, 0.4] + [0.1] * 15])
+    assert poses.scores[0] == pytest.approx(0.5 * 0.6)  # joints above 0.2 only
+    assert Poses(np.zeros((1, 4)), [0.5], np.zeros((1, 17, 2)), [[0.1] * 17]).scores[0] == 0
+
+
+def test_refuses_arrays_that_do_not_belong_together() -> None:
+    with pytest.raises(ValueError, match=r"Poses.keypoints has shape \(1, 16, 2\); expected \(1, 17, 2\)"):
+        Poses(np.zeros((1, 4)), [1], np.zeros((1, 16, 2)), np.zeros((1, 17)))
+    with pytest.raises(ValueError, match=r"Poses.box_scores"):
+        Poses(np.zeros((2, 4)), [1], np.zeros((2, 17, 2)), np.zeros((2, 17)))
+    with pytest.raises(ValueError, match="carry no image"):
+        Poses.empty().plot()
+
+
+def test_repr_and_json() -> None:
+    poses = _poses()
+    assert repr(poses).startswith("Poses(3 persons, coco17, image 640x480)\n  #7 box ")
+    content = json.loads(poses.to_json())
+    assert content["source"] == "a.jpg"
+    assert [person["id"] for person in content["persons"]] == [7, 8, 9]
+    read = np.array([person["keypoints"] for person in content["persons"]])
+    np.testing.assert_allclose(read[..., :2], poses.keypoints, atol=0.006)
+    assert json.loads(Poses.empty().to_json())["persons"] == []
