@@ -1,8 +1,11 @@
 """The command line as a whole: every verb explains itself, and bad input ends in one sentence and the right code."""
 
+import logging
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from autopose.cli import app
+from autopose.cli import app, main
 
 
 def _verbs(group: Any, *path: str) -> list[tuple[str, ...]]:
@@ -22,12 +25,35 @@ def _verbs(group: Any, *path: str) -> list[tuple[str, ...]]:
 
 
 VERBS = _verbs(typer.main.get_command(app))
+Command = Callable[..., "Outcome"]
 
 
-def _autopose(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the real command in a process of its own, as a user does."""
-    command = [sys.executable, "-m", "autopose", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, stdin=subprocess.DEVNULL, check=False)
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    exit_code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def autopose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """Run the command line in an empty folder, in this process: what it imports is loaded once for all cases."""
+    handlers, level = logging.root.handlers[:], logging.root.level  # -q and -v set up logging anew
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["autopose", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Outcome(ended.value.code, captured.out, captured.err)
+
+    yield command
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=" ".join)
@@ -55,10 +81,10 @@ def test_help_lists_every_verb() -> None:
         ["show"],
     ],
 )
-def test_refuses_wrong_usage_with_exit_code_2(arguments: list[str], tmp_path: Path) -> None:
-    result = _autopose(*arguments, cwd=tmp_path)
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stdout + result.stderr
+def test_refuses_wrong_usage_with_exit_code_2(arguments: list[str], autopose: Command) -> None:
+    result = autopose(*arguments)
+    assert result.exit_code == 2, result
+    assert "Traceback" not in result.out + result.err
 
 
 @pytest.mark.parametrize(
@@ -80,16 +106,27 @@ def test_refuses_wrong_usage_with_exit_code_2(arguments: list[str], tmp_path: Pa
         (["train", "reference", "--config", "no-such-config"], "no-such-config"),
     ],
 )
-def test_refuses_bad_input_with_one_sentence_and_exit_code_1(arguments: list[str], named: str, tmp_path: Path) -> None:
+def test_refuses_bad_input_with_one_sentence_and_exit_code_1(
+    arguments: list[str], named: str, tmp_path: Path, autopose: Command
+) -> None:
     for name in ("empty.jpg", "empty.mp4", "foreign.onnx"):
         (tmp_path / name).touch()
     (tmp_path / "wrong.json").write_text('{"kind": "sculpture"}')
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.iterdir())
-    result = _autopose(*arguments, cwd=tmp_path)
-    assert result.returncode == 1, (result.returncode, result.stdout, result.stderr)
-    assert "Traceback" not in result.stdout + result.stderr
-    assert named in result.stderr
-    assert len(result.stderr.strip().splitlines()) <= 4  # what happened, what was expected, how to mend it
+    result = autopose(*arguments)
+    assert result.exit_code == 1, result
+    assert named in result.err
+    assert len(result.err.strip().splitlines()) <= 4  # what happened, what was expected, how to mend it
     left = [path for path in tmp_path.rglob("*") if path.is_file() and path not in before]
     assert left == []  # nothing half-written
+
+
+def test_module_runs_as_a_program(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "autopose", "infer", "missing.mp4"]
+    result = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, stdin=subprocess.DEVNULL, check=False
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("autopose: ")
+    assert "Traceback" not in result.stderr
