@@ -50,7 +50,9 @@ class AutoPoseSpaceConfig(Config):
     @model_validator(mode="after")
     def _bits_choose_freely(self) -> "AutoPoseSpaceConfig":
         if self.token == "bits" and self.branches == "single":
-            raise ValueError("token = 'bits' switches every branch by itself; branches = 'single' needs token = 'vector'")
+            raise ValueError(
+                "token = 'bits' switches every branch by itself; branches = 'single' needs token = 'vector'"
+            )
         return self
 
 
@@ -121,7 +123,8 @@ class AutoPoseSpace(SearchSpace):
             names = [table for table in supernet.table_names(kind) if table in supernet.arch]
             if names:
                 cells[kind] = tuple(
-                    tuple(supernet.choices[table][k] for k in supernet.arch[table].argmax(-1).tolist()) for table in names
+                    tuple(supernet.choices[table][k] for k in supernet.arch[table].argmax(-1).tolist())
+                    for table in names
                 )
         return self._genotype(
             self.config.derived_multiplier,
@@ -141,10 +144,3 @@ class AutoPoseSpace(SearchSpace):
 
         assert isinstance(genotype, AutoPoseGenotype)
         return units(genotype, input_size_wh)
-
-    def figure(self, genotype: Any) -> str:
-        """Return the branch graph (Figure 4) as SVG."""
-        from autopose.search.figures import branch_graph
-
-        assert isinstance(genotype, AutoPoseGenotype)
-        return branch_graph(genotype)

@@ -70,7 +70,9 @@ def second_order(
     eps = radius / float(norm)
     sides = []
     for sign in (1.0, -1.0):
-        moved = {name: w.detach() + sign * eps * direction[name] if name in direction else w for name, w in weights.items()}
+        moved = {
+            name: w.detach() + sign * eps * direction[name] if name in direction else w for name, w in weights.items()
+        }
         sides.append(first_order(train_loss, moved, arch))
     for name in sides[0]:
         correction = (sides[0][name] - sides[1][name]) / (2 * eps)

@@ -123,7 +123,9 @@ class SearchConfig(Config):
     def _both_levels_have_data(self) -> "SearchConfig":
         loop = self.search
         if loop.strategy == "bilevel" and loop.gradient != "sync" and loop.arch_share == 0:
-            raise ValueError("search.arch_share = 0 leaves the architecture nothing to learn from; only 'sync' needs none")
+            raise ValueError(
+                "search.arch_share = 0 leaves the architecture nothing to learn from; only 'sync' needs none"
+            )
         return self
 
     def space_settings(self) -> dict[str, Any]:

@@ -128,7 +128,9 @@ class MixedCell(nn.Module):
             if choice.weights is None:
                 node = add(
                     [
-                        self.run_edge(source, edge, choice.index[edge], None if choice.gate is None else choice.gate[edge])
+                        self.run_edge(
+                            source, edge, choice.index[edge], None if choice.gate is None else choice.gate[edge]
+                        )
                         for source, edge in zip(sources, rows, strict=True)
                     ]
                 )

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from autopose.errors import ConfigError
@@ -128,10 +129,6 @@ class SearchSpace(ABC):
         """Return the keys of the latency table that make up a network, with repetition; None: not supported."""
         return None
 
-    def figure(self, genotype: Genotype) -> str | None:
-        """Return an SVG of the network-level result for the report, or None."""
-        return None
-
 
 def gumbel(table: Tensor, generator: torch.Generator) -> Tensor:
     """Return standard Gumbel noise of a table's shape, type and device, drawn on the CPU in float64."""
@@ -163,6 +160,13 @@ def open_space(name: str, settings: Mapping[str, Any]) -> SearchSpace:
     """
     if not SPACES:
         import autopose.search.spaces  # noqa: F401  (registers all of them)
+    import autopose.search.spaces  # noqa: F401  (registers all of them)
+
     if name not in SPACES:
         raise ConfigError(f"No search space {name!r}; expected one of {', '.join(SPACES)}.")
-    return SPACES[name](settings)
+    try:
+        return SPACES[name](settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"[{name}] {key}: {first['msg']} (found {str(first['input'])[:80]!r}).") from None

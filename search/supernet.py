@@ -135,4 +135,3 @@ class AutoPoseSupernet(Supernet):
                     streams = module(streams, bits, individual, aggregation)
         maps: Tensor = self.head(streams)
         return maps
-

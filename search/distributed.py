@@ -1,0 +1,62 @@
+"""Several processes searching together: the same architecture everywhere, each rank its own share of the batch.
+
+Gradients are averaged explicitly instead of by ``DistributedDataParallel``: all ranks run the same sampled path (their
+generators are seeded alike), so the parameters that have a gradient are the same ones everywhere, and the others need no
+traffic, no bookkeeping and cannot deadlock.
+"""
+
+import os
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class Group:
+    """The processes that ``torchrun`` started, or this one alone.
+
+    Args:
+        device: decides between NCCL and Gloo.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.owned = self.world > 1 and not dist.is_initialized()
+        if self.owned:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        self.device = device
+
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors, the same ones in the same order on all ranks, by their mean over ranks."""
+        found = list(tensors)
+        if self.world == 1 or not found:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in found])
+        dist.all_reduce(flat)
+        flat /= self.world
+        offset = 0
+        for tensor in found:
+            tensor.copy_(flat[offset : offset + tensor.numel()].view(tensor.shape))
+            offset += tensor.numel()
+
+    def from_first(self, value: float) -> float:
+        """Return rank 0's value on all ranks."""
+        if self.world == 1:
+            return value
+        shared = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.broadcast(shared, 0)
+        return float(shared)
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set on any rank."""
+        if self.world == 1:
+            return flag
+        shared = torch.tensor([float(flag)], device=self.device)
+        dist.all_reduce(shared)
+        return bool(shared > 0)
+
+    def close(self) -> None:
+        """Leave the group if this object opened it."""
+        if self.owned:
+            dist.destroy_process_group()

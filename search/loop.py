@@ -1,0 +1,223 @@
+"""The search loop: data, epochs, checkpoints, logs; what happens in an iteration is the strategy's."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autopose.config import to_toml
+from autopose.errors import UsageError
+from autopose.files import write_atomic
+from autopose.genotype import Genotype
+from autopose.search.bilevel_search import BilevelSearch
+from autopose.search.config import SearchConfig
+from autopose.search.distributed import Group
+from autopose.search.interrupt import interruptible
+from autopose.search.monitor import Journal, alarms, entropy, free_shares, largest_entropy
+from autopose.search.random_search import RandomSearch
+from autopose.search.reward import Reward
+from autopose.search.samples import Batch, SearchData, to_device
+from autopose.search.space import SearchSpace, Supernet, open_space
+from autopose.search.state import NEWEST, Progress, load_state, save_state
+from autopose.search.strategy import Found, Setting, Strategy
+
+#: Called with (iterations done, iterations in all, the last epoch's entry or None).
+Watch = Callable[[int, int, dict[str, Any] | None], None]
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Where a search stands when it returns.
+
+    Attributes:
+        genotype: the result; None if the search was interrupted (it can be resumed).
+        folder: run folder.
+    """
+
+    genotype: Genotype | None
+    folder: Path
+
+
+class Run:
+    """One search in one folder.
+
+    Args:
+        config: the search.
+        folder: ``genotype.json``, ``log.jsonl``, ``config.toml``, ``checkpoints/``, ``tensorboard/`` are written here.
+        resume: go on from the folder's last state.
+        device: a GPU if there is one.
+
+    Raises:
+        UsageError: the folder holds a run and ``resume`` is not set, or nothing to resume.
+    """
+
+    def __init__(
+        self, config: SearchConfig, folder: Path, *, resume: bool = False, device: torch.device | None = None
+    ) -> None:
+        self.config, self.loop, self.folder = config, config.search, folder
+        self.states = folder / "checkpoints"
+        if (self.states / NEWEST).exists() and not resume:
+            raise UsageError(
+                f"{folder}: holds a search already. Add --resume to go on, or choose another folder with -o."
+            )
+        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.group = Group(self.device)
+        if self.device.type == "cuda" and self.group.world > 1:
+            self.device = torch.device("cuda", self.group.rank % torch.cuda.device_count())
+        self.space: SearchSpace = open_space(config.space, config.space_settings())
+        torch.manual_seed(self.loop.seed)
+        self.data = SearchData(config, folder, self.group.rank, self.group.world)
+        self.supernet: Supernet = self.space.supernet(len(self.data.skeleton)).to(self.device)
+        self.supernet = self.supernet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.device.type == "cuda" and self.group.world > 1:
+            self.supernet = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.supernet)
+        self.supernet.train()
+        setting = Setting(
+            config,
+            self.space,
+            self.supernet,
+            Reward(config, self.space, self.supernet, self.data),
+            torch.Generator().manual_seed(self.loop.seed),
+            self.group,
+            self.device,
+        )
+        self.strategy: Strategy = (BilevelSearch if self.loop.strategy == "bilevel" else RandomSearch)(setting)
+        self.progress = Progress(identity=config.model_dump_json())
+        if resume:
+            tensors, self.progress = load_state(self.states, self.progress.identity)
+            self.strategy.restore(tensors)
+        self.journal: Journal | None = None
+        if self.group.rank == 0:
+            write_atomic(folder / "config.toml", to_toml(config))
+            self.journal = Journal(folder, self.progress.epoch)
+        self.saved = time.monotonic()
+        self.begun, self.before = time.monotonic(), self.progress.seconds
+
+    @property
+    def total(self) -> int:
+        """Return the number of iterations of the whole search."""
+        return self.loop.epochs * self.loop.iterations
+
+    def save(self) -> None:
+        """Write the state (rank 0)."""
+        self.progress.seconds = self.before + time.monotonic() - self.begun
+        if self.group.rank == 0:
+            save_state(self.states, self.strategy.tensors(), self.progress)
+        self.saved = time.monotonic()
+
+    def save_if_due(self) -> None:
+        """Write the state if the last one is old."""
+        if time.monotonic() - self.saved >= 60 * self.loop.save_minutes:
+            self.save()
+
+    def batches(self) -> Iterator[tuple[Batch, Batch | None]]:
+        """Yield what each remaining iteration learns from."""
+        start, stop = self.progress.step, self.total
+        train = self.data.batches("weights", start, stop)
+        if self.loop.arch_share == 0 or self.loop.gradient == "sync":
+            for batch in train:
+                yield to_device(batch, self.device), None
+            return
+        for batch, arch in zip(train, self.data.batches("arch", start, stop), strict=True):
+            yield to_device(batch, self.device), to_device(arch, self.device)
+
+    def search(self, watch: Watch | None = None) -> SearchResult:
+        """Run to the end, or to SIGTERM or Ctrl-C: then the state is saved and the genotype of the result is None."""
+        progress, loop = self.progress, self.loop
+        batches = self.batches()
+        with interruptible() as asked:
+            while progress.epoch < loop.epochs:
+                self._set_temperature(progress.epoch)
+                while progress.step < (progress.epoch + 1) * loop.iterations:
+                    losses = self.strategy.iterate(progress, *next(batches))
+                    for name, value in losses.items():
+                        progress.sums[name] = progress.sums.get(name, 0.0) + value
+                    progress.step += 1
+                    if watch is not None:
+                        watch(progress.step, self.total, None)
+                    if self._leave(asked()):
+                        return SearchResult(None, self.folder)
+                while progress.updates < self.strategy.updates(progress.epoch):
+                    progress.rewards += self.strategy.update(progress)
+                    progress.updates += 1
+                    if self._leave(asked()):
+                        return SearchResult(None, self.folder)
+                self._end_epoch(watch)
+        return self._finish()
+
+    def _leave(self, asked: bool) -> bool:
+        """Save if it is time or somebody asked to stop; return whether to stop."""
+        if self.group.any(asked):
+            self.save()
+            self._close()
+            return True
+        self.save_if_due()
+        return False
+
+    def _set_temperature(self, epoch: int) -> None:
+        done = epoch / max(self.loop.epochs - 1, 1)
+        self.supernet.temperature = self.loop.temperature + done * (self.loop.temperature_end - self.loop.temperature)
+
+    def _end_epoch(self, watch: Watch | None) -> None:
+        progress = self.progress
+        macro = self.strategy.macro(progress)
+        if self.journal is not None:
+            probabilities = self.supernet.probabilities()
+            entry: dict[str, Any] = {
+                "epoch": progress.epoch + 1,
+                **{name: value / self.loop.iterations for name, value in progress.sums.items()},
+                "AP": self.strategy.s.reward.average_precision(macro),
+                "arch_entropy": entropy(probabilities),
+                **free_shares(self.supernet),
+                **self.strategy.figures(),
+                "macro": self.space.describe_macro(macro),
+                "seconds": round(self.before + time.monotonic() - self.begun, 1),
+            }
+            if progress.rewards:
+                entry["reward"] = sum(progress.rewards) / len(progress.rewards)
+            entry["alarms"] = alarms(entry, self.loop.alarm_share, largest_entropy(self.space.macro_choices))
+            entry["probabilities"] = {
+                name: [[round(value, 4) for value in row] for row in table.tolist()]
+                for name, table in probabilities.items()
+            }
+            self.journal.write(entry)
+            if watch is not None:
+                watch(progress.step, self.total, entry)
+        progress.epoch, progress.updates, progress.sums, progress.rewards = progress.epoch + 1, 0, {}, []
+        self.save()
+
+    def _finish(self) -> SearchResult:
+        found: Found = self.strategy.finish(self.progress)
+        genotype = self.space.derive(
+            self.supernet, found.macro, name=self.folder.name, provenance=self._provenance(found)
+        )
+        if self.group.rank == 0:
+            weights = self.space.derived_weights(self.supernet, genotype)
+            if weights is not None:
+                from safetensors.torch import save_file
+
+                save_file(weights, str(self.states / "derived.safetensors"))
+            genotype.save(self.folder / "genotype.json")
+        self._close()
+        return SearchResult(genotype, self.folder)
+
+    def _provenance(self, found: Found) -> dict[str, Any]:
+        return {
+            "search": {"space": self.config.space, "strategy": self.loop.strategy, "seed": self.loop.seed},
+            "epochs": self.loop.epochs,
+            "iterations": self.loop.iterations,
+            "shared_weight_score": round(found.score, 4),
+            "candidates": [
+                {"macro": self.space.describe_macro(macro), "score": round(score, 4)}
+                for macro, score in sorted(found.candidates, key=lambda pair: -pair[1])[:10]
+            ],
+            "ranked": len(found.candidates),
+        }
+
+    def _close(self) -> None:
+        if self.journal is not None:
+            self.journal.close()
+        self.group.close()

@@ -1,0 +1,114 @@
+"""The baseline that a search must beat: random architectures, the same number of gradient steps and of evaluations.
+
+Where the bi-level search updates the architecture, this one updates the weights once more, on the batch that the
+architecture would have learned from; it ranks as many architectures as the controller would have looked at.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from autopose.search.samples import Batch
+from autopose.search.space import Draw, Macro
+from autopose.search.state import Progress
+from autopose.search.strategy import Found, Setting, Strategy
+
+
+class RandomSearch(Strategy):
+    """Random search with shared or separate weights (``search.random_sharing``)."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.separate = self.loop.random_sharing == "separate"
+        self.fresh = {name: tensor.clone() for name, tensor in setting.supernet.state_dict().items()}
+        with torch.no_grad():
+            for table in setting.supernet.arch_parameters():
+                table.zero_()  # uniform samples
+        if self.separate:
+            self.current = self._random()
+
+    def _random(self) -> Macro:
+        self.s.supernet.randomize(self.s.generator)
+        return self.s.space.random_macro(self.s.generator)
+
+    def ranked(self) -> int:
+        """Return how many architectures are looked at."""
+        policy, loop = self.s.config.controller, self.loop
+        if self.separate or not self.s.space.macro_choices:
+            return loop.candidates
+        return loop.candidates + policy.updates * policy.batch * max(loop.epochs - policy.start_epoch, 0)
+
+    def iterate(self, progress: Progress, train: Batch, arch: Batch | None) -> dict[str, float]:
+        """Update the weights, twice if there are two batches."""
+        if self.separate and progress.step:
+            total, count = self.loop.epochs * self.loop.iterations, self.ranked()
+            if progress.step * count // total != (progress.step - 1) * count // total:
+                self._close(progress)
+                self._reset()
+        losses = []
+        for batch in (train, arch):
+            if batch is not None:
+                losses.append(self.step_weights(batch, self._draw(), progress.step))
+        return {"weight_loss": sum(losses) / len(losses)}
+
+    def _draw(self) -> Draw:
+        if self.separate:
+            return Draw(self.current)
+        return Draw(self.s.space.random_macro(self.s.generator), self.s.supernet.sample_noise(self.s.generator))
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate; separate candidates each get a whole cosine."""
+        if not self.separate:
+            return super().rate(step)
+        total, count = self.loop.epochs * self.loop.iterations, self.ranked()
+        return super().rate(step * count % total)
+
+    def _close(self, progress: Progress) -> None:
+        """Score the candidate that has had its part of the budget."""
+        score = self._score(self.current)
+        memory = progress.memory
+        memory.setdefault("candidates", []).append([list(self.current), score])
+        if score > memory.get("best", -1.0):
+            memory["best"] = score
+            memory["best_macro"] = list(self.current)
+            memory["best_arch"] = {name: table.tolist() for name, table in self.s.supernet.arch.items()}
+
+    def _reset(self) -> None:
+        self.s.supernet.load_state_dict(self.fresh)
+        self.optimizer = self.weight_optimizer()
+        self.current = self._random()
+
+    def _score(self, macro: Macro) -> float:
+        group = self.s.group
+        return group.from_first(self.s.reward(macro) if group.rank == 0 else 0.0)
+
+    def macro(self, progress: Progress) -> Macro:
+        """Return the current candidate, or everything switched on."""
+        return self.current if self.separate else tuple(count - 1 for count in self.s.space.macro_choices)
+
+    def finish(self, progress: Progress) -> Found:
+        """Rank the candidates."""
+        if not self.separate:
+            for _ in range(self.ranked()):
+                self.current = self._random()
+                self._close(progress)
+        else:
+            self._close(progress)
+        memory = progress.memory
+        with torch.no_grad():
+            for name, table in self.s.supernet.arch.items():
+                table.copy_(torch.tensor(memory["best_arch"][name]))
+        candidates = [(tuple(macro), score) for macro, score in memory["candidates"]]
+        return Found(tuple(memory["best_macro"]), memory["best"], candidates)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the state; separate candidates add theirs."""
+        extra = {"current": torch.tensor(self.current, dtype=torch.int64)} if self.separate else {}
+        return super().tensors() | extra
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put it back."""
+        super().restore(tensors)
+        if self.separate:
+            self.current = tuple(int(token) for token in tensors["current"])

@@ -1,0 +1,82 @@
+"""What an architecture is worth with the shared weights: AP, optionally times a power of its latency."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from autopose.errors import ConfigError
+from autopose.search.config import LatencyConfig, SearchConfig
+from autopose.search.samples import SearchData
+from autopose.search.space import Draw, Macro, SearchSpace, Supernet
+from autopose.training.predictor import TorchPredictor
+
+
+class Discretised(nn.Module):
+    """One architecture of a supernet as an ordinary network; normalisation keeps using the statistics of the batch."""
+
+    def __init__(self, supernet: Supernet, draw: Draw) -> None:
+        super().__init__()
+        self.supernet, self.draw = supernet, draw
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map normalised images to heatmaps."""
+        maps: Tensor = self.supernet(images, self.draw)
+        return maps
+
+
+class Reward:
+    """Scores network-level decisions with the current cells, discretised (Algorithm 1, step 3).
+
+    Args:
+        config: the search.
+        space: for the latency of a derived network.
+        supernet: shared weights.
+        data: the tune split.
+    """
+
+    def __init__(self, config: SearchConfig, space: SearchSpace, supernet: Supernet, data: SearchData) -> None:
+        self.config, self.space, self.supernet, self.data = config, space, supernet, data
+        self.latency_ms: Callable[[Macro], float] | None = None
+        if config.latency.table is not None:
+            self.latency_ms = self._predictor(config.latency.table)
+
+    def _predictor(self, table: str) -> Callable[[Macro], float]:
+        from autopose.search.latency import LatencyTable
+
+        times = LatencyTable.load(table)
+
+        def predict(macro: Macro) -> float:
+            genotype = self.space.derive(self.supernet, macro, name="candidate", provenance={})
+            units = self.space.latency_units(genotype, self.config.codec.input_size_wh)
+            if units is None:
+                raise ConfigError(f"latency.table is set, but the space {self.space.name!r} cannot predict latency.")
+            return times.predict_ms(units)
+
+        return predict
+
+    def average_precision(self, macro: Macro) -> float:
+        """Return AP on the tune split."""
+        training = self.supernet.training
+        predictor = TorchPredictor(
+            Discretised(self.supernet, Draw(macro)),
+            self.data.config.codec,
+            self.data.skeleton,
+            flip=False,
+            amp=self.config.search.amp == "bf16",
+        )
+        with torch.no_grad():
+            result = self.data.average_precision(predictor)
+        self.supernet.train(training)
+        return result
+
+    def __call__(self, macro: Macro) -> float:
+        """Return the controller's reward."""
+        ap = self.average_precision(macro)
+        return ap if self.latency_ms is None else ap * latency_factor(self.latency_ms(macro), self.config.latency)
+
+
+def latency_factor(latency_ms: float, config: LatencyConfig) -> float:
+    """Return (latency / target) ^ exponent, at most 1 with ``only_above``."""
+    factor = float((latency_ms / config.target_ms) ** config.exponent)
+    return min(factor, 1.0) if config.only_above else factor

@@ -1,0 +1,161 @@
+"""What a search does in one iteration, between epochs and at the end; the loop does everything else."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from autopose.errors import ConfigError
+from autopose.search.config import SearchConfig
+from autopose.search.distributed import Group
+from autopose.search.reward import Reward
+from autopose.search.samples import Batch
+from autopose.search.space import Draw, Macro, SearchSpace, Supernet
+from autopose.search.state import Progress, optimizer_tensors, restore_optimizer
+from autopose.training.loss import heatmap_loss, heatmap_targets
+from autopose.training.normalize import normalize
+
+
+@dataclass
+class Setting:
+    """What every strategy works with.
+
+    Attributes:
+        config: the search.
+        space: what is searched.
+        supernet: on its device.
+        reward: scores network-level decisions.
+        generator: of all architecture sampling, on the CPU, the same on all ranks.
+        group: the processes.
+        device: of the supernet.
+    """
+
+    config: SearchConfig
+    space: SearchSpace
+    supernet: Supernet
+    reward: Reward
+    generator: torch.Generator
+    group: Group
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Found:
+    """The result: network-level decisions, their score with shared weights, and all candidates' (macro, score)."""
+
+    macro: Macro
+    score: float
+    candidates: list[tuple[Macro, float]]
+
+
+class Strategy(ABC):
+    """One way to search."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.s = setting
+        self.loop = setting.config.search
+        self.weights = dict(setting.supernet.named_weights())
+        self.optimizer = self.weight_optimizer()
+
+    def weight_optimizer(self) -> torch.optim.Optimizer:
+        """Return a fresh optimiser of the shared weights."""
+        loop, parameters = self.loop, list(self.weights.values())
+        if loop.optimizer == "sgd":
+            return torch.optim.SGD(parameters, lr=loop.lr, momentum=0.9, weight_decay=loop.weight_decay)
+        return torch.optim.Adam(parameters, lr=loop.lr, weight_decay=loop.weight_decay)
+
+    @abstractmethod
+    def iterate(self, progress: Progress, train: Batch, arch: Batch | None) -> dict[str, float]:
+        """Do iteration ``progress.step`` and return its losses."""
+
+    def updates(self, epoch: int) -> int:
+        """Return the number of :meth:`update` calls after an epoch (0-based)."""
+        return 0
+
+    def update(self, progress: Progress) -> list[float]:
+        """Do one update between epochs and return its rewards."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def macro(self, progress: Progress) -> Macro:
+        """Return the network-level decisions by which an epoch is judged."""
+
+    @abstractmethod
+    def finish(self, progress: Progress) -> Found:
+        """Choose the result; the supernet's tables are left at the chosen architecture."""
+
+    def figures(self) -> dict[str, float]:
+        """Return further figures for the log."""
+        return {}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what must be saved."""
+        supernet = {f"supernet/{key}": value for key, value in self.s.supernet.state_dict().items()}
+        generator = {"generator": self.s.generator.get_state()}
+        return supernet | generator | optimizer_tensors("weights", self.optimizer)
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what :meth:`tensors` returned."""
+        self.s.supernet.load_state_dict(part(tensors, "supernet/"))
+        self.s.generator.set_state(tensors["generator"])
+        restore_optimizer("weights", self.optimizer, tensors)
+
+    def rate(self, step: int) -> float:
+        """Return the weights' learning rate: cosine over the whole search."""
+        total = self.loop.epochs * self.loop.iterations
+        return self.loop.lr_end + (self.loop.lr - self.loop.lr_end) * (1 + math.cos(math.pi * step / total)) / 2
+
+    def loss(self, batch: Batch, draw: Draw, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Return the heatmap loss of one architecture (with other parameters than the supernet's own, if given)."""
+        crops, xy, weight = batch
+        codec = self.s.config.codec
+        with torch.autocast(self.s.device.type, torch.bfloat16, enabled=self.loop.amp == "bf16"):
+            x = normalize(crops)
+            if parameters is None:
+                maps = self.s.supernet(x, draw)
+            else:
+                maps = functional_call(self.s.supernet, dict(parameters), (x, draw))
+        targets, weight = heatmap_targets(codec, xy, weight)
+        return heatmap_loss(maps, targets, weight)
+
+    def trainable(self, *, weights: bool, arch: bool) -> None:
+        """Say what the next loss is differentiated by; nothing else is saved for it."""
+        for parameter in self.weights.values():
+            parameter.requires_grad_(weights)
+        for table in self.s.supernet.arch_parameters():
+            table.requires_grad_(arch)
+
+    def step_weights(self, batch: Batch, draw: Draw, step: int) -> float:
+        """Do one optimiser step on the weights that the draw uses; the others keep their moments."""
+        self.trainable(weights=True, arch=False)
+        loss = self.loss(batch, draw)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return self._apply_weights(loss, step)
+
+    def _apply_weights(self, loss: Tensor, step: int) -> float:
+        gradients = [p.grad for p in self.weights.values() if p.grad is not None]
+        self.s.group.average(gradients)
+        if self.loop.clip:
+            torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.loop.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(step)
+        self.optimizer.step()
+        return finite(loss, step)
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors under a prefix, without it."""
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def finite(loss: Tensor, step: int) -> float:
+    """Return the loss's value, refusing what is not a number."""
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise ConfigError(f"The loss became {value} at iteration {step}. Lower search.lr, or set search.clip.")
+    return value
