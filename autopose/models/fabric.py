@@ -1,5 +1,7 @@
 """Pose networks of the PNFS space: a backbone's pyramid, one fabric per body part, keypoints as vectors."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,10 +14,8 @@ from autopose.skeleton import SKELETONS
 
 #: (layer, level); layer 0 is the pyramid.
 Place = tuple[int, int]
-
-
-def _key(layer: int, level: int) -> str:
-    return f"{layer}-{level}"
+#: Architecture logits by name: a module's own parameters, or a supernet's.
+Logits = Mapping[str, Tensor] | nn.ParameterDict
 
 
 class PartFabric(nn.Module):
@@ -25,68 +25,81 @@ class PartFabric(nn.Module):
         genotype: the network's.
         part: the part's kept cells.
         pyramid: channels of the backbone's four maps.
+        own_logits: keep alpha and beta here; False: every call gives them (the search's supernet).
     """
 
-    def __init__(self, genotype: FabricGenotype, part: FabricPart, pyramid: tuple[int, ...]) -> None:
+    def __init__(
+        self, genotype: FabricGenotype, part: FabricPart, pyramid: tuple[int, ...], *, own_logits: bool = True
+    ) -> None:
         super().__init__()
         self.depth, self.shared = genotype.depth, genotype.shared_alpha
         channels = genotype.channels
         candidates = len(FABRIC_OP_SETS[genotype.op_set])
-        self.learned = genotype.weights == "learned"
+        learned = genotype.weights == "learned"
         self.cells = nn.ModuleDict()
-        #: Cell -> places its inputs come from.
-        self.sources: dict[str, list[tuple[int, int]]] = {}
-        beta: dict[str, Tensor] = {}
-        alpha: dict[str, Tensor] = {}
+        #: Cell -> edge -> where the edge comes from.
+        self.sources: dict[str, dict[str, Place]] = {}
+        self.beta, self.alpha = nn.ParameterDict(), nn.ParameterDict()
         for cell in sorted(part.cells, key=lambda cell: (cell.layer, cell.level)):
-            key = _key(cell.layer, cell.level)
+            key = f"{cell.layer}-{cell.level}"
             kept, idle = self._sources_of(cell, part, genotype.idle_connections)
-            edges, unweighted = ([(cell.level - level, channels[level]) for _, level in ends] for ends in (kept, idle))
-            self.sources[key] = kept + idle
-            self.cells[key] = Cell(
-                edges, cell.ops, channels[cell.level], candidates, genotype.hidden_states, unweighted
+            self.sources[key] = kept | idle
+            edges, unweighted = (
+                {name: (cell.level - level, channels[level]) for name, (_, level) in ends.items()}
+                for ends in (kept, idle)
             )
-            beta[key] = torch.tensor(cell.beta or [0.0] * len(cell.edges))
-            for number, ops in enumerate(cell.ops):
-                logits = cell.alpha[number] if cell.alpha is not None else [0.0] * len(ops)
-                alpha.setdefault(self._alpha_key(key, number), torch.tensor(logits))
-        used = sorted({level for sources in self.sources.values() for layer, level in sources if layer == 0})
-        # The published code skips this convolution at all levels where it is the identity in width at the finest; here
+            width = channels[cell.level]
+            self.cells[key] = Cell(edges, cell.ops, width, candidates, genotype.hidden_states, unweighted)
+            if own_logits:
+                self.beta[key] = _logits(cell.beta, len(cell.edges), learned)
+                for number, ops in enumerate(cell.ops):
+                    values = None if cell.alpha is None else cell.alpha[number]
+                    self.alpha[self.alpha_key(key, number)] = _logits(values, len(ops), learned)
+        used = sorted({level for ends in self.sources.values() for layer, level in ends.values() if layer == 0})
+        # The published code omits this convolution at all levels where the finest already has the cells' width; here
         # it is always present, so that every part has features of its own.
         self.reduce = nn.ModuleDict({str(level): nn.Conv2d(pyramid[level], channels[level], 1) for level in used})
-        self.beta = self._logits(beta)
-        self.alpha = self._logits(alpha)
 
-    def _sources_of(self, cell: FabricCell, part: FabricPart, with_idle: bool) -> tuple[list[Place], list[Place]]:
+    def _sources_of(
+        self, cell: FabricCell, part: FabricPart, with_idle: bool
+    ) -> tuple[dict[str, Place], dict[str, Place]]:
         """Return where a cell's kept edges and its idle connections come from (if that cell is gone: the pyramid)."""
-        kept: list[Place] = []
-        idle: list[Place] = []
+        kept: dict[str, Place] = {}
+        idle: dict[str, Place] = {}
         for edge in EDGES:
             source = edge_source(cell.layer, cell.level, edge, self.depth)
             if edge in cell.edges:
-                kept.append(source)
+                kept[edge] = source
             elif with_idle:
-                idle.append(source if part.cell(*source) else (0, source[1]))
+                idle[edge] = source if part.cell(*source) else (0, source[1])
         return kept, idle
 
-    def _alpha_key(self, cell: str, number: int) -> str:
+    def alpha_key(self, cell: str, number: int) -> str:
+        """Return the name of the logits of one mixed edge."""
         return f"shared-{number}" if self.shared else f"{cell}-{number}"
 
-    def _logits(self, values: dict[str, Tensor]) -> nn.ParameterDict:
-        return nn.ParameterDict({key: nn.Parameter(value, requires_grad=self.learned) for key, value in values.items()})
+    def forward(self, pyramid: Sequence[Tensor], beta: Logits | None = None, alpha: Logits | None = None) -> Tensor:
+        """Map the backbone's maps, finest first, to ``(N, channels[0], H/4, W/4)``.
 
-    def forward(self, pyramid: list[Tensor]) -> Tensor:
-        """Map the backbone's maps, finest first, to ``(N, channels[0], H/4, W/4)``."""
+        Args:
+            pyramid: the maps.
+            beta: logits by cell; None: this module's own.
+            alpha: logits by mixed edge (``alpha_key``); None: this module's own.
+        """
+        beta, alpha = self.beta if beta is None else beta, self.alpha if alpha is None else alpha
         maps: dict[Place, Tensor] = {
             (0, int(level)): module(pyramid[int(level)]) for level, module in self.reduce.items()
         }
         for key, cell in self.cells.items():
-            layer, level = (int(part) for part in key.split("-"))
-            assert isinstance(cell, Cell)
-            alpha = [self.alpha[self._alpha_key(key, number)] for number in range(len(cell.micro))]
-            maps[layer, level] = cell([maps[source] for source in self.sources[key]], self.beta[key], alpha)
-        result: Tensor = maps[self.depth, 0]
-        return result
+            layer, level = key.split("-")
+            inputs = {name: maps[source] for name, source in self.sources[key].items()}
+            rows = [alpha[self.alpha_key(key, number)] for number in range(len(cell.micro))]  # type: ignore[arg-type]
+            maps[int(layer), int(level)] = cell(inputs, beta[key], rows)
+        return maps[self.depth, 0]
+
+
+def _logits(values: Sequence[float] | None, count: int, learned: bool) -> nn.Parameter:
+    return nn.Parameter(torch.tensor(values or [0.0] * count, dtype=torch.float32), requires_grad=learned)
 
 
 class KeypointVectors(nn.Module):
@@ -116,12 +129,13 @@ class FabricNetwork(nn.Module):
     Args:
         genotype: validated genotype.
         joints: number of heatmaps: that of the genotype's skeleton.
+        own_logits: False: every call gives alpha and beta.
 
     Raises:
         GenotypeError: another number of joints.
     """
 
-    def __init__(self, genotype: FabricGenotype, joints: int) -> None:
+    def __init__(self, genotype: FabricGenotype, joints: int, *, own_logits: bool = True) -> None:
         super().__init__()
         skeleton = SKELETONS[genotype.skeleton]
         if joints != len(skeleton):
@@ -133,8 +147,9 @@ class FabricNetwork(nn.Module):
         self.joints = joints
         self.backbone = build_backbone(genotype)
         names = [part.name for part in genotype.parts]
+        channels = self.backbone.channels
         self.fabrics = nn.ModuleDict(
-            {part.name: PartFabric(genotype, part, self.backbone.channels) for part in genotype.parts}
+            {part.name: PartFabric(genotype, part, channels, own_logits=own_logits) for part in genotype.parts}
         )
         members = {name: [skeleton.index(joint) for joint in genotype.joints_of(name)] for name in names}
         self.heads = nn.ModuleDict(
@@ -144,26 +159,22 @@ class FabricNetwork(nn.Module):
         order = [joint for name in names for joint in members[name]]
         self.places = [[place for place, joint in enumerate(order) if joint == wanted] for wanted in range(joints)]
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Map normalised images ``(N, 3, H, W)``, sides divisible by 32, to heatmaps ``(N, joints, H/4, W/4)``."""
+    def forward(self, image: Tensor, logits: Mapping[str, tuple[Logits, Logits]] | None = None) -> Tensor:
+        """Map normalised images ``(N, 3, H, W)``, sides divisible by 32, to heatmaps ``(N, joints, H/4, W/4)``.
+
+        Args:
+            image: images.
+            logits: per part beta and alpha (see ``PartFabric``), if they are not the network's own.
+        """
         pyramid = self.backbone(image)
-        maps = torch.cat([self.heads[name](fabric(pyramid)) for name, fabric in self.fabrics.items()], dim=1)
+        parts = []
+        for name, fabric in self.fabrics.items():
+            beta, alpha = (None, None) if logits is None else logits[name]
+            parts.append(self.heads[name](fabric(pyramid, beta, alpha)))
+        maps = torch.cat(parts, dim=1)
         result: Tensor = maps[:, [places[0] for places in self.places]]
         if maps.shape[1] > self.joints:  # a joint of several parts: the sum, not the mean, as published
             again = [places[1] if len(places) > 1 else -1 for places in self.places]
             extra = [maps[:, place] if place >= 0 else torch.zeros_like(maps[:, 0]) for place in again]
             result = result + torch.stack(extra, dim=1)
         return result
-
-    def arch_parameters(self) -> list[nn.Parameter]:
-        """Return alpha and beta of all parts (and of a backbone of fabric cells)."""
-        return [value for name, value in self.named_parameters() if is_architecture(name)]
-
-    def weight_parameters(self) -> list[nn.Parameter]:
-        """Return everything else that is trained."""
-        return [value for name, value in self.named_parameters() if not is_architecture(name)]
-
-
-def is_architecture(name: str) -> bool:
-    """Return whether a parameter's name is that of an alpha or a beta."""
-    return ".alpha." in name or ".beta." in name

@@ -27,8 +27,8 @@ class FabricBackbone(nn.Module):
         ops = FABRIC_OP_SETS[genotype.op_set]
         mixed = genotype.hidden_states * (genotype.hidden_states + 1) // 2
         self.layers = nn.ModuleList()
-        #: Per layer and cell, the levels its inputs come from.
-        self.sources: list[list[list[int]]] = []
+        #: Per layer and cell, the level that each edge comes from.
+        self.sources: list[list[dict[str, int]]] = []
         learned = genotype.weights == "learned"
         self.beta = nn.ParameterDict()
         self.alpha = nn.ParameterDict(
@@ -39,19 +39,18 @@ class FabricBackbone(nn.Module):
             self.sources.append(sources)
             cells = nn.ModuleList()
             for level, inputs in enumerate(sources):
-                edges = [(level - source, self.channels[source]) for source in inputs]
+                edges = {name: (level - source, self.channels[source]) for name, source in inputs.items()}
                 cells.append(Cell(edges, [ops] * mixed, self.channels[level], len(ops), genotype.hidden_states))
                 self.beta[f"{layer}-{level}"] = nn.Parameter(torch.zeros(len(inputs)), requires_grad=learned)
             self.layers.append(cells)
 
     @staticmethod
-    def _sources(level: int, levels: int) -> list[int]:
+    def _sources(level: int, levels: int) -> dict[str, int]:
         """Return the level that each edge of a cell comes from, where the layer before has ``levels`` levels."""
         if level == levels:
-            return [level - 1]
-        wanted = (level, level - 1, level + 1)
-        assert len(wanted) == len(EDGES)
-        return [source if 0 <= source < levels else level for source in wanted]
+            return {"above": level - 1}
+        wanted = dict(zip(EDGES, (level, level - 1, level + 1), strict=True))
+        return {edge: source if 0 <= source < levels else level for edge, source in wanted.items()}
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Map ``(N, 3, H, W)`` to four maps at 1/4 ... 1/32."""
@@ -60,7 +59,7 @@ class FabricBackbone(nn.Module):
         for number, (cells, sources) in enumerate(zip(self.layers, self.sources, strict=True)):
             assert isinstance(cells, nn.ModuleList)
             maps = [
-                cell([maps[source] for source in inputs], self.beta[f"{number}-{level}"], alpha)
+                cell({edge: maps[source] for edge, source in inputs.items()}, self.beta[f"{number}-{level}"], alpha)
                 for level, (cell, inputs) in enumerate(zip(cells, sources, strict=True))
             ]
         return maps

@@ -1,6 +1,6 @@
 """A cell of the fabric (PNFS): macro edges weighted by beta, micro edges weighted by alpha."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -43,14 +43,10 @@ class MixedEdge(nn.Module):
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         """Return ``sum_o weights[o] * op_o(x)``; ``zero`` costs nothing beside other operations."""
-        total: Tensor | None = None
-        for position, (name, op) in enumerate(self.ops.items()):
-            if name == "zero" and len(self.ops) > 1:
-                continue
-            y = weights[position] * op(x)
-            total = y if total is None else total + y
-        assert total is not None
-        return total
+        used = [(position, op) for position, (name, op) in enumerate(self.ops.items()) if name != "zero"]
+        if not used:
+            return x * 0.0
+        return _total([weights[position] * op(x) for position, op in used])
 
 
 class Cell(nn.Module):
@@ -58,7 +54,8 @@ class Cell(nn.Module):
 
     ``h = ReLU(3 * sum_i softmax(beta)_i * edge_i(x_i))``; node i sums ``n * sum_o softmax(alpha)_o * op_o`` over h and
     the nodes before it; the result is a 1x1 convolution of all nodes. The factors 3 and n are the sizes of the
-    unpruned sets, so that removing what has no weight changes nothing.
+    unpruned sets, so that removing what has no weight changes nothing. Edges and operations are named, so that the
+    weights of a pruned cell are a subset of the unpruned one's.
 
     Args:
         edges: per kept macro edge its steps (see ``MacroEdge``) and the channels of its source.
@@ -71,45 +68,49 @@ class Cell(nn.Module):
 
     def __init__(
         self,
-        edges: Sequence[tuple[int, int]],
+        edges: Mapping[str, tuple[int, int]],
         ops: Sequence[Sequence[str]],
         channels: int,
         candidates: int,
         nodes: int = 1,
-        idle: Sequence[tuple[int, int]] = (),
+        idle: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
         super().__init__()
         self.candidates, self.nodes = candidates, nodes
-        self.macro = nn.ModuleList(MacroEdge(steps, inputs, channels) for steps, inputs in edges)
-        self.idle = nn.ModuleList(MacroEdge(steps, inputs, channels) for steps, inputs in idle)
+        self.kept, self.idle = tuple(edges), tuple(idle or ())
+        everything = {**edges, **(idle or {})}
+        self.macro = nn.ModuleDict({name: MacroEdge(*ends, channels) for name, ends in everything.items()})
         self.micro = nn.ModuleList(MixedEdge(row, channels) for row in ops)
         self.project = nn.Conv2d(nodes * channels, channels, 1)
 
-    def forward(self, inputs: Sequence[Tensor], beta: Tensor, alpha: Sequence[Tensor]) -> Tensor:
+    def forward(self, inputs: Mapping[str, Tensor], beta: Tensor, alpha: Sequence[Tensor]) -> Tensor:
         """Compute the cell.
 
         Args:
-            inputs: one map per kept macro edge, then one per idle connection.
+            inputs: one map per macro edge, by its name.
             beta: logits of the kept macro edges.
             alpha: logits of the kept operations of every mixed edge.
         """
         share = len(EDGES) * F.softmax(beta, dim=0)
-        mixed = self.macro[0](inputs[0]) * share[0]
-        for position in range(1, len(self.macro)):
-            mixed = mixed + self.macro[position](inputs[position]) * share[position]
-        for edge, x in zip(self.idle, inputs[len(self.macro) :], strict=True):
-            mixed = mixed + 0.0 * edge(x)
-        states = [F.relu(mixed)]
-        number = 0
+        terms = [share[position] * self.macro[name](inputs[name]) for position, name in enumerate(self.kept)]
+        terms += [0.0 * self.macro[name](inputs[name]) for name in self.idle]
+        states = [F.relu(_total(terms))]
         nodes: list[Tensor] = []
+        edges = iter(zip(self.micro, alpha, strict=True))
         for _ in range(self.nodes):
-            total: Tensor | None = None
+            terms = []
             for state in states:
-                y = self.micro[number](state, self.candidates * F.softmax(alpha[number], dim=0))
-                total = y if total is None else total + y
-                number += 1
-            assert total is not None
-            states.append(total)
-            nodes.append(total)
+                edge, logits = next(edges)
+                terms.append(edge(state, self.candidates * F.softmax(logits, dim=0)))
+            nodes.append(_total(terms))
+            states.append(nodes[-1])
         result: Tensor = self.project(nodes[0] if self.nodes == 1 else torch.cat(nodes, dim=1))
         return result
+
+
+def _total(terms: Sequence[Tensor]) -> Tensor:
+    """Return the sum of one or more tensors."""
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total

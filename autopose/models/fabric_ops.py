@@ -6,7 +6,7 @@ separable, as PNFS describes them.
 
 from collections.abc import Callable
 
-from torch import Tensor, nn
+from torch import nn
 
 
 def _separable(channels: int, kernel: int, dilation: int) -> list[nn.Module]:
@@ -41,17 +41,9 @@ class Pool(nn.Sequential):
         super().__init__(pool, nn.BatchNorm2d(channels, affine=False))
 
 
-class Zero(nn.Module):
-    """No connection: it takes its share of the softmax and gives nothing."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return zeros of the input's shape."""
-        return x * 0.0
-
-
 #: Operation name -> factory(channels).
 FABRIC_OPS: dict[str, Callable[[int], nn.Module]] = {
-    "zero": lambda channels: Zero(),
+    "zero": lambda channels: nn.Identity(),  # takes its share of the softmax and gives nothing: never called
     "skip": lambda channels: nn.Identity(),
     "sep3": lambda channels: Separable(channels, 3),
     "sep5": lambda channels: Separable(channels, 5),
