@@ -1,22 +1,36 @@
 """The heatmap codec: joint positions to Gaussian maps and back, the same in training, evaluation and the runtime.
 
-Two published conventions relate heatmap cells to crop pixels (stride s = 4):
+Four conventions relate heatmap cells to crop pixels (stride s = 4):
 
-* ``aligned`` (default): the centres of the outer pixels' *areas* coincide, x_crop = s (x_map + 0.5) - 0.5. Mirroring the
-  crop mirrors the map exactly, so flipped maps are averaged without a shift.
+* ``aligned`` (default): the centres of the outer pixels' *areas* coincide, x_crop = s (x_map + 0.5) - 0.5. Mirroring
+  the crop mirrors the map exactly, so flipped maps are averaged without a shift.
 * ``hrnet``: x_crop = s x_map (HRNet ``lib/utils/transforms.py``). A mirrored map is off by (s - 1) / s cells, which
   HRNet mends by shifting it one cell to the right (``lib/core/function.py``).
 * ``posenfs``: x_crop = s x_map + 0.5, flip average without a shift (PoseNFS ``src/evaluate.py``).
+* ``udp``: the centres of the outer pixels coincide, x_crop = x_map (w_crop - 1) / (w_map - 1), so that mirroring is
+  exact as well (UDP, CVPR 2020, section 3.2: lengths are counted in pixel intervals).
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-Refine = Literal["none", "quarter", "dark"]
-Convention = Literal["aligned", "hrnet", "posenfs"]
+from autopose.errors import DataError
+
+Refine = Literal["none", "quarter", "hrnet", "dark", "dark-blur"]
+Convention = Literal["aligned", "hrnet", "posenfs", "udp"]
+
+#: How published code decodes: (convention, refine). HRNet's own is also SimpleBaseline's.
+PUBLISHED: Mapping[str, tuple[Convention, Refine]] = {
+    "aligned": ("aligned", "quarter"),
+    "hrnet": ("hrnet", "hrnet"),
+    "posenfs": ("posenfs", "hrnet"),
+    "dark": ("hrnet", "dark-blur"),
+    "udp": ("udp", "dark-blur"),
+}
 
 
 class Codec(BaseModel):
@@ -27,8 +41,11 @@ class Codec(BaseModel):
         stride: crop pixels per heatmap cell.
         sigma: standard deviation of the Gaussian, in heatmap cells.
         convention: relation of cells to crop pixels, see the module.
-        refine: sub-cell step after the maximum: ``none``, ``quarter`` (0.25 cell towards the higher neighbour, in x and
-            in y) or ``dark`` (Newton step on the logarithm of the map: DARK, CVPR 2020, without its smoothing).
+        refine: sub-cell step after the maximum: ``none``; ``quarter`` (0.25 cell towards the higher neighbour, in x and
+            in y); ``hrnet`` (the same with HRNet's border rule: no step at all unless 1 < x < w - 1 and 1 < y < h - 1,
+            and a joint without a positive peak is put at cell 0, 0: HRNet ``lib/core/inference.py``); ``dark`` (Newton
+            step on the logarithm of the map: DARK, CVPR 2020, without its smoothing); ``dark-blur`` (with it: the map
+            is first blurred by the Gaussian that it was trained with).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,9 +62,29 @@ class Codec(BaseModel):
         return self.input_size_wh[0] // self.stride, self.input_size_wh[1] // self.stride
 
     @property
+    def cell_wh(self) -> tuple[float, float]:
+        """Return the width and height of a cell in crop pixels."""
+        if self.convention != "udp":
+            return float(self.stride), float(self.stride)
+        (width, height), (columns, rows) = self.input_size_wh, self.heatmap_size_wh
+        return (width - 1) / (columns - 1), (height - 1) / (rows - 1)
+
+    @property
     def offset(self) -> float:
         """Return the crop coordinate of cell 0."""
-        return {"aligned": (self.stride - 1) / 2, "hrnet": 0.0, "posenfs": 0.5}[self.convention]
+        return {"aligned": (self.stride - 1) / 2, "hrnet": 0.0, "posenfs": 0.5, "udp": 0.0}[self.convention]
+
+    @classmethod
+    def published(cls, name: str, input_size_wh: tuple[int, int] = (192, 256), sigma: float = 2.0) -> "Codec":
+        """Return the codec of a published code: ``hrnet``, ``posenfs``, ``dark``, ``udp``, or our own ``aligned``.
+
+        Raises:
+            DataError: there is none of that name.
+        """
+        if name not in PUBLISHED:
+            raise DataError(f"Unknown decode convention {name!r}. Known: {', '.join(PUBLISHED)}.")
+        convention, refine = PUBLISHED[name]
+        return cls(input_size_wh=input_size_wh, sigma=sigma, convention=convention, refine=refine)
 
     @property
     def flip_shift(self) -> int:
@@ -58,11 +95,11 @@ class Codec(BaseModel):
         """Map crop pixels to heatmap cells."""
         # Targets of the posenfs convention are made without its 0.5, as upstream does: it is added on decoding only.
         offset = 0.0 if self.convention == "posenfs" else self.offset
-        return (np.asarray(xy_crop, np.float64) - offset) / self.stride
+        return np.asarray((np.asarray(xy_crop, np.float64) - offset) / np.array(self.cell_wh))
 
     def crop_from_heatmap(self, xy_heatmap: NDArray[np.floating]) -> NDArray[np.float64]:
         """Map heatmap cells to crop pixels."""
-        return np.asarray(xy_heatmap, np.float64) * self.stride + self.offset
+        return np.asarray(np.asarray(xy_heatmap, np.float64) * np.array(self.cell_wh) + self.offset)
 
     def encode(self, xy_crop: NDArray[np.floating], weight: NDArray[np.floating]) -> tuple[
         NDArray[np.float32], NDArray[np.float32]
@@ -85,7 +122,7 @@ class Codec(BaseModel):
 
     def decode(self, heatmaps: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Read joint positions in crop pixels ``(N, K, 2)`` and peak values ``(N, K)`` off maps ``(N, K, h, w)``."""
-        xy, scores = decode(heatmaps, refine=self.refine)
+        xy, scores = decode(heatmaps, refine=self.refine, sigma=self.sigma)
         return self.crop_from_heatmap(xy), scores
 
     def merge_flipped(
@@ -99,14 +136,26 @@ class Codec(BaseModel):
         return np.asarray((heatmaps + back) * 0.5, np.float32)
 
 
+def blur_matrix(size: int, sigma: float) -> NDArray[np.float32]:
+    """Return the ``(size, size)`` matrix that blurs a row of cells; outside is 0.
+
+    The kernel reaches 2.5 sigma: 11 cells for sigma 2 as DARK's code, 17 for sigma 3.
+    """
+    radius = int(np.ceil(2.5 * sigma))
+    distance = np.arange(size)[:, None] - np.arange(size)
+    kernel = np.exp(-(distance**2) / (2 * sigma**2)) * (np.abs(distance) <= radius)
+    return np.asarray(kernel / np.exp(-(np.arange(-radius, radius + 1) ** 2) / (2 * sigma**2)).sum(), np.float32)
+
+
 def decode(
-    heatmaps: NDArray[np.floating], *, refine: Refine = "quarter"
+    heatmaps: NDArray[np.floating], *, refine: Refine = "quarter", sigma: float = 2.0
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Read joint positions off heatmaps.
 
     Args:
         heatmaps: ``(N, K, h, w)``, any range; not modified.
         refine: sub-cell step, see :class:`Codec`. ``quarter`` steps only if both neighbours of that axis exist.
+        sigma: of ``dark-blur``, in cells.
 
     Returns:
         Positions ``(N, K, 2)`` as x, y in heatmap cells, and peak values ``(N, K)``.
@@ -119,6 +168,10 @@ def decode(
     xy = np.stack([x, y], -1).astype(np.float64)
     if refine == "none":
         return xy, scores
+    if refine == "dark-blur":  # positions and scores stay those of the map itself
+        rows, columns = blur_matrix(height, sigma), blur_matrix(width, sigma)
+        blurred = rows @ flat.reshape(count, joints, height, width) @ columns.T
+        flat = np.asarray(blurred, np.float32).reshape(flat.shape)
 
     def at(dx: int, dy: int) -> NDArray[np.float64]:
         """Return the map at the peak's neighbour, clamped to the border: ``(N, K)``."""
@@ -129,6 +182,11 @@ def decode(
     if refine == "quarter":
         slope = np.stack([at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)], -1)
         return xy + np.where(inside, 0.25 * np.sign(slope), 0), scores
+    if refine == "hrnet":
+        slope = np.stack([at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)], -1)
+        well_inside = inside.all(-1) & (x > 1) & (y > 1)
+        stepped = xy + np.where(well_inside[..., None], 0.25 * np.sign(slope), 0)
+        return np.where(scores[..., None] > 0, stepped, 0), scores
 
     def log_at(dx: int, dy: int) -> NDArray[np.float64]:
         return np.asarray(np.log(np.maximum(at(dx, dy), 1e-10)))

@@ -3,12 +3,10 @@
 They are what :mod:`autopose.export.to_onnx` traces, and the FP32 reference of :mod:`autopose.export.parity`.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-from autopose.heatmap import Codec
+from autopose.heatmap import Codec, Refine, blur_matrix
 from autopose.manifest import Manifest
 from autopose.models.center import decode_centers
 
@@ -90,18 +88,22 @@ class DetectorGraph(nn.Module):
 
 
 #: Neighbours (dx, dy) that each refinement reads, the peak itself first.
-_NEIGHBOURS: dict[Literal["none", "quarter", "dark"], tuple[tuple[int, int], ...]] = {
+_CROSS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
+_SQUARE = (*_CROSS, (1, 1), (-1, 1), (1, -1), (-1, -1))
+_NEIGHBOURS: dict[Refine, tuple[tuple[int, int], ...]] = {
     "none": ((0, 0),),
-    "quarter": ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)),
-    "dark": ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)),
+    "quarter": _CROSS,
+    "hrnet": _CROSS,
+    "dark": _SQUARE,
+    "dark-blur": _SQUARE,
 }
 
 
 def decode_keypoints(maps: Tensor, codec: Codec) -> Tensor:
     """Read keypoints off heatmaps inside the graph, as :meth:`autopose.heatmap.Codec.decode` does outside.
 
-    ``none`` and ``quarter`` give the same numbers bit for bit (all of them are multiples of 1/4 in FP32); ``dark``
-    takes logarithms in FP32 instead of FP64.
+    ``none``, ``quarter`` and ``hrnet`` give the same numbers bit for bit (all of them are multiples of 1/4 in FP32, but
+    for convention ``udp``, whose cells are not 4 pixels wide); ``dark`` takes logarithms in FP32 instead of FP64.
 
     Args:
         maps: ``(N, K, h, w)`` of ``codec.heatmap_size_wh``.
@@ -122,9 +124,20 @@ def decode_keypoints(maps: Tensor, codec: Codec) -> Tensor:
     values = flat.gather(2, index.to(torch.int64)).to(torch.float32)  # (N, K, neighbours)
     score = values[..., :1]
     xy = torch.cat([x, y], dim=-1)
-    if codec.refine != "none":
-        inside = (xy > 0) & (xy < torch.tensor([width - 1.0, height - 1.0]))
-        xy = xy + (_quarter(values, inside) if codec.refine == "quarter" else _dark(values, inside))
+    inside = (xy > 0) & (xy < torch.tensor([width - 1.0, height - 1.0]))
+    if codec.refine == "quarter":
+        xy = xy + _quarter(values, inside)
+    elif codec.refine == "hrnet":
+        well_inside = inside.all(-1, keepdim=True) & (xy > 1).all(-1, keepdim=True)
+        xy = torch.where(score > 0, xy + _quarter(values, well_inside), 0.0)
+    elif codec.refine == "dark":
+        xy = xy + _dark(values, inside)
+    elif codec.refine == "dark-blur":
+        rows, columns = (torch.from_numpy(blur_matrix(size, codec.sigma)) for size in (height, width))
+        blurred = (rows @ maps.to(torch.float32) @ columns.T).flatten(2)
+        xy = xy + _dark(blurred.gather(2, index.to(torch.int64)), inside)
+    if codec.convention == "udp":
+        return torch.cat([xy * torch.tensor(codec.cell_wh), score], dim=-1)
     return torch.cat([xy * codec.stride + codec.offset, score], dim=-1)
 
 

@@ -26,7 +26,7 @@ def heatmap_targets(codec: Codec, xy_crop: Tensor, weight: Tensor) -> tuple[Tens
     """
     width, height = codec.heatmap_size_wh
     offset = 0.0 if codec.convention == "posenfs" else codec.offset
-    xy = (xy_crop.float() - offset) / codec.stride
+    xy = (xy_crop.float() - offset) / torch.tensor(codec.cell_wh, device=xy_crop.device)
     reach = 3 * codec.sigma
     limit = torch.tensor([width - 1.0, height - 1.0], device=xy.device) + reach
     weight = weight * ((xy >= -reach) & (xy <= limit)).all(-1)

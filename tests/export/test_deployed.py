@@ -29,7 +29,7 @@ def _awkward_maps(codec: Codec, rng: np.random.Generator) -> NDArray[np.float32]
 
 
 @pytest.mark.parametrize("convention", ["aligned", "hrnet", "posenfs"])
-@pytest.mark.parametrize("refine", ["none", "quarter"])
+@pytest.mark.parametrize("refine", ["none", "quarter", "hrnet"])
 def test_decode_equals_the_codec_bit_for_bit(refine: str, convention: str) -> None:
     codec = Codec.model_validate({"input_size_wh": (48, 64), "refine": refine, "convention": convention})
     rng = np.random.default_rng(0)
@@ -43,8 +43,9 @@ def test_decode_equals_the_codec_bit_for_bit(refine: str, convention: str) -> No
         np.testing.assert_array_equal(maps, before)
 
 
-def test_decode_dark_equals_the_codec_within_rounding() -> None:
-    codec = Codec(input_size_wh=(48, 64), refine="dark")
+@pytest.mark.parametrize(("refine", "convention"), [("dark", "aligned"), ("dark-blur", "hrnet"), ("dark-blur", "udp")])
+def test_decode_dark_equals_the_codec_within_rounding(refine: str, convention: str) -> None:
+    codec = Codec.model_validate({"input_size_wh": (48, 64), "refine": refine, "convention": convention})
     rng = np.random.default_rng(1)
     xy = rng.uniform(0, 60, (200, 2)) * [0.75, 1]
     maps, _ = codec.encode(xy, np.ones(200))
