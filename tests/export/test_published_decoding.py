@@ -1,4 +1,4 @@
-"""A graph with a published decode convention (UDP frames, smoothed DARK): ONNX Runtime gives what NumPy gives on torch's maps."""
+"""A graph with UDP frames and smoothed DARK: ONNX Runtime gives what NumPy gives on torch's maps."""
 
 from dataclasses import replace
 from pathlib import Path
