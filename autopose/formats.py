@@ -87,7 +87,7 @@ def supervision_key_points(poses: Poses) -> Any:
         MissingDependencyError: supervision is not installed.
     """
     supervision = require("supervision", extra="supervision", why="Poses.to_supervision()")
-    data = {"box": poses.boxes, "box_score": poses.box_scores}
+    data: dict[str, Any] = {"box": poses.boxes, "box_score": poses.box_scores}
     if poses.ids is not None:
         data["tracker_id"] = poses.ids
     return supervision.KeyPoints(

@@ -104,7 +104,7 @@ def poses_from_record(record: Mapping[str, Any], skeleton: Skeleton) -> Poses:
             np.array([p["box_score"] for p in persons], np.float32),
             joints[..., :2],
             joints[..., 2],
-            np.array(ids, np.int64) if all(i is not None for i in ids) and ids else None,
+            None if None in ids or not ids else np.array(ids, np.int64),
             tuple(record.get("image_size_wh", (0, 0))),
             skeleton,
             source=record.get("image"),
@@ -122,6 +122,8 @@ def load_results(path: str | Path) -> Results:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"No results file {str(path)!r}. 'autopose infer' writes them.")
+    header: Any
+    records: list[Any]
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".jsonl":

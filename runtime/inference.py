@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autopose.drawing import draw
+from autopose.runtime.outputs import Format, open_sink
 from autopose.runtime.pipeline import PosePipeline, Work, pipeline_for, timed_work
-from autopose.runtime.sinks import Format, Sink, SinkContext, open_sink
+from autopose.runtime.sinks import Sink, SinkContext
 from autopose.runtime.smoother import Smoothing
 from autopose.runtime.sources import Selection, Source, SourceSpec, open_source
 from autopose.runtime.stages import Stage, run_stages

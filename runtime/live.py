@@ -1,7 +1,6 @@
 """Webcams and network streams: always the newest frame, reconnecting when the source goes away."""
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -217,11 +216,11 @@ class WebcamFeed:
     """A camera of this machine, through OpenCV."""
 
     def __init__(self, number: int) -> None:
-        level = cv2.setLogLevel(0) if hasattr(cv2, "setLogLevel") else None
-        os.environ.setdefault("OPENCV_VIDEOIO_DEBUG", "0")
+        logging_of = cv2.utils.logging  # OpenCV would print its own lines about a missing camera
+        level = logging_of.getLogLevel()
+        logging_of.setLogLevel(logging_of.LOG_LEVEL_SILENT)
         self._capture: Any = cv2.VideoCapture(number)
-        if level is not None:
-            cv2.setLogLevel(level)
+        logging_of.setLogLevel(level)
         if not self._capture.isOpened():
             self._capture.release()
             raise MediaError(f"No webcam {number}. Count starts at 0; is it plugged in, and not in use elsewhere?")

@@ -1,5 +1,7 @@
-"""Persons cut out: each as an image of its own, or together on a contact sheet."""
+"""Pictures: annotated video and images, persons cut out, contact sheets."""
 
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -10,6 +12,68 @@ from autopose.drawing import draw_person
 from autopose.poses import Poses
 from autopose.runtime.sinks import Sink, SinkContext, write_image
 from autopose.runtime.video import Frame
+from autopose.runtime.video_writer import VideoWriter
+
+
+class VideoSink(Sink):
+    """Annotated H.264 with the source's timestamps and sound."""
+
+    needs_drawing = True
+    _writer: VideoWriter | None = None
+
+    def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
+        """Encode the drawn frame."""
+        assert drawn is not None
+        if self._writer is None:
+            fps = self.context.fps or Fraction(2)  # separate images: two per second
+            time_base = frame.time_base or 1 / fps
+            self._writer = VideoWriter(self.context.path(".mp4"), frame.size_wh, fps=fps, time_base=time_base)
+        self._writer.write(drawn, frame.pts)
+
+    def close(self) -> list[Path]:
+        """Finish the MP4."""
+        if self._writer is None:
+            return []
+        path = self._writer.close(self.context.spec.files[0] if self.context.has_audio else None)
+        return [path] if path else []
+
+
+class ImagesSink(Sink):
+    """Annotated images: one beside the other for separate images, numbered in a folder for a video."""
+
+    needs_drawing = True
+
+    def __init__(self, context: SinkContext) -> None:
+        super().__init__(context)
+        self._written: list[Path] = []
+        self._names: set[str] = set()
+
+    def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
+        """Write the drawn frame as JPEG."""
+        assert drawn is not None
+        if self.context.spec.kind == "images":
+            path = self.context.out / f"{self._unique(Path(frame.name or 'image').stem)}.jpg"
+            self._written.append(path)
+        else:
+            folder = self.context.path("-frames")
+            path = folder / f"{frame.index:06d}.jpg"
+            self._written = [folder]
+        write_image(path, drawn)
+
+    def _unique(self, stem: str) -> str:
+        """Return a file stem that no earlier image of the run has (photo.jpg and photo.png may lie side by side)."""
+        if len(self.context.spec.files) == 1:
+            return self.context.spec.name
+        name, count = stem, 1
+        while name.lower() in self._names:
+            count += 1
+            name = f"{stem}-{count}"
+        self._names.add(name.lower())
+        return name
+
+    def close(self) -> list[Path]:
+        """Return the images, or the folder that holds them."""
+        return self._written
 
 
 class CropsSink(Sink):
@@ -77,8 +141,6 @@ class SheetSink(Sink):
 
 def person_cell(image: NDArray[np.uint8], poses: Poses, index: int, cell_wh: tuple[int, int]) -> NDArray[np.uint8]:
     """Return one person with the skeleton, cut out with a margin, in the middle of a dark cell of a fixed size."""
-    from dataclasses import replace
-
     person = poses[index]
     x0, y0, x1, y1 = person.boxes[0].astype(float)
     center = np.array([x0 + x1, y0 + y1]) / 2

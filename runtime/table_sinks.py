@@ -137,11 +137,3 @@ class OpenPoseSink(Sink):
     def close(self) -> list[Path]:
         """Return the folder."""
         return [self.folder] if self._wrote else []
-
-
-SINKS: dict[str, type[Sink]] = {
-    "csv": TableSink,
-    "parquet": ParquetSink,
-    "coco": CocoSink,
-    "openpose": OpenPoseSink,
-}

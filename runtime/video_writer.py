@@ -60,7 +60,7 @@ class VideoWriter:
         self._first: int | None = None
         self._last = -1
         path.parent.mkdir(parents=True, exist_ok=True)
-        fragments = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+        fragments = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
         try:
             self._container: Any = av.open(str(self.part), "w", format="mp4", options=fragments)
             rate = fps.limit_denominator(100_000)

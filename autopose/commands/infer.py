@@ -82,8 +82,8 @@ def infer(
     """
     from autopose.errors import UsageError
     from autopose.runtime.inference import InferOptions
+    from autopose.runtime.outputs import parse_formats
     from autopose.runtime.run import open_estimator, run_all
-    from autopose.runtime.sinks import parse_formats
     from autopose.runtime.sources import Selection, find_sources
 
     formats = None if save is None else parse_formats(save)

@@ -27,7 +27,7 @@ PoseModel = Callable[..., Path]
 
 def _save(nodes: list[Any], constants: dict[str, Any], outputs: list[Any], manifest: Manifest, path: Path) -> Path:
     width, height = manifest.codec.input_size_wh
-    shape = ["N", height, width, 3] if manifest.io == "uint8" else ["N", 3, height, width]
+    shape: list[str | int | None] = ["N", height, width, 3] if manifest.io == "uint8" else ["N", 3, height, width]
     kind = TensorProto.UINT8 if manifest.io == "uint8" else TensorProto.FLOAT
     graph = helper.make_graph(
         nodes,
@@ -79,7 +79,7 @@ def _pose_model(path: Path, *, flip: bool = True, decode: bool = True, io: str =
         node("AveragePool", ["likeness"], ["heatmaps"], kernel_shape=[4, 4], strides=[4, 4]),
     ]
     if not decode:
-        shape = ["N", 17, INPUT_WH[1] // 4, INPUT_WH[0] // 4]
+        shape: list[str | int | None] = ["N", 17, INPUT_WH[1] // 4, INPUT_WH[0] // 4]
         return _save(nodes, constants, [helper.make_tensor_value_info("heatmaps", 1, shape)], manifest, path)
     constants |= {"flat": np.array([0, 17, -1], np.int64), "columns": np.int64(INPUT_WH[0] // 4)}
     constants |= {"last": np.array([-1], np.int64), "stride": np.float32(4), "offset": np.float32(1.5)}

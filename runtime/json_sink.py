@@ -1,0 +1,56 @@
+"""The package's own results file, written line by line while the run goes on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autopose.files import atomic_path
+from autopose.poses import Poses
+from autopose.results import frame_record, results_header
+from autopose.runtime.sinks import Sink, SinkContext
+from autopose.runtime.video import Frame
+
+
+class JsonSink(Sink):
+    """The package's own results: JSON lines (``.part.jsonl``) while the run goes on, one JSON file at its end."""
+
+    _lines: Any = None
+
+    def __init__(self, context: SinkContext) -> None:
+        super().__init__(context)
+        self.part = context.path(".part.jsonl")
+
+    def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
+        """Append a line and hand it to the system."""
+        if self._lines is None:
+            self.part.parent.mkdir(parents=True, exist_ok=True)
+            self._lines = self.part.open("w", encoding="utf-8")
+            self._lines.write(json.dumps(self._header()) + "\n")
+        record = frame_record(poses, frame.index, frame.time_s)
+        if frame.name is not None:
+            record["image"] = frame.name
+        self._lines.write(json.dumps(record, separators=(",", ":")) + "\n")
+        self._lines.flush()
+
+    def _header(self) -> dict[str, Any]:
+        spec, fps = self.context.spec, self.context.fps
+        source = {"kind": spec.kind, "path": spec.location, "fps": None if fps is None else round(float(fps), 4)}
+        return results_header(self.context.skeleton, source, self.context.model)
+
+    def close(self) -> list[Path]:
+        """Turn the lines into the JSON file, line by line."""
+        if self._lines is None:
+            return []
+        self._lines.close()
+        path = self.context.path(".json")
+        with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as out, self.part.open() as lines:
+            header = next(lines).rstrip()
+            out.write(header[:-1] + ', "frames": [\n')
+            for number, line in enumerate(lines):
+                out.write((",\n" if number else "") + line.rstrip())
+            out.write("\n]}\n")
+        self.part.unlink()
+        return [path]

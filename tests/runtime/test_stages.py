@@ -1,0 +1,94 @@
+"""The pipeline machinery: order, batches, errors by name, no thread left behind."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from autopose.errors import BackendError, MediaError
+from autopose.runtime.stages import Stage, run_stages
+
+
+def _threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("autopose-")}
+
+
+def test_order_holds_through_batches() -> None:
+    seen: list[int] = []
+
+    def batched(items: list[int]) -> list[int]:
+        seen.append(len(items))
+        time.sleep(0.002)
+        return [2 * item for item in items]
+
+    stages = [Stage("one", list), Stage("two", batched, batch=5), Stage("three", lambda items: [i + 1 for i in items])]
+    assert list(run_stages(range(100), stages)) == [2 * i + 1 for i in range(100)]
+    assert max(seen) > 1
+    assert len(stages[1].seconds) == 100
+    assert _threads() == set()
+
+
+def test_stages_may_hold_back_and_flush() -> None:
+    held: list[int] = []
+
+    def late(items: list[int]) -> list[int]:
+        held.extend(items)
+        return [held.pop(0)] if len(held) > 3 else []
+
+    assert list(run_stages(range(10), [Stage("late", late, flush=lambda: held)])) == list(range(10))
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_an_error_stops_everything_and_names_its_stage(position: int) -> None:
+    def fail(items: list[int]) -> list[int]:
+        if items[0] == 7:
+            raise ZeroDivisionError("by purpose")
+        return items
+
+    stages = [Stage(f"stage{i}", fail if i == position else list) for i in range(3)]
+    with pytest.raises(BackendError, match=f"'stage{position}' failed: ZeroDivisionError: by purpose"):
+        list(run_stages(iter(range(10**9)), stages))
+    assert _threads() == set()
+
+
+def test_errors_of_the_source_and_of_our_own_keep_their_kind() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise MediaError("cut off")
+
+    with pytest.raises(MediaError, match="cut off") as caught:
+        list(run_stages(broken(), [Stage("one", list)]))
+    assert caught.value.__notes__ == ["in the stage 'decode'"]
+
+
+def test_leaving_early_stops_the_threads_and_closes_the_source() -> None:
+    closed = threading.Event()
+
+    def endless() -> Iterator[int]:
+        try:
+            yield from range(10**9)
+        finally:
+            closed.set()
+
+    results = run_stages(endless(), [Stage("one", list), Stage("two", list)])
+    assert next(results) == 0
+    results.close()  # type: ignore[attr-defined]
+    assert closed.wait(5)
+    assert _threads() == set()
+
+
+def test_queues_are_bounded() -> None:
+    taken = 0
+
+    def counted() -> Iterator[int]:
+        nonlocal taken
+        for i in range(1000):
+            taken += 1
+            yield i
+
+    results = run_stages(counted(), [Stage("one", list)], capacity=3)
+    next(results)
+    time.sleep(0.1)
+    assert taken < 20
+    results.close()  # type: ignore[attr-defined]

@@ -1,0 +1,125 @@
+"""Ids: the assignment against scipy, and persons who walk, cross, vanish and come back."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
+
+from autopose.poses import Poses
+from autopose.runtime.assignment import assign
+from autopose.runtime.boxes import box_iou, boxes_around, keep_best_boxes, keep_best_poses, oks
+from autopose.runtime.tracker import Tracker
+
+
+@given(st.integers(0, 7), st.integers(0, 7), st.integers(0, 2**32 - 1))
+def test_against_scipy(rows: int, columns: int, seed: int) -> None:
+    cost = np.random.default_rng(seed).integers(0, 20, (rows, columns)).astype(float)
+    pairs = assign(cost)
+    assert len(pairs) == min(rows, columns) == len({r for r, _ in pairs}) == len({c for _, c in pairs})
+    best = cost[linear_sum_assignment(cost)].sum()
+    assert sum(cost[pair] for pair in pairs) == pytest.approx(best)
+
+
+def _poses(figures: Any, corners: list[tuple[float, float]], score: float = 0.9) -> Poses:
+    joints = np.array([figures.at(x, y) for x, y in corners], np.float32).reshape(-1, 17, 2)
+    boxes = np.concatenate([joints.min(1), joints.max(1)], -1) if len(corners) else np.zeros((0, 4), np.float32)
+    count = len(corners)
+    return Poses(boxes, np.full(count, score), joints, np.full((count, 17), 0.8), image_size_wh=(640, 480))
+
+
+def _corner(poses: Poses, track: int) -> float:
+    assert poses.ids is not None
+    return float(poses.boxes[poses.ids.tolist().index(track), 0])
+
+
+def test_ids_hold_while_two_walk_past_each_other(figures: Any) -> None:
+    tracker = Tracker()
+    for t in range(60):
+        poses = tracker.update(_poses(figures, [(50 + 6 * t, 100), (410 - 6 * t, 130)][:: (-1) ** t]), t / 25)
+        assert poses.ids is not None
+        assert poses.ids.tolist() == [1, 2]
+        first = 1 if t == 0 and poses.boxes[0, 0] < 200 else None
+        if first:
+            left = 1
+    left = 1 if _corner(tracker.update(_poses(figures, [(410, 100), (50, 130)]), 60 / 25), 1) > 200 else 2
+    assert _corner(tracker.update(_poses(figures, [(416, 100), (44, 130)]), 61 / 25), left) > 200
+
+
+def test_a_person_hidden_for_a_while_keeps_the_id(figures: Any) -> None:
+    tracker = Tracker(lost_s=1.5)
+    for t in range(50):
+        hidden = 20 <= t < 30
+        poses = tracker.update(_poses(figures, [] if hidden else [(50 + 4 * t, 100)]), t / 25)
+        assert len(poses) == (0 if hidden else 1)
+        assert poses.ids is not None
+        assert hidden or poses.ids.tolist() == [1]
+
+
+def test_a_person_gone_for_long_is_someone_new(figures: Any) -> None:
+    tracker = Tracker(lost_s=1.0)
+    tracker.update(_poses(figures, [(50, 100)]), 0.0)
+    ids = tracker.update(_poses(figures, [(50, 100)]), 3.0).ids
+    assert ids is not None
+    assert ids.tolist() == [2]
+
+
+def test_doubtful_poses_continue_tracks_but_start_none(figures: Any) -> None:
+    tracker = Tracker(start_score=0.5)
+    assert len(tracker.update(_poses(figures, [(50, 100)], 0.35), 0.0)) == 0
+    tracker.update(_poses(figures, [(50, 100)], 0.9), 0.1)
+    assert len(tracker.update(_poses(figures, [(52, 100)], 0.35), 0.2)) == 1
+
+
+def test_empty_frames_have_ids_too(figures: Any) -> None:
+    poses = Tracker().update(_poses(figures, []), 0.0)
+    assert poses.ids is not None
+    assert poses.ids.shape == (0,)
+
+
+def test_expected_persons_are_moved_on(figures: Any) -> None:
+    tracker = Tracker()
+    for t in range(10):
+        tracker.update(_poses(figures, [(50 + 5 * t, 100)]), t / 25)
+    expected = tracker.expected(10 / 25)
+    truth = figures.at(50 + 5 * 10, 100)
+    assert np.abs(expected.keypoints[0] - truth).max() < 1.5
+    assert (expected.boxes[0, :2] <= truth.min(0)).all()
+    assert (expected.boxes[0, 2:] >= truth.max(0)).all()
+
+
+def test_iou_and_suppression_by_hand() -> None:
+    boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [100, 100, 110, 110]], float)
+    np.testing.assert_allclose(box_iou(boxes, boxes)[0], [1, 50 / 150, 0])
+    assert keep_best_boxes(boxes, np.array([0.5, 0.9, 0.1]), iou=0.3).tolist() == [1, 2]
+    assert keep_best_boxes(boxes, np.array([0.5, 0.9, 0.1]), iou=0.5, limit=2).tolist() == [1, 0]
+
+
+def test_oks_against_pycocotools(figures: Any) -> None:
+    coco_module = pytest.importorskip("pycocotools.cocoeval")
+    a, b = _poses(figures, [(50, 100)]), _poses(figures, [(54, 103)])
+    area = 0.53 * 60 * 110 * 0.96 * 0.96  # of the mean box: joints span 0.02-0.98 of the figure
+    evaluator = coco_module.COCOeval.__new__(coco_module.COCOeval)
+    evaluator.params = coco_module.Params(iouType="keypoints")
+    evaluator.params.imgIds, evaluator.params.catIds, evaluator.params.maxDets = [1], [1], [20]
+    truth = np.concatenate([b.keypoints[0], np.full((17, 1), 2)], -1).ravel().tolist()
+    guess = np.concatenate([a.keypoints[0], np.ones((17, 1))], -1).ravel().tolist()
+    evaluator._gts = {(1, 1): [{"keypoints": truth, "area": area, "bbox": [50, 100, 60, 110]}]}
+    evaluator._dts = {(1, 1): [{"keypoints": guess, "score": 1.0}]}
+    expected = evaluator.computeOks(1, 1)[0, 0]
+    assert oks(a, b)[0, 0] == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_same_person_twice_becomes_one(figures: Any) -> None:
+    assert len(keep_best_poses(_poses(figures, [(50, 100), (50.5, 100), (200, 100)]))) == 2
+
+
+def test_boxes_around_need_four_joints(figures: Any) -> None:
+    poses = _poses(figures, [(50, 100), (200, 100)])
+    poses.keypoint_scores[1, 3:] = 0
+    boxes, usable = boxes_around(poses)
+    assert usable.tolist() == [True, False]
+    assert (boxes[0, :2] < figures.at(50, 100).min(0)).all()
+    assert boxes_around(_poses(figures, []))[0].shape == (0, 4)

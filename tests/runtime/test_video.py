@@ -1,0 +1,188 @@
+"""Videos in and out, judged by PyAV and OpenCV: timestamps, rotation, sound, damage."""
+
+import struct
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from autopose.errors import MediaError
+from autopose.runtime.video import VideoReader
+from autopose.runtime.video_writer import VideoWriter
+
+
+def _times(path: Path) -> list[Fraction]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return [frame.pts * stream.time_base for frame in container.decode(stream)]  # type: ignore[operator, misc]
+
+
+def _write(path: Path, pts: list[int], time_base: Fraction, size_wh: tuple[int, int] = (64, 48)) -> Path:
+    writer = VideoWriter(path, size_wh, fps=Fraction(30), time_base=time_base)
+    for i, position in enumerate(pts):
+        writer.write(np.full((size_wh[1], size_wh[0], 3), 5 * i, np.uint8), position)
+    writer.close()
+    return path
+
+
+def test_uneven_timestamps_survive(tmp_path: Path) -> None:
+    time_base = Fraction(1, 90_000)
+    pts = [0, 3000, 6100, 12_000, 12_700, 30_000, 33_003]
+    path = _write(tmp_path / "uneven.mp4", pts, time_base)
+    assert _times(path) == [p * time_base for p in pts]
+    assert [frame.time_s for frame in VideoReader(path)] == pytest.approx([float(p * time_base) for p in pts])
+    assert not list(tmp_path.glob("*.part.*"))
+
+
+def test_odd_sizes_become_h264_that_browsers_play(tmp_path: Path) -> None:
+    path = _write(tmp_path / "odd.mp4", [0, 1, 2], Fraction(1, 30), (63, 47))
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert (stream.width, stream.height) == (64, 48)
+    content = path.read_bytes()
+    assert content.index(b"moov") < content.index(b"mdat")  # starts playing before all of it has come
+
+
+def test_falling_and_missing_timestamps_are_mended(tmp_path: Path) -> None:
+    path = tmp_path / "mended.mp4"
+    writer = VideoWriter(path, (64, 48), fps=Fraction(10), time_base=Fraction(1, 10))
+    for pts in (5, None, 6, 3, 9):
+        writer.write(np.zeros((48, 64, 3), np.uint8), pts)
+    writer.close()
+    times = _times(path)
+    assert times == sorted(set(times))
+    assert times[0] == 0
+
+
+def test_part_file_is_playable_before_the_end(tmp_path: Path) -> None:
+    writer = VideoWriter(tmp_path / "long.mp4", (64, 48), fps=Fraction(10), time_base=Fraction(1, 10))
+    for i in range(200):
+        writer.write(np.full((48, 64, 3), i, np.uint8), i)
+    # As a kill would leave it: nothing closed, nothing flushed.
+    assert len(_times(tmp_path / "long.part.mp4")) >= 100
+    writer.close()
+    assert len(_times(tmp_path / "long.mp4")) == 200
+
+
+def test_writer_without_frames_leaves_nothing(tmp_path: Path) -> None:
+    assert VideoWriter(tmp_path / "none.mp4", (64, 48), fps=Fraction(10), time_base=Fraction(1, 10)).close() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("codec", "suffix", "kept"), [("aac", ".mp4", "aac"), ("pcm_s16le", ".mov", "aac")])
+def test_sound_comes_along(tmp_path: Path, codec: str, suffix: str, kept: str) -> None:
+    source = tmp_path / f"source{suffix}"
+    with av.open(str(source), "w") as out:
+        video: Any = out.add_stream("libx264", rate=10)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio: Any = out.add_stream(codec, rate=8000)
+        tone = (8000 * np.sin(np.arange(8000 * 2) * 0.3)).astype(np.int16)
+        sound = av.AudioFrame.from_ndarray(np.stack([tone, tone]).T.reshape(1, -1), format="s16", layout="stereo")
+        sound.rate, sound.pts = 8000, 0
+        resampler = av.AudioResampler(format=audio.codec_context.format or "fltp", layout="stereo", rate=8000)
+        for part in resampler.resample(sound):
+            out.mux(audio.encode(part))
+        out.mux(audio.encode(None))
+        for i in range(20):
+            out.mux(video.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), 9 * i, np.uint8), format="bgr24")))
+        out.mux(video.encode(None))
+    reader = VideoReader(source)
+    assert reader.has_audio
+    writer: Any = None
+    for frame in reader:
+        writer = writer or VideoWriter(
+            tmp_path / "copy.mp4", frame.size_wh, fps=reader.fps, time_base=frame.time_base or Fraction(1, 10)
+        )
+        writer.write(frame.image, frame.pts)
+    writer.close(source)
+    with av.open(str(tmp_path / "copy.mp4")) as container:
+        (stream,) = container.streams.audio
+        assert stream.codec_context.name == kept
+        samples = sum(frame.samples for frame in container.decode(stream))
+    assert samples == pytest.approx(16_000, abs=2500)  # AAC works in blocks of 1024 and pads both ends
+
+
+def _turned(path: Path, quarter_turns: int) -> Path:
+    """Write the display matrix of a quarter turn into an MP4's track header (ISO 14496-12, tkhd)."""
+    content = bytearray(path.read_bytes())
+    start = content.index(b"tkhd") + 4
+    matrices = {1: (0, 1, -1, 0), 2: (-1, 0, 0, -1), 3: (0, -1, 1, 0)}  # a, b, c, d as 16.16
+    a, b, c, d = (v * 65536 for v in matrices[quarter_turns])
+    matrix = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 0x40000000)
+    content[start + 40 : start + 76] = matrix
+    turned = path.with_name(f"turned{quarter_turns}.mp4")
+    turned.write_bytes(content)
+    return turned
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_rotation_is_that_of_opencv(tmp_path: Path, turns: int) -> None:
+    path = tmp_path / "upright.mp4"
+    writer = VideoWriter(path, (64, 48), fps=Fraction(10), time_base=Fraction(1, 10), crf=4)
+    image = np.full((48, 64, 3), 60, np.uint8)
+    image[:12, :16] = 230  # the top left corner is bright
+    for i in range(3):
+        writer.write(image, i)
+    writer.close()
+    turned = _turned(path, turns)
+    capture = cv2.VideoCapture(str(turned))
+    _, expected = capture.read()
+    capture.release()
+    frame = next(iter(VideoReader(turned)))
+    assert frame.image.shape == expected.shape
+    assert np.abs(frame.image.astype(int) - expected).mean() < 3
+
+
+def test_part_of_a_video(walk: Path) -> None:
+    assert [frame.index for frame in VideoReader(walk, start_s=0.5, end_s=1.0)] == list(range(6, 13))
+    reader = VideoReader(walk, stride=5)
+    assert [frame.index for frame in reader] == [0, 5, 10, 15, 20]
+    assert reader.frame_count == 5
+    assert VideoReader(walk).frame_count == 24
+
+
+def test_refuses_files_without_pictures(tmp_path: Path, walk: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "noise.mp4").write_bytes(bytes(range(256)) * 9)
+    (tmp_path / "headless.mp4").write_bytes(walk.read_bytes()[200:])
+    with av.open(str(tmp_path / "sound.wav"), "w") as out:
+        audio: Any = out.add_stream("pcm_s16le", rate=8000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.int16), format="s16", layout="stereo")
+        sound.rate = 8000
+        out.mux(audio.encode(sound))
+        out.mux(audio.encode(None))
+    expected = {"empty": "empty", "noise": "cannot be opened", "headless": "cannot be opened", "sound": "only audio"}
+    for path in sorted(tmp_path.iterdir()):
+        with pytest.raises(MediaError, match=expected[path.stem]):
+            VideoReader(path)
+    with pytest.raises(MediaError, match="No video"):
+        VideoReader(tmp_path / "missing.mp4")
+
+
+def test_truncated_video_gives_its_frames_and_says_so(tmp_path: Path, walk: Path) -> None:
+    content = walk.read_bytes()
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(content[: content.index(b"mdat") + (len(content) - content.index(b"mdat")) // 2])
+    reader = VideoReader(cut)
+    count = sum(1 for _ in reader)
+    assert 0 < count < 24
+    assert reader.problem is not None
+    assert "cut.mp4" in reader.problem
+    whole = VideoReader(walk)
+    assert sum(1 for _ in whole) == 24
+    assert whole.problem is None
+
+
+@pytest.mark.parametrize("name", ["vtest.avi", "sports2d_demo.mp4"])
+def test_against_pyav_on_real_clips(data_root: Path, name: str) -> None:
+    path = data_root / "video" / name
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        expected = [frame.pts for _, frame in zip(range(40), container.decode(stream), strict=False)]
+    found = [frame.pts for _, frame in zip(range(40), VideoReader(path), strict=False)]
+    assert found == expected
