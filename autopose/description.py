@@ -66,7 +66,7 @@ def describe(genotype: Genotype, input_size_wh: tuple[int, int]) -> dict[str, An
     """
     require("torch", extra="train", why="Counting a network's cost")
     from autopose.models.network import build_network
-    from autopose.models.profile import profile
+    from autopose.models.cost import profile
 
     joints = getattr(genotype, "joints", 17)
     cost = profile(build_network(genotype, joints), input_size_wh)

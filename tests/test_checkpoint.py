@@ -1,0 +1,67 @@
+"""Checkpoints: what is written is read, damaged and foreign files are refused by name."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from autopose.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from autopose.errors import ModelError
+from autopose.genotype import AutoPoseGenotype
+from autopose.heatmap import Codec
+from autopose.models.network import build_network
+
+GENOTYPE = AutoPoseGenotype(
+    individual=(("skip",) * 10,) * 4, aggregation=(("skip",) * 9,) * 4, scales=((0, 0, 0, 1),) * 3,
+    channels=(4, 4, 4, 4), stem_channels=4,
+)  # fmt: skip
+
+
+def _checkpoint() -> Checkpoint:
+    torch.manual_seed(0)
+    return Checkpoint(
+        GENOTYPE, build_network(GENOTYPE).state_dict(), Codec(sigma=1.5), metrics={"AP": 0.5}, name="tiny"
+    )
+
+
+def test_roundtrip(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "a.safetensors", _checkpoint())
+    again = load_checkpoint(tmp_path / "a.safetensors")
+    assert (again.genotype, again.codec, dict(again.metrics), again.name) == (GENOTYPE, Codec(sigma=1.5), {"AP": 0.5}, "tiny")
+    network, x = build_network(GENOTYPE).eval(), torch.randn(1, 3, 64, 64)
+    network.load_state_dict(dict(_checkpoint().state))
+    torch.testing.assert_close(again.build()(x), network(x))
+    assert load_file(tmp_path / "a.safetensors").keys() == _checkpoint().state.keys()  # any reader of the format
+
+
+def test_half_keeps_integers_and_halves_the_file(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "a.safetensors", _checkpoint())
+    save_checkpoint(tmp_path / "h.safetensors", _checkpoint(), half=True)
+    half = load_checkpoint(tmp_path / "h.safetensors")
+    for key, value in _checkpoint().state.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(half.state[key].float(), value, rtol=1e-3, atol=1e-4)
+        else:
+            assert torch.equal(half.state[key], value)
+    half.build()
+
+
+def test_refuses_missing_damaged_and_foreign_files(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such checkpoint or run folder"):
+        load_checkpoint(tmp_path / "none.safetensors")
+    with pytest.raises(ModelError, match="holds no best.safetensors"):
+        load_checkpoint(tmp_path)
+    (tmp_path / "x.safetensors").write_bytes(b"\x00" * 100)
+    with pytest.raises(ModelError, match="cannot be read as safetensors"):
+        load_checkpoint(tmp_path / "x.safetensors")
+    save_file({"a": torch.zeros(1)}, tmp_path / "y.safetensors")
+    with pytest.raises(ModelError, match="no autopose description"):
+        load_checkpoint(tmp_path / "y.safetensors")
+
+
+def test_refuses_weights_that_do_not_fit() -> None:
+    state = dict(_checkpoint().state)
+    state.pop(next(iter(state)))
+    with pytest.raises(ModelError, match="1 tensors missing, 0 unknown"):
+        Checkpoint(GENOTYPE, state).build()

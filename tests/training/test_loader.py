@@ -1,0 +1,51 @@
+"""Batches: what is drawn, how often, and the same after a restart or on several processes."""
+
+from typing import Any
+
+import numpy as np
+
+from autopose.training.loader import KeySampler, make_loader, steps_per_epoch
+
+
+class Source:
+    """Returns its index and a random number."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def sample(self, index: int, rng: np.random.Generator) -> Any:
+        """Return (index, chance)."""
+        return index, float(rng.random())
+
+
+WEIGHTS = np.array([1, 1, 1, 1, 4, 0.5])
+
+
+def test_each_sample_is_drawn_as_often_as_its_weight_says() -> None:
+    weights = np.array([1.0, 3.0, 0.5, 7.5])
+    assert steps_per_epoch(weights, 4) == 3
+    sampler = KeySampler(weights, 4, seed=1, start=0, stop=300)
+    drawn = np.bincount([key[0] for batch in sampler for key in batch], minlength=4)
+    np.testing.assert_allclose(drawn / 100, weights, atol=1)
+    np.testing.assert_allclose(drawn / 100, weights, rtol=0.15)
+
+
+def test_a_restart_goes_on_where_it_was() -> None:
+    whole = list(KeySampler(WEIGHTS, 3, seed=5, start=0, stop=20))
+    assert whole[7:] == list(KeySampler(WEIGHTS, 3, seed=5, start=7, stop=20))
+    assert whole != list(KeySampler(WEIGHTS, 3, seed=6, start=0, stop=20))
+    assert [key[2] for batch in whole for key in batch] == sorted(key[2] for batch in whole for key in batch)
+
+
+def test_two_processes_share_one_order() -> None:
+    one = list(KeySampler(WEIGHTS, 4, seed=2, start=0, stop=6))
+    ranks = [list(KeySampler(WEIGHTS, 2, seed=2, start=0, stop=6, rank=rank, world=2)) for rank in (0, 1)]
+    assert [a + b for a, b in zip(*ranks, strict=True)] == one
+
+
+def test_worker_processes_do_not_change_the_samples() -> None:
+    def batches(workers: int) -> list[Any]:
+        sampler = KeySampler(WEIGHTS, 3, seed=0, start=0, stop=8)
+        return list(make_loader(Source(), sampler, list, workers))
+
+    assert batches(0) == batches(1)
