@@ -1,0 +1,48 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from autopose.cli import app
+from autopose.data.images import PackedReader
+from autopose.errors import UsageError
+from autopose.results import load_results
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["data", *arguments])
+
+
+def test_synthetic_then_pack(tmp_path: Path) -> None:
+    result = run("synthetic", str(tmp_path / "set"), "--images", "3", "--size", "64x48", "--persons", "1")
+    assert result.exit_code == 0, result.output
+    annotations = tmp_path / "set" / "annotations.json"
+    assert str(annotations) in result.output
+    content = json.loads(annotations.read_text())
+    assert [(i["width"], i["height"]) for i in content["images"]] == [(64, 48)] * 3
+    result = run("pack", str(annotations), "-o", str(tmp_path / "set.pack"))
+    assert result.exit_code == 0, result.output
+    assert "3 pictures" in result.output
+    assert PackedReader(tmp_path / "set.pack").read(tmp_path / "set/images/000002.jpg").shape == (48, 64, 3)
+
+
+def test_synthetic_video_comes_with_its_truth(tmp_path: Path) -> None:
+    import av
+
+    result = run("synthetic", str(tmp_path), "--video", "--images", "5", "--size", "96x64", "--persons", "2")
+    assert result.exit_code == 0, result.output
+    with av.open(str(tmp_path / "clip.mp4")) as container:
+        frames = [(frame.width, frame.height) for frame in container.decode(video=0)]
+    assert frames == [(96, 64)] * 5
+    results = load_results(tmp_path / "clip.json")
+    assert [frame.frame for frame in results.frames] == list(range(5))
+    assert results.frames[4].time_s == pytest.approx(4 / 25)
+
+
+@pytest.mark.parametrize("option", [("--size", "64"), ("--persons", "a-b")])
+def test_refuses_wrong_numbers(tmp_path: Path, option: tuple[str, str]) -> None:
+    result = run("synthetic", str(tmp_path / "set"), *option)
+    assert isinstance(result.exception, UsageError)
+    assert option[0] in str(result.exception)
+    assert not (tmp_path / "set").exists()

@@ -1,0 +1,158 @@
+"""``autopose eval`` on synthetic figures: results, checkpoints and exported models through one decode."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from autopose.cli import app
+from autopose.data.coco import load_coco
+from autopose.data.synthetic import write_synthetic
+from autopose.errors import DataError, ModelError, UsageError
+
+pytest.importorskip("pycocotools", reason="evaluation needs pycocotools")
+
+TEN = ["AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["eval", *map(str, arguments)])
+
+
+def figures(result: Result, path: Path) -> dict[str, float]:
+    assert result.exit_code == 0, (result.output, result.exception)
+    content: dict[str, float] = json.loads(path.read_text())
+    for name, value in content.items():
+        assert f"{value:.3f}" in result.output, name
+    return content
+
+
+@pytest.fixture(scope="module")
+def annotations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_synthetic(tmp_path_factory.mktemp("set"), images=6, seed=1, size_wh=(160, 160), persons=(1, 2))
+
+
+@pytest.fixture(scope="module")
+def perfect(annotations: Path) -> list[dict[str, Any]]:
+    return [
+        {
+            "image_id": person.image_id,
+            "category_id": 1,
+            "score": 0.5 + 0.01 * i,
+            "keypoints": np.column_stack([person.keypoints, np.ones(17)]).ravel().tolist(),
+            "bbox": [*person.box_xyxy[:2], *(person.box_xyxy[2:] - person.box_xyxy[:2])],
+        }
+        for i, person in enumerate(load_coco(annotations))
+    ]
+
+
+def test_results_files(annotations: Path, perfect: list[dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps(perfect))
+    out = tmp_path / "out" / "figures.json"
+    content = figures(run(tmp_path / "results.json", annotations, "--json", out), out)
+    assert list(content) == TEN
+    assert content["AP"] == pytest.approx(1)
+    boxes = figures(run(tmp_path / "results.json", annotations, "--task", "bbox", "--json", out, "--interval"), out)
+    assert boxes["AP"] == boxes["AP_low"] == pytest.approx(1)
+
+
+def pose_checkpoint(path: Path) -> Path:
+    """Write a small untrained network whose maps differ from place to place."""
+    torch = pytest.importorskip("torch", reason="checkpoints need torch")
+    from autopose.checkpoint import Checkpoint, save_checkpoint
+    from autopose.genotype import AutoPoseGenotype
+    from autopose.heatmap import Codec
+    from autopose.models.network import build_network
+
+    genotype = AutoPoseGenotype.model_validate(
+        {
+            "individual": [["conv1"] * 10] * 4, "aggregation": [["conv3"] * 9] * 4,
+            "scales": [[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]], "channels": [8, 8, 16, 16], "modules_per_stage": 1,
+            "stem_channels": 8, "stem_expansion": 2, "head_channels": 8,
+        }
+    )  # fmt: skip
+    torch.manual_seed(0)
+    network = build_network(genotype)
+    with torch.no_grad():
+        for _ in range(2):
+            network.train()(torch.randn(2, 3, 96, 64))
+        for name, parameter in network.named_parameters():
+            if name.endswith("predict.weight"):
+                parameter.normal_(0, 0.1)
+    save_checkpoint(path, Checkpoint(genotype, network.state_dict(), Codec(input_size_wh=(64, 96)), name="small"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pose_checkpoint(tmp_path_factory.mktemp("run") / "best.safetensors")
+
+
+def test_against_the_exported_model_a_checkpoint_scores_the_same(
+    annotations: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    from autopose.checkpoint import load_checkpoint
+    from autopose.export.to_onnx import export_onnx
+
+    model = export_onnx(load_checkpoint(checkpoint), tmp_path / "model.onnx")
+    results = {}
+    for name, given in (("torch", checkpoint.parent), ("onnx", model)):
+        out, kept = tmp_path / f"{name}.json", tmp_path / f"{name}-results.json"
+        figures(run(given, annotations, "--json", out, "--results", kept, "--device", "cpu", "--threads", 1), out)
+        results[name] = json.loads(kept.read_text())
+    for one, other in zip(results["torch"], results["onnx"], strict=True):
+        assert one["image_id"] == other["image_id"]
+        assert one["score"] == pytest.approx(other["score"], abs=1e-3)
+        close = np.abs(np.subtract(one["keypoints"], other["keypoints"])) < 0.3
+        assert close.mean() > 0.95  # joints whose two best cells tie may land in either
+
+
+def test_detection_boxes_and_pck(
+    annotations: Path, checkpoint: Path, perfect: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    detections = [{key: value for key, value in record.items() if key != "keypoints"} for record in perfect]
+    (tmp_path / "det.json").write_text(json.dumps([*detections, *detections]))  # everybody twice
+    kept = tmp_path / "kept.json"
+    for option, count in (("--nms", len(perfect)), ("--no-nms", 2 * len(perfect))):
+        result = run(
+            checkpoint, annotations, "--boxes", tmp_path / "det.json", "--no-flip", option, "--results", kept
+        )  # fmt: skip
+        assert result.exit_code == 0, result.exception
+        assert len(json.loads(kept.read_text())) == count
+    out = tmp_path / "pck.json"
+    content = figures(run(checkpoint, annotations, "--task", "pck", "--no-flip", "--json", out), out)
+    assert 0 <= content["PCK@0.05"] <= content["PCK@0.1"] <= content["PCK@0.2"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        (["model.onnx", "ANN", "--task", "bbox", "--boxes", "det.json"], UsageError, "--boxes det.json goes with"),
+        (["model.onnx", "ANN", "--complete-only"], UsageError, "--complete-only"),
+        (["results.json", "ANN", "--task", "pck"], UsageError, "--task pck needs a MODEL"),
+        (["results.json", "ANN"], DataError, "not a file of COCO results"),
+        (["nowhere.json", "ANN"], DataError, "No results file 'nowhere.json'"),
+        (["default", "nowhere.json"], DataError, "nowhere.json"),
+        (["no-such-model", "ANN"], ModelError, "no-such-model"),
+        (["no.safetensors", "ANN"], ModelError, "no.safetensors"),
+        (["CHECKPOINT", "ANN", "--task", "bbox"], UsageError, "is a pose model"),
+    ],
+)
+def test_refuses_with_a_sentence(
+    annotations: Path,
+    checkpoint: Path,
+    arguments: list[str],
+    kind: type[Exception],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results.json").write_text('{"AP": 1}')
+    places = {"ANN": str(annotations), "CHECKPOINT": str(checkpoint)}
+    result = run(*(places.get(argument, argument) for argument in arguments))
+    assert isinstance(result.exception, kind), result.exception
+    assert message in str(result.exception)

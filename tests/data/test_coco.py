@@ -1,0 +1,148 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autopose.data.coco import load_coco, read_coco
+from autopose.errors import AutoposeError, DataError
+from autopose.skeleton import MPII16
+
+GRID = np.stack([np.arange(17) + 20.0, np.arange(17) * 2 + 15.0], axis=1)
+
+
+def flat(xy: Any, visibility: Any = 2) -> list[float]:
+    flags = np.broadcast_to(np.asarray(visibility, float), len(xy))
+    return [float(value) for value in np.concatenate([xy, flags[:, None]], axis=1).ravel()]
+
+
+def test_reads_joints_boxes_and_ids(write_coco: Any) -> None:
+    flags = np.array([2, 1, 0] + [2] * 14)
+    path = write_coco({"keypoints": flat(GRID, flags), "bbox": [-5, 10, 40, 90], "area": 1234.5, "image_id": 2})
+    (person,) = load_coco(path)
+    assert person.image_path.name == "000000000002.png"
+    assert person.image_path.is_file()
+    np.testing.assert_array_equal(person.keypoints, GRID)
+    np.testing.assert_array_equal(person.weight, flags > 0)  # hidden joints are labelled too
+    np.testing.assert_array_equal(person.box_xyxy, [0, 10, 35, 80])  # clipped to 100x80
+    assert (person.area, person.image_id, person.annotation_id, person.score) == (1234.5, 2, 7, 1.0)
+
+
+def test_skips_crowds_and_persons_without_joints(write_coco: Any) -> None:
+    path = write_coco(
+        {"keypoints": flat(GRID), "iscrowd": 1},
+        {"keypoints": flat(GRID, 0), "num_keypoints": 0},
+        {"num_keypoints": 0},
+        {"keypoints": flat(GRID), "num_keypoints": 17},
+    )
+    assert [person.annotation_id for person in load_coco(path)] == [10]
+
+
+def test_weights_of_pseudo_labels_teachers_and_records(write_coco: Any) -> None:
+    confidence = np.array([0.9, 0.31, 0.29] + [2.0] * 14)
+    path = write_coco(
+        {"keypoints": flat(GRID), "pseudo": [0, 3]},
+        {"keypoints": flat(GRID), "pseudo": [0], "weight": 0.5},
+        {"keypoints": flat(GRID, confidence)},
+    )
+    first, second, third = load_coco(path)
+    np.testing.assert_allclose(first.weight, [0.3, 1, 1, 0.3] + [1] * 13)
+    np.testing.assert_allclose(second.weight, [0.15] + [0.5] * 16)
+    np.testing.assert_allclose(third.weight, [0.9, 0.31, 0] + [1] * 14)  # unsure below 0.3: not labelled
+    assert load_coco(path, pseudo_weight=0.1)[0].weight[0] == np.float32(0.1)
+    assert load_coco(path, label_weight=0.5)[0].weight[1] == 0.5
+    assert len(load_coco(path, keep=lambda record: "pseudo" not in record)) == 1
+
+
+def test_finds_images_in_the_folder_above_or_where_told(write_coco: Any, tmp_path: Path) -> None:
+    path = write_coco({"keypoints": flat(GRID)})
+    (tmp_path / "annotations").mkdir()
+    moved = path.rename(tmp_path / "annotations" / "ann.json")
+    assert load_coco(moved)[0].image_path == tmp_path / "images" / "000000000001.png"
+    content = json.loads(moved.read_text())
+    for image in content["images"]:
+        image["file_name"] = Path(image["file_name"]).name
+    moved.write_text(json.dumps(content))
+    assert load_coco(moved, images=tmp_path / "images")[0].image_path.is_file()
+    with pytest.raises(DataError, match=r"(?s)000000000001\.png.*--images DIR"):
+        load_coco(moved)
+
+
+def test_detection_boxes_keep_their_scores(write_coco: Any, tmp_path: Path) -> None:
+    path = write_coco({"keypoints": flat(GRID)})
+    detections = tmp_path / "det.json"
+    records = [
+        {"image_id": 1, "category_id": 1, "bbox": [3, 4, 50, 60], "score": 0.75},
+        {"image_id": 1, "category_id": 18, "bbox": [3, 4, 50, 60], "score": 0.9},  # a dog
+        {"image_id": 99, "category_id": 1, "bbox": [3, 4, 50, 60], "score": 0.9},  # another set's
+    ]
+    detections.write_text(json.dumps(records))
+    (person,) = load_coco(path, boxes=detections)
+    np.testing.assert_array_equal(person.box_xyxy, [3, 4, 53, 64])
+    assert (person.score, person.annotation_id, bool(person.weight.any())) == (0.75, -1, False)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"bbox": [10, 10, 0, 5]}, r"annotations\[0\]: bbox \[10, 10, 0, 5\] has no size"),
+        ({"bbox": [200, 10, 5, 5]}, r"annotations\[0\]: bbox .* lies outside its image of 100x80"),
+        ({"bbox": [1, 2, 3]}, r"annotations\[0\]: bbox is \[1, 2, 3\]; expected four numbers"),
+        ({"bbox": [1, 2, float("nan"), 3]}, r"annotations\[0\]: bbox .* finite"),
+        ({"keypoints": [1, 2, 2]}, r"annotations\[0\]: 'keypoints' has 3 numbers; expected 51"),
+        ({"keypoints": ["a"] * 51}, r"annotations\[0\]: 'keypoints'"),
+        ({"image_id": 5}, r"annotations\[0\]: image_id 5 is not among"),
+    ],
+)
+def test_refuses_unusable_annotations(write_coco: Any, record: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_coco(write_coco({"keypoints": flat(GRID), **record}))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", r"bad\.json: not valid JSON"),
+        ("[]", r"bad\.json: not COCO annotations"),
+        ('{"images": [], "annotations": []}', r"bad\.json: lists no images"),
+        ('{"images": [{"id": 1, "width": 5, "height": 5}], "annotations": []}', r"images\[0\]: the key 'file_name'"),
+        ('{"images": [3], "annotations": []}', r"images\[0\] is '3'; expected an object"),
+    ],
+)
+def test_refuses_broken_files(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_coco(path)
+
+
+def test_refuses_missing_files(write_coco: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        load_coco(tmp_path / "nowhere.json")
+    path = write_coco({"keypoints": flat(GRID)})
+    with pytest.raises(DataError, match="No detection file"):
+        load_coco(path, boxes=tmp_path / "nowhere.json")
+    with pytest.raises(DataError, match="image folder"):
+        load_coco(path, images=tmp_path / "nowhere")
+    (tmp_path / "det.json").write_text('[{"image_id": 1, "bbox": [1, 2, 3, 4]}]')
+    with pytest.raises(DataError, match=r"\[0\]: the key 'score' is missing"):
+        load_coco(path, boxes=tmp_path / "det.json")
+    (tmp_path / "det.json").write_text('[{"image_id": 1, "bbox": [1, 2, 3, 0], "score": 1}]')
+    with pytest.raises(DataError, match="has no size"):
+        load_coco(path, boxes=tmp_path / "det.json")
+
+
+def test_refuses_another_skeleton(write_coco: Any) -> None:
+    with pytest.raises(DataError, match=r"expected 48 finite ones [^.]*mpii16"):
+        load_coco(write_coco({"keypoints": flat(GRID)}), skeleton=MPII16)
+
+
+def test_every_record_of_the_training_files_loads(data_root: Path) -> None:
+    persons = load_coco(data_root / "pose" / "train.json")
+    assert len(persons) == 4781  # as the data's own description counts them
+    assert all(issubclass(type(person.area), float) and person.area > 0 for person in persons)
+    lspet = next(person for person in persons if "lspet" in person.image_path.parts)
+    assert set(np.unique(lspet.weight)) <= {np.float32(0), np.float32(0.3), np.float32(1)}
+    assert len(load_coco(data_root / "pose" / "val.json")) == 263
+    assert issubclass(DataError, AutoposeError)

@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from autopose.data.images import DiskReader, PackedReader, pack_images
+from autopose.errors import DataError, MediaError
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    rng = np.random.default_rng(0)
+    paths = []
+    for i, (height, width) in enumerate([(5, 7), (12, 3), (1, 1)]):
+        path = tmp_path / "in" / f"sub{i % 2}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), rng.integers(0, 256, (height, width, 3), np.uint8))
+        paths.append(path)
+    return paths
+
+
+def test_roundtrip_pack_gives_the_pixels_of_the_files(pictures: list[Path], tmp_path: Path) -> None:
+    seen: list[Path] = []
+    pack = pack_images([*pictures, pictures[0]], tmp_path / "out" / "all.pack", on_image=seen.append)
+    reader = PackedReader(pack)
+    assert len(reader) == len(seen) == 3
+    for path in pictures:
+        assert path in reader
+        np.testing.assert_array_equal(reader.read(path), DiskReader().read(path))
+        assert not reader.read(path).flags.writeable  # shared pages
+    assert sum(DiskReader().read(p).size for p in pictures) < pack.stat().st_size < 1000
+
+
+def test_a_pack_moves_with_its_images(pictures: list[Path], tmp_path: Path) -> None:
+    pack = pack_images(pictures, tmp_path / "all.pack")
+    expected = [DiskReader().read(path) for path in pictures]
+    (tmp_path / "in").rename(tmp_path / "elsewhere")
+    reader = PackedReader(pack, root=tmp_path / "elsewhere")
+    for path, image in zip(pictures, expected, strict=True):
+        moved = tmp_path / "elsewhere" / path.relative_to(tmp_path / "in")
+        np.testing.assert_array_equal(reader.read(moved), image)
+
+
+def test_refuses_pictures_that_are_missing_or_damaged(pictures: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"No image .*gone"):
+        DiskReader().read(tmp_path / "gone.png")
+    (tmp_path / "empty.jpg").touch()
+    with pytest.raises(MediaError, match=r"empty\.jpg' cannot be decoded"):
+        DiskReader().read(tmp_path / "empty.jpg")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(pictures[0].read_bytes()[:20])
+    with pytest.raises(MediaError, match=r"broken\.png' cannot be decoded"):
+        pack_images([pictures[0], broken], tmp_path / "never.pack")
+    assert not list(tmp_path.glob("*never*"))  # nothing half-written
+
+
+def test_refuses_what_is_no_pack(pictures: list[Path], tmp_path: Path) -> None:
+    for content in (b"", b"short", b"x" * 100):
+        path = tmp_path / "no.pack"
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"no\.pack' is not a pack .*\n.*autopose data pack"):
+            PackedReader(path)
+    with pytest.raises(DataError, match="missing"):
+        PackedReader(tmp_path / "missing")
+    with pytest.raises(DataError, match="no images to pack"):
+        pack_images([], tmp_path / "no.pack")
+    reader = PackedReader(pack_images(pictures[:1], tmp_path / "one.pack"))
+    with pytest.raises(MediaError, match=r"is not in the pack"):
+        reader.read(pictures[1])
+
+
+def test_reads_turned_photographs_as_stored(tmp_path: Path) -> None:
+    """COCO's coordinates are of the stored pixels: an EXIF rotation is not applied."""
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees for display
+    Image.new("RGB", (30, 20), (200, 10, 10)).save(tmp_path / "turned.jpg", exif=exif)
+    assert DiskReader().read(tmp_path / "turned.jpg").shape == (20, 30, 3)

@@ -1,0 +1,200 @@
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from autopose.errors import DataError
+from autopose.evaluation.coco import (
+    BOX_FIGURES,
+    KEYPOINT_FIGURES,
+    bootstrap_interval,
+    evaluate_boxes,
+    evaluate_keypoints,
+)
+from autopose.skeleton import COCO17, MPII16
+
+pytest.importorskip("pycocotools", reason="evaluation needs pycocotools")
+
+
+def ground_truth(path: Path, persons: int = 12, images: int = 6, joints: int = 17, **fields: Any) -> Path:
+    """Write persons of several sizes in several images, one of them a crowd and one without joints."""
+    rng = np.random.default_rng(0)
+    annotations = []
+    for i in range(persons):
+        side = float(rng.choice([40, 80, 150]))
+        x, y = rng.uniform(0, 200, 2)
+        xy = rng.uniform((x, y), (x + side, y + 2 * side), (joints, 2))
+        v = rng.choice([0, 1, 2], joints, p=[0.2, 0.2, 0.6])
+        record = {
+            "id": i + 1, "image_id": i % images, "category_id": 1, "iscrowd": int(i == 5), "area": side * side,
+            "bbox": [x, y, side, 2 * side], "keypoints": np.column_stack([xy, v]).ravel().tolist(),
+            "num_keypoints": int((v > 0).sum()),
+        }  # fmt: skip
+        annotations.append(record)
+    annotations.append({"id": 99, "image_id": 0, "category_id": 1, "iscrowd": 0, "area": 900.0, "bbox": [1, 2, 30, 30]})
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 640, "height": 480, **fields} for i in range(images)],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+def noisy_results(path: Path, noise_px: float, extra: int = 4) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(1)
+    results = []
+    records = [a for a in json.loads(path.read_text())["annotations"] if "keypoints" in a]
+    for record in [*records, *records[:extra]]:
+        values = np.array(record["keypoints"]).reshape(-1, 3)
+        xy = values[:, :2] + rng.normal(0, noise_px, (len(values), 2))
+        box = np.array(record["bbox"]) + rng.normal(0, noise_px, 4)
+        results.append(
+            {
+                "image_id": record["image_id"], "category_id": 1, "score": float(rng.uniform(0.1, 1)),
+                "keypoints": np.column_stack([xy, np.ones(len(xy))]).ravel().tolist(), "bbox": box.tolist(),
+            }
+        )  # fmt: skip
+    return results
+
+
+def by_pycocotools(truth: Path, results: list[dict[str, Any]], kind: str, tmp_path: Path) -> NDArray[np.float64]:
+    """Evaluate through files, as pycocotools' own demonstration does."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    content = json.loads(truth.read_text())
+    for record in content["annotations"]:  # pycocotools wants the keys everywhere
+        record.setdefault("keypoints", [0] * 51)
+        record.setdefault("num_keypoints", 0)
+    (tmp_path / "truth.json").write_text(json.dumps({**content, "info": {}}))
+    drop = "bbox" if kind == "keypoints" else "keypoints"
+    plain = [{key: value for key, value in result.items() if key != drop} for result in results]
+    (tmp_path / "results.json").write_text(json.dumps(plain))
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(tmp_path / "truth.json"))
+        evaluation = COCOeval(coco, coco.loadRes(str(tmp_path / "results.json")), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return np.asarray(evaluation.stats)
+
+
+@pytest.mark.parametrize("noise_px", [0.5, 3.0, 8.0])
+def test_against_pycocotools(tmp_path: Path, noise_px: float, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = ground_truth(tmp_path / "gt.json")
+    results = noisy_results(truth, noise_px)
+    figures = evaluate_keypoints(results, truth)
+    assert tuple(figures) == KEYPOINT_FIGURES
+    np.testing.assert_allclose(
+        list(figures.values()), by_pycocotools(truth, results, "keypoints", tmp_path), atol=1e-12
+    )
+    boxes = evaluate_boxes(results, truth)
+    assert tuple(boxes) == BOX_FIGURES
+    np.testing.assert_allclose(list(boxes.values()), by_pycocotools(truth, results, "bbox", tmp_path), atol=1e-12)
+    assert capsys.readouterr().out == ""  # pycocotools talks; we do not
+
+
+def test_keypoint_ap_by_hand(tmp_path: Path) -> None:
+    """All joints off so that OKS = 0.72: a hit at the thresholds 0.5 ... 0.7, five of ten."""
+    xy = np.tile((100.0, 100.0), (17, 1))
+    area = 5000.0
+    offset = np.sqrt(-np.log(0.72) * 2 * area * (2 * np.array(COCO17.sigmas)) ** 2)
+    moved = xy + np.column_stack([offset, np.zeros(17)])
+    truth = tmp_path / "one.json"
+    record = {
+        "id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": area, "bbox": [50, 50, 100, 100],
+        "num_keypoints": 17, "keypoints": np.column_stack([xy, np.full(17, 2)]).ravel().tolist(),
+    }  # fmt: skip
+    truth.write_text(json.dumps({"images": [{"id": 1}], "annotations": [record]}))
+    flat = np.column_stack([moved, np.ones(17)]).ravel().tolist()
+    figures = evaluate_keypoints([{"image_id": 1, "score": 0.5, "keypoints": flat}], truth)
+    assert figures["AP"] == pytest.approx(0.5)
+    assert figures["AR"] == pytest.approx(0.5)
+    assert figures["AP50"] == pytest.approx(1)
+    assert figures["AP75"] == 0
+
+
+def test_box_ap_by_hand(tmp_path: Path) -> None:
+    """A box of 100x100 found as 100x72: IoU 0.72, five of ten thresholds; incomplete images do not count."""
+    box = {"category_id": 1, "iscrowd": 0, "area": 10000.0, "bbox": [50, 50, 100, 100]}
+    content = {
+        "images": [{"id": 1, "complete": True}, {"id": 2, "complete": False}],
+        "annotations": [{"id": 1, "image_id": 1, **box}, {"id": 2, "image_id": 2, **box}],
+    }
+    truth = tmp_path / "one.json"
+    truth.write_text(json.dumps(content))
+    found = [{"image_id": 1, "score": 0.5, "bbox": [50, 50, 100, 72]}]
+    assert evaluate_boxes(found, truth, complete_only=True)["AP"] == pytest.approx(0.5)
+    half = evaluate_boxes(found, truth)["AP"]  # recall stops at 1/2: 51 of pycocotools' 101 recall points
+    assert half == pytest.approx(0.5 * 51 / 101)
+    content["images"] = [{"id": 1}, {"id": 2}]
+    truth.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="complete: true"):
+        evaluate_boxes(found, truth, complete_only=True)
+
+
+def test_nothing_found_scores_zero(tmp_path: Path) -> None:
+    truth = ground_truth(tmp_path / "gt.json")
+    assert evaluate_keypoints([], truth)["AP"] == 0
+    assert evaluate_boxes([], truth)["AR100"] == 0
+
+
+def test_perfect_results_and_their_interval(tmp_path: Path) -> None:
+    truth = ground_truth(tmp_path / "gt.json")
+    results = noisy_results(truth, 0, extra=0)
+    assert evaluate_keypoints(results, truth)["AP"] == pytest.approx(1)
+    assert bootstrap_interval(results, truth, draws=20) == pytest.approx((1, 1))
+
+
+def test_interval_surrounds_the_figure(tmp_path: Path) -> None:
+    truth = ground_truth(tmp_path / "gt.json", persons=60, images=25)
+    results = noisy_results(truth, 4.0)
+    low, high = bootstrap_interval(results, truth, draws=60, seed=3)
+    assert low < evaluate_keypoints(results, truth)["AP"] < high
+    assert (low, high) == bootstrap_interval(results, truth, draws=60, seed=3)
+    assert high - low < 0.5
+    assert bootstrap_interval(results, truth, task="bbox", draws=20)[0] >= 0
+
+
+def test_other_skeletons_have_their_own_constants(tmp_path: Path) -> None:
+    truth = ground_truth(tmp_path / "gt.json", joints=16)
+    assert evaluate_keypoints(noisy_results(truth, 0, extra=0), truth, skeleton=MPII16)["AP"] == pytest.approx(1)
+    with pytest.raises(DataError, match="has 48 numbers; expected 51"):
+        evaluate_keypoints([], truth)
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ({"score": 1, "keypoints": [0] * 51}, r"results\[0\]: the key 'image_id' is missing"),
+        ({"image_id": 0, "score": 1, "bbox": [0, 0, 1, 1]}, r"results\[0\]: the key 'keypoints' is missing"),
+        ({"image_id": 77, "score": 1, "keypoints": [0] * 51}, r"image_id 77 is not in"),
+        ({"image_id": 0, "score": 1, "keypoints": [0] * 6}, r"has 6 keypoint numbers; expected 51"),
+    ],
+)
+def test_refuses_foreign_results(tmp_path: Path, result: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        evaluate_keypoints([result], ground_truth(tmp_path / "gt.json"))
+
+
+def test_refuses_unusable_annotations(tmp_path: Path) -> None:
+    for text in ("[]", "{}", '{"images": [], "annotations": []}'):
+        (tmp_path / "bad.json").write_text(text)
+        with pytest.raises(DataError, match=r"bad\.json: not COCO annotations"):
+            evaluate_keypoints([], tmp_path / "bad.json")
+    with pytest.raises(DataError, match="nowhere"):
+        evaluate_boxes([], tmp_path / "nowhere.json")
+
+
+def test_against_the_published_figures_of_a_detection_file(data_root: Path) -> None:
+    """The data's description gives 0.584, 0.852 and 0.654 for these boxes."""
+    folder = data_root / "eval"
+    results = json.loads((folder / "COCO_val2017_detections_AP_H_56_person_538imgs.json").read_text())
+    figures = evaluate_boxes(results, folder / "person_keypoints_val2017_538imgs.json")
+    assert [round(figures[name], 3) for name in ("AP", "AP50", "AP75")] == [0.584, 0.852, 0.654]

@@ -1,0 +1,155 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from autopose.evaluation.predict import (
+    box_results,
+    detect_images,
+    keep_best,
+    predict_boxes,
+    predict_persons,
+    suppress_poses,
+)
+from autopose.heatmap import Codec
+from autopose.poses import Person
+from autopose.skeleton import COCO17
+
+CODEC = Codec(input_size_wh=(96, 128))
+
+
+class Pictures:
+    """A reader of pictures that are black but for one white dot (named by the path)."""
+
+    def read(self, path: Path) -> NDArray[np.uint8]:
+        x, y = (int(v) for v in path.name.split("-"))
+        image = np.zeros((240, 320, 3), np.uint8)
+        cv2.circle(image, (x, y), 4, (255, 255, 255), -1)
+        return image
+
+
+def find_dot(crops: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Place every joint on the dot; scores 0.1, 0.3 and, for the others, 0.5."""
+    xy = np.zeros((len(crops), 17, 2))
+    for i, crop in enumerate(crops):
+        rows, columns = np.nonzero(crop[..., 0] > 127)
+        xy[i] = columns.mean(), rows.mean()
+    scores = np.tile(np.array([0.1, 0.3] + [0.5] * 15, np.float32), (len(crops), 1))
+    return xy, scores
+
+
+def person(x: int, y: int, box: Any, score: float = 1.0) -> Person:
+    return Person(
+        Path(f"{x}-{y}"), np.array(box, float), np.zeros((17, 2)), np.zeros(17, np.float32), 1.0, score, image_id=x
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_results_are_in_image_pixels_and_in_order(batch_size: int) -> None:
+    persons = [
+        person(100, 90, (60, 40, 140, 200)),
+        person(200, 150, (150, 100, 300, 180)),
+        person(50, 60, (40, 50, 70, 90)),
+    ]
+    done: list[int] = []
+    results = predict_persons(
+        find_dot, persons, CODEC, batch_size=batch_size, reader=Pictures(), advance=done.append
+    )  # fmt: skip
+    assert sum(done) == 3
+    for somebody, result in zip(persons, results, strict=True):
+        x, y = (int(v) for v in somebody.image_path.name.split("-"))
+        values = np.array(result["keypoints"]).reshape(17, 3)
+        np.testing.assert_allclose(values[:, :2], np.tile((x, y), (17, 1)), atol=0.6)
+        assert result["image_id"] == x
+    json.dumps(results)  # plain numbers only
+
+
+def test_score_is_box_times_mean_of_joints_above_a_fifth() -> None:
+    (result,) = predict_persons(find_dot, [person(100, 90, (60, 40, 140, 200), 0.8)], CODEC, reader=Pictures())
+    assert result["score"] == pytest.approx(0.8 * (0.3 + 15 * 0.5) / 16)
+    # 80x160 widens to 120x160, padded 1.25 each way.
+    assert result["area"] == pytest.approx(120 * 160 * 1.25**2)
+
+
+def test_unsure_everywhere_scores_zero() -> None:
+    def unsure(crops: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        return np.zeros((len(crops), 17, 2)), np.full((len(crops), 17), 0.2, np.float32)
+
+    assert predict_persons(unsure, [person(100, 90, (60, 40, 140, 200))], CODEC, reader=Pictures())[0]["score"] == 0
+
+
+def test_suppression_by_hand() -> None:
+    """OKS of a uniform shift d is the mean of exp(-d^2 / (2 area (2 sigma)^2)); each image is its own."""
+    area = 10_000.0
+    base = np.tile((50.0, 50.0), (17, 1))
+
+    def result(shift: float, score: float, image_id: int = 1) -> dict[str, Any]:
+        keypoints = np.column_stack([base + np.array((shift, 0)), np.ones(17)]).ravel().tolist()
+        return {"image_id": image_id, "keypoints": keypoints, "score": score, "area": area}
+
+    def oks(shift: float) -> float:
+        return float(np.exp(-(shift**2) / (2 * area * (2 * np.array(COCO17.sigmas)) ** 2)).mean())
+
+    near = next(d for d in np.arange(0.1, 20, 0.1) if oks(d) < 0.9)
+    results = [result(0, 0.5), result(near - 0.1, 0.9), result(2 * near + 1, 0.4), result(0, 0.3, image_id=2)]
+    kept = suppress_poses(results)
+    assert [(r["image_id"], r["score"]) for r in kept] == [(1, 0.9), (1, 0.4), (2, 0.3)]
+    assert len(suppress_poses([result(0, 0.5), result(near, 0.9)])) == 2
+    assert suppress_poses([]) == []
+
+
+def write_images(tmp_path: Path) -> tuple[Path, list[list[int]]]:
+    boxes = [[20, 30, 120, 200], [100, 10, 160, 90]]
+    images = []
+    for i, (x0, y0, x1, y1) in enumerate(boxes):
+        image = np.zeros((240, 200 + 100 * i, 3), np.uint8)
+        image[y0:y1, x0:x1] = 255
+        cv2.imwrite(str(tmp_path / f"{i}.png"), image)
+        images.append({"id": i, "file_name": f"{i}.png", "width": image.shape[1], "height": 240})
+    path = tmp_path / "ann.json"
+    path.write_text(json.dumps({"images": images, "annotations": []}))
+    return path, boxes
+
+
+def find_rectangle(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    rows, columns = np.nonzero(image[..., 0] > 127)
+    box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    return np.array([box, box, [0, 0, 5, 5]], float), np.array([0.9, 0.8, 0.001])
+
+
+def test_boxes_return_to_image_pixels(tmp_path: Path) -> None:
+    path, boxes = write_images(tmp_path)
+
+    def batched(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        found = [find_rectangle(image) for image in images]
+        return np.stack([boxes for boxes, _ in found]), np.stack([scores for _, scores in found])
+
+    results = predict_boxes(batched, path, (160, 128), batch_size=1)
+    assert [r["image_id"] for r in results] == [0, 1]  # the double and the unlikely are gone
+    for result, (x0, y0, x1, y1) in zip(results, boxes, strict=True):
+        np.testing.assert_allclose(result["bbox"], [x0, y0, x1 - x0, y1 - y0], atol=1.6)  # a pixel of the input is 1.9
+        assert result["score"] == 0.9
+
+
+def test_images_of_any_size_go_to_a_detector_as_they_are(tmp_path: Path) -> None:
+    path, boxes = write_images(tmp_path)
+    done: list[int] = []
+    results = detect_images(find_rectangle, path, advance=done.append)
+    assert sum(done) == 2
+    assert [r["bbox"] for r in results if r["score"] == 0.9] == [[x0, y0, x1 - x0, y1 - y0] for x0, y0, x1, y1 in boxes]
+
+
+def test_keeping_the_best_boxes_by_hand() -> None:
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 6], [0, 0, 10, 7], [20, 0, 20, 9], [30, 0, 40, 10]], float)
+    scores = np.array([0.5, 0.4, 0.9, 0.8, 0.005])
+    # 10x7 against 10x10: IoU 0.7; against 10x6: 6/7; the fourth has no area; the fifth is too unlikely.
+    assert keep_best(boxes, scores, 0.01, 0.65).tolist() == [2]
+    assert keep_best(boxes, scores, 0.01, 0.75).tolist() == [2, 0]
+    assert keep_best(np.zeros((0, 4)), np.zeros(0), 0, 0.5).tolist() == []
+    assert box_results(3, boxes[:1], scores[:1]) == [
+        {"image_id": 3, "category_id": 1, "bbox": [0.0, 0.0, 10.0, 10.0], "score": 0.5}
+    ]
