@@ -36,7 +36,7 @@ _HOME = {
     "load_checkpoint": "checkpoint",
 }
 
-__all__ = [  # noqa: PLE0604  (names that __getattr__ brings)
+__all__ = [
     "COCO17",
     "MPII16",
     "AutoPoseGenotype",

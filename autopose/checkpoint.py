@@ -123,10 +123,14 @@ def load_checkpoint(source: Path | str) -> Checkpoint:
         with safetensors.safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
-    except Exception as error:  # safetensors raises its own error type and OSError alike
-        raise ModelError(f"{path}: cannot be read as safetensors ({error}). It is damaged or of another format.") from None
+    except Exception as error:  # noqa: BLE001  (safetensors raises its own error type and OSError alike)
+        raise ModelError(
+            f"{path}: cannot be read as safetensors ({error}). It is damaged or of another format."
+        ) from None
     if DESCRIPTION not in metadata:
-        raise ModelError(f"{path}: holds weights but no autopose description. Expected a file made by 'autopose train'.")
+        raise ModelError(
+            f"{path}: holds weights but no autopose description. Expected a file made by 'autopose train'."
+        )
     try:
         content = json.loads(metadata[DESCRIPTION])
         return Checkpoint(

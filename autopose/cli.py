@@ -1,7 +1,7 @@
 """The command line: one verb per arrow of the data flow, each in a module of ``autopose.commands``.
 
-A verb's function parses, calls one library function and prints. Every verb gets ``-q`` and ``-v`` here; a deliberate error
-becomes its message on standard error and its exit code.
+A verb's function parses, calls one library function and prints. Every verb gets ``-q`` and ``-v`` here; a deliberate
+error becomes its message on standard error and its exit code.
 """
 
 import functools

@@ -40,14 +40,21 @@ def is_quiet() -> bool:
 def remark(text: str) -> None:
     """Print a line to standard error unless quiet."""
     if not is_quiet():
-        print(text, file=sys.stderr)
+        sys.stderr.write(text + "\n")
 
 
 @contextmanager
 def progress(total: int, what: str) -> Iterator[Bar]:
     """Show a bar with the time to go on standard error, if that is a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn(what),

@@ -47,7 +47,8 @@ def genotype_of(source: str) -> tuple[Genotype, tuple[int, int]]:
             path = bundled
         if path.suffix in (".onnx", ".engine"):
             raise GenotypeError(
-                f"{source}: an exported model does not carry its genotype. Give the run folder or genotype it came from."
+                f"{source}: an exported model does not carry its genotype. "
+                "Give the run folder or genotype that it came from."
             )
         source = str(path)
     genotype = Genotype.load(source)
@@ -60,13 +61,13 @@ def genotype_of(source: str) -> tuple[Genotype, tuple[int, int]]:
 def describe(genotype: Genotype, input_size_wh: tuple[int, int]) -> dict[str, Any]:
     """Return the figures of a genotype's network.
 
-    Keys: ``name``, ``kind``, ``fingerprint``, ``input_size_wh``, ``params``, ``macs``, ``macs_gi`` (MACs / 1024^3: the unit
-    that pose papers call GFLOPs), ``convention``, ``layers``; ``search_space_log10`` and ``active_branches`` for AutoPose
-    genotypes; ``published`` where a paper gives figures for the same network.
+    Keys: ``name``, ``kind``, ``fingerprint``, ``input_size_wh``, ``params``, ``macs``, ``macs_gi`` (MACs / 1024^3: the
+    unit that pose papers call GFLOPs), ``convention``, ``layers``; ``search_space_log10`` and ``active_branches`` for
+    AutoPose genotypes; ``published`` where a paper gives figures for the same network.
     """
     require("torch", extra="train", why="Counting a network's cost")
-    from autopose.models.network import build_network
     from autopose.models.cost import profile
+    from autopose.models.network import build_network
 
     joints = getattr(genotype, "joints", 17)
     cost = profile(build_network(genotype, joints), input_size_wh)
@@ -95,11 +96,11 @@ def describe(genotype: Genotype, input_size_wh: tuple[int, int]) -> dict[str, An
 def text_of(figures: dict[str, Any]) -> str:
     """Return :func:`describe`'s figures as lines for a terminal."""
     width, height = figures["input_size_wh"]
+    cost = f"{figures['macs_gi']:.2f} Gi at {width}x{height}"
     lines = [
         f"{figures['name']} ({figures['kind']}, fingerprint {figures['fingerprint']})",
         f"  parameters    {figures['params']:,}",
-        f"  MACs          {figures['macs_gi']:.2f} Gi at {width}x{height}  ({figures['macs']:,}; Gi = MACs / 1024^3, "
-        "the papers' GFLOPs)",
+        f"  MACs          {cost}  ({figures['macs']:,}; Gi = MACs / 1024^3, the papers' GFLOPs)",
     ]
     if "active_branches" in figures:
         lines.append(f"  branches      {figures['active_branches']} of 12 stage-branches active")

@@ -1,7 +1,7 @@
 """Genotypes: the versioned JSON description of a network that a search finds and everything else is built from.
 
-``Genotype`` is the base of every kind; ``AutoPoseGenotype`` is the AutoPose space (section 3 of the paper). Further kinds
-register themselves with :func:`register_kind`. Nothing here needs torch.
+``Genotype`` is the base of every kind; ``AutoPoseGenotype`` is the AutoPose space (section 3 of the paper). Further
+kinds register themselves with :func:`register_kind`. Nothing here needs torch.
 """
 
 import hashlib

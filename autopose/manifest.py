@@ -1,6 +1,7 @@
 """What a runtime must know about an exported model, stored inside the artefact itself.
 
-In ONNX files it is the ``metadata_props`` entry ``autopose.manifest``; beside a TensorRT engine it is in the JSON sidecar.
+In ONNX files it is the ``metadata_props`` entry ``autopose.manifest``; beside a TensorRT engine it is in the JSON
+sidecar.
 """
 
 from typing import Literal

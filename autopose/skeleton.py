@@ -116,16 +116,40 @@ COCO17 = Skeleton(
         ("right_ear", "right_shoulder"),
     ),
     # pycocotools, cocoeval.Params.setKpParams: 10 * sigma = .26 .25 .25 .35 .35 .79 .79 .72 .72 .62 .62 1.07 ...
-    sigmas=(0.026, *[0.025] * 2, *[0.035] * 2, *[0.079] * 2, *[0.072] * 2, *[0.062] * 2, *[0.107] * 2, *[0.087] * 2,
-            *[0.089] * 2),  # fmt: skip
+    sigmas=(
+        0.026,
+        *[0.025] * 2,
+        *[0.035] * 2,
+        *[0.079] * 2,
+        *[0.072] * 2,
+        *[0.062] * 2,
+        *[0.107] * 2,
+        *[0.087] * 2,
+        *[0.089] * 2,
+    ),
     parts=_groups(_COCO_HEAD, ()),
 )
 
 MPII16 = Skeleton(
     name="mpii16",
-    joints=("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
-            "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow",
-            "left_wrist"),  # fmt: skip
+    joints=(
+        "right_ankle",
+        "right_knee",
+        "right_hip",
+        "left_hip",
+        "left_knee",
+        "left_ankle",
+        "pelvis",
+        "thorax",
+        "upper_neck",
+        "head_top",
+        "right_wrist",
+        "right_elbow",
+        "right_shoulder",
+        "left_shoulder",
+        "left_elbow",
+        "left_wrist",
+    ),
     limbs=(
         ("right_ankle", "right_knee"),
         ("right_knee", "right_hip"),
@@ -144,8 +168,24 @@ MPII16 = Skeleton(
         ("left_wrist", "left_elbow"),
     ),
     # MPII is scored by PCKh; these OKS constants serve tracking and NMS only (COCO's for the joints that COCO has).
-    sigmas=(0.089, 0.087, 0.107, 0.107, 0.087, 0.089, 0.107, 0.079, 0.079, 0.079, 0.062, 0.072, 0.079, 0.079, 0.072,
-            0.062),  # fmt: skip
+    sigmas=(
+        0.089,
+        0.087,
+        0.107,
+        0.107,
+        0.087,
+        0.089,
+        0.107,
+        0.079,
+        0.079,
+        0.079,
+        0.062,
+        0.072,
+        0.079,
+        0.079,
+        0.072,
+        0.062,
+    ),
     parts=_groups(("head_top", "upper_neck", "thorax"), ("pelvis",)),
 )
 

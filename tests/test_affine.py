@@ -50,9 +50,10 @@ def test_warp_puts_a_pixel_where_the_matrix_says() -> None:
     image[30, 70] = 255
     matrix = crop_matrix(np.array([70.0, 30.0]), np.array([191.0, 255.0]) * 192 / 191, SIZE)
     crop = warp(image, matrix, (193, 257))
-    (x, y), = transform(np.array([[70.0, 30.0]]), matrix)
+    ((x, y),) = transform(np.array([[70.0, 30.0]]), matrix)
     bright = np.argwhere(crop[..., 0] > 60)[:, ::-1]
-    assert len(bright) and np.abs(bright - [x, y]).max() <= 1
+    assert len(bright)
+    assert np.abs(bright - [x, y]).max() <= 1
 
 
 def test_the_letterbox_keeps_pixel_edges() -> None:

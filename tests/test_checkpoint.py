@@ -28,7 +28,12 @@ def _checkpoint() -> Checkpoint:
 def test_roundtrip(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "a.safetensors", _checkpoint())
     again = load_checkpoint(tmp_path / "a.safetensors")
-    assert (again.genotype, again.codec, dict(again.metrics), again.name) == (GENOTYPE, Codec(sigma=1.5), {"AP": 0.5}, "tiny")
+    assert (again.genotype, again.codec, dict(again.metrics), again.name) == (
+        GENOTYPE,
+        Codec(sigma=1.5),
+        {"AP": 0.5},
+        "tiny",
+    )
     network, x = build_network(GENOTYPE).eval(), torch.randn(1, 3, 64, 64)
     network.load_state_dict(dict(_checkpoint().state))
     torch.testing.assert_close(again.build()(x), network(x))
@@ -50,7 +55,7 @@ def test_half_keeps_integers_and_halves_the_file(tmp_path: Path) -> None:
 def test_refuses_missing_damaged_and_foreign_files(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such checkpoint or run folder"):
         load_checkpoint(tmp_path / "none.safetensors")
-    with pytest.raises(ModelError, match="holds no best.safetensors"):
+    with pytest.raises(ModelError, match=r"holds no best\.safetensors"):
         load_checkpoint(tmp_path)
     (tmp_path / "x.safetensors").write_bytes(b"\x00" * 100)
     with pytest.raises(ModelError, match="cannot be read as safetensors"):

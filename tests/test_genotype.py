@@ -59,7 +59,7 @@ def test_refuses_missing_fields_and_files(tmp_path: Path) -> None:
     del content["scales"]
     with pytest.raises(GenotypeError, match="field 'scales': Field required"):
         Genotype.from_dict(content)
-    with pytest.raises(GenotypeError, match="neither a file nor a preset. Presets: .*reference"):
+    with pytest.raises(GenotypeError, match=r"neither a file nor a preset\. Presets: .*reference"):
         Genotype.load(tmp_path / "none.json")
     broken = tmp_path / "broken.json"
     broken.write_text('{"kind": ')

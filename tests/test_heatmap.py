@@ -5,17 +5,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopose.heatmap import Codec, Convention, decode
+from autopose.heatmap import Codec, Convention, Refine, decode
 from autopose.skeleton import COCO17
 
 CODEC = Codec()
 
 
 @given(st.floats(4, 187), st.floats(4, 251), st.sampled_from(["aligned", "hrnet"]))
-def test_roundtrip_within_a_quarter_cell_and_with_dark_almost_exactly(x: float, y: float, convention: Convention) -> None:
+def test_roundtrip_within_a_quarter_cell_and_with_dark_almost_exactly(
+    x: float, y: float, convention: Convention
+) -> None:
     xy = np.array([[x, y]])
-    for refine, error in (("none", 2.01), ("quarter", 1.01), ("dark", 0.02)):
-        codec = Codec(convention=convention, refine=refine)  # type: ignore[arg-type]
+    errors: dict[Refine, float] = {"none": 2.01, "quarter": 1.01, "dark": 0.02}
+    for refine, error in errors.items():
+        codec = Codec(convention=convention, refine=refine)
         maps, weight = codec.encode(xy, np.ones(1))
         found, score = codec.decode(maps[None])
         assert weight == [1]
@@ -56,7 +59,8 @@ def test_golden_conventions() -> None:
     np.testing.assert_allclose(Codec(convention="aligned").crop_from_heatmap(cells), [[41.5, 81.5]])
     np.testing.assert_allclose(Codec(convention="hrnet").crop_from_heatmap(cells), [[40, 80]])
     np.testing.assert_allclose(Codec(convention="posenfs").crop_from_heatmap(cells), [[40.5, 80.5]])
-    assert [Codec(convention=c).flip_shift for c in ("aligned", "hrnet", "posenfs")] == [0, 1, 0]  # type: ignore[arg-type]
+    conventions: tuple[Convention, ...] = ("aligned", "hrnet", "posenfs")
+    assert [Codec(convention=c).flip_shift for c in conventions] == [0, 1, 0]
 
 
 def test_a_perfect_mirrored_map_changes_nothing() -> None:

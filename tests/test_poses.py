@@ -1,20 +1,26 @@
 """Poses: validation, selection and what is printed and written."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from autopose.poses import Poses
+
+
+def _f32(value: Any) -> NDArray[np.float32]:
+    return np.asarray(value, np.float32)
 
 
 def _poses(count: int = 3) -> Poses:
     rng = np.random.default_rng(0)
     return Poses(
-        rng.uniform(0, 50, (count, 4)),
-        rng.uniform(0, 1, count),
-        rng.uniform(0, 99, (count, 17, 2)),
-        rng.uniform(0, 1, (count, 17)),
+        _f32(rng.uniform(0, 50, (count, 4))),
+        _f32(rng.uniform(0, 1, count)),
+        _f32(rng.uniform(0, 99, (count, 17, 2))),
+        _f32(rng.uniform(0, 1, (count, 17))),
         ids=np.arange(count) + 7,
         image_size_wh=(640, 480),
         source="a.jpg",
@@ -34,16 +40,16 @@ def test_selection_keeps_the_person_axis() -> None:
 
 
 def test_scores_by_hand() -> None:
-    poses = Poses(np.zeros((1, 4)), [0.5], np.zeros((1, 17, 2)), [[0.8, 0.4] + [0.1] * 15])
+    poses = Poses(_f32(np.zeros((1, 4))), _f32([0.5]), _f32(np.zeros((1, 17, 2))), _f32([[0.8, 0.4] + [0.1] * 15]))
     assert poses.scores[0] == pytest.approx(0.5 * 0.6)  # joints above 0.2 only
     assert Poses(np.zeros((1, 4)), [0.5], np.zeros((1, 17, 2)), [[0.1] * 17]).scores[0] == 0
 
 
 def test_refuses_arrays_that_do_not_belong_together() -> None:
     with pytest.raises(ValueError, match=r"Poses.keypoints has shape \(1, 16, 2\); expected \(1, 17, 2\)"):
-        Poses(np.zeros((1, 4)), [1], np.zeros((1, 16, 2)), np.zeros((1, 17)))
+        Poses(_f32(np.zeros((1, 4))), _f32([1]), _f32(np.zeros((1, 16, 2))), _f32(np.zeros((1, 17))))
     with pytest.raises(ValueError, match=r"Poses.box_scores"):
-        Poses(np.zeros((2, 4)), [1], np.zeros((2, 17, 2)), np.zeros((2, 17)))
+        Poses(_f32(np.zeros((2, 4))), _f32([1]), _f32(np.zeros((2, 17, 2))), _f32(np.zeros((2, 17))))
     with pytest.raises(ValueError, match="carry no image"):
         Poses.empty().plot()
 

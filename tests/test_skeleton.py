@@ -18,7 +18,9 @@ def test_every_skeleton_is_consistent(skeleton: Skeleton) -> None:
     order = skeleton.flip_order
     assert (order[order] == np.arange(len(skeleton))).all()  # mirroring twice changes nothing
     for i, j in enumerate(order):
-        assert (skeleton.joints[i] == skeleton.joints[j]) == ("left" not in skeleton.joints[i] and "right" not in skeleton.joints[i])
+        assert (skeleton.joints[i] == skeleton.joints[j]) == (
+            "left" not in skeleton.joints[i] and "right" not in skeleton.joints[i]
+        )
     assert skeleton.limb_indices.max() < len(skeleton)
     for groups in skeleton.parts.values():
         assert {joint for group in groups.values() for joint in group} == set(skeleton.joints)

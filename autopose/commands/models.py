@@ -14,7 +14,6 @@ def models(
     """List the bundled models with their figures, or print one model's card.
 
     Examples:
-
         autopose models
 
         autopose models default

@@ -24,7 +24,6 @@ def show(
     """Print parameters, multiply-accumulates and the size of the search space, and draw the network.
 
     Examples:
-
         autopose show reference -o reference.svg
 
         autopose show runs/search/genotype.json --size 192x256 --json

@@ -29,7 +29,6 @@ def train(
     """Train the network of a genotype from annotations, or from synthetic figures.
 
     Examples:
-
         autopose train small --config smoke -o runs/smoke
 
         autopose train runs/search/genotype.json --config small -o runs/pose --set train.batch=64
@@ -61,7 +60,7 @@ def train(
         if json_out is not None:
             write_atomic(json_out, text + "\n")
         return
-    folder = out or Path("runs") / f"train-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = out or Path("runs") / f"train-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     with progress(1, "training") as bar:
 
         def report(step: int, total: int, loss: float, metrics: dict[str, float] | None) -> None:

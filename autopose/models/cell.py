@@ -51,7 +51,7 @@ class Projection(nn.Module):
 
     def forward(self, terms: Sequence[Tensor]) -> Tensor:
         """Return ``(N, C, h, w)``."""
-        weight = self.weight
+        weight: Tensor = self.weight
         if self.mixing is not None:
             channels = weight.shape[0]
             blocks = weight.view(channels, self.nodes, channels)

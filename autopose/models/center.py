@@ -1,9 +1,9 @@
 """Centre maps of the person detector: targets, loss and decoding (Objects as Points, Zhou et al. 2019).
 
-Boxes are edges in input pixels (x0, y0, x1, y1), where a pixel covers [x, x + 1). The network's five output channels per cell
-are: centre logit; log width and log height in cells; x and y of the box's centre relative to the cell's left top corner,
-in cells. Sizes and offsets are learned at every cell near a centre, weighted by the centre's Gaussian (TTFNet, Liu et
-al. 2020), which trains in fewer steps than the centre cell alone.
+Boxes are edges in input pixels (x0, y0, x1, y1), where a pixel covers [x, x + 1). The network's five output channels
+per cell are: centre logit; log width and log height in cells; x and y of the box's centre relative to the cell's left
+top corner, in cells. Sizes and offsets are learned at every cell near a centre, weighted by the centre's Gaussian
+(TTFNet, Liu et al. 2020), which trains in fewer steps than the centre cell alone.
 """
 
 from collections.abc import Sequence

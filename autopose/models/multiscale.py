@@ -1,6 +1,7 @@
 """Resizing between branches and the multi-scale module (AutoPose section 3.1, Figure 2)."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -98,6 +99,7 @@ class MultiScaleModule(nn.Module):
             processed[b] = self.individual[str(b)](streams[b])
         result = list(streams)
         for b in self.active:
-            at_scale = [module(x) for module, x in zip(self.resize[str(b)], processed, strict=True)]  # type: ignore[arg-type]
+            resizes = cast(nn.ModuleList, self.resize[str(b)])
+            at_scale = [module(x) for module, x in zip(resizes, processed, strict=True)]
             result[b] = self.aggregation[str(b)](*at_scale)
         return result

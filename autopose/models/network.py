@@ -103,5 +103,4 @@ def build_network(genotype: Genotype, joints: int = 17) -> nn.Module:
     """Return the freshly initialised network of any kind of genotype (maps normalised images to output maps)."""
     if genotype.kind not in BUILDERS:
         import autopose.models.registry  # noqa: F401  (registers the further kinds)
-    network = BUILDERS[genotype.kind](genotype, joints)
-    return network
+    return BUILDERS[genotype.kind](genotype, joints)

@@ -1,9 +1,9 @@
 """The candidate operations of a cell's edge, for supernets and derived networks alike.
 
-The paper names the six operations (section 3.1) and no internals; the order is ReLU-Conv-BN with dense convolutions, which
-is the only reading whose networks reach the published cost (``docs/architecture.md``). The ReLU is not part of the
-module: a cell applies it once per source and shares it between the edges that leave it (``pre_activated`` tells which
-operations want it), which computes the same function with fewer passes over memory.
+The paper names the six operations (section 3.1) and no internals; the order is ReLU-Conv-BN with dense convolutions,
+which is the only reading whose networks reach the published cost (``docs/architecture.md``). The ReLU is not part of
+the module: a cell applies it once per source and shares it between the edges that leave it (``pre_activated`` tells
+which operations want it), which computes the same function with fewer passes over memory.
 """
 
 from collections.abc import Callable

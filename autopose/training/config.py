@@ -14,9 +14,9 @@ class Source(Config):
     """One annotation file to train on.
 
     Attributes:
-        annotations: COCO-format JSON; relative paths are looked up in ``AUTOPOSE_DATA``, then here. ``synthetic`` makes
-            articulated figures instead.
-        images: folder of the images; found from the annotations if None.
+        annotations: COCO-format JSON, or a file of MPII; relative paths are looked up in ``AUTOPOSE_DATA``, then here.
+            ``synthetic`` makes articulated figures instead.
+        images: folder of the images, looked up likewise; found from the annotations if None.
         contains: keep only images whose path contains this text.
         repeat: how often each person is drawn, relative to the other sources.
         min_keypoints: keep only persons with at least this many labelled joints.

@@ -75,7 +75,7 @@ class KeySampler(Sampler[list[Key]]):
 
 def steps_per_epoch(weights: NDArray[np.floating], batch: int) -> int:
     """Return the steps of a pass in which each sample is drawn ``weight`` times on average."""
-    return max(int(round(float(weights.sum()) / batch)), 1)
+    return max(round(float(weights.sum()) / batch), 1)
 
 
 def make_loader(

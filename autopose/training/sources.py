@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autopose.data.coco import load_coco
+from autopose.data.annotations import load_persons
 from autopose.data.images import DiskReader, ImageReader, PackedReader, pack_images
 from autopose.data.scenes import Scene, load_scenes, merge_scenes
 from autopose.errors import DataError
 from autopose.files import write_atomic
 from autopose.poses import Person
 from autopose.skeleton import Skeleton
-from autopose.training.config import DataConfig, Source, TrainConfig
+from autopose.training.config import Source, TrainConfig
 
 #: Environment variable with the folder that relative annotation paths are looked up in.
 DATA_VARIABLE = "AUTOPOSE_DATA"
@@ -45,6 +45,22 @@ def find_annotations(name: str, synthetic_images: int, folder: Path) -> Path:
     )
 
 
+def image_folder(source: Source) -> Path | None:
+    """Return the folder that a source names for its images, looked up in ``AUTOPOSE_DATA`` as annotations are."""
+    if source.images is None:
+        return None
+    root = os.environ.get(DATA_VARIABLE)
+    return Path(root) / source.images if root and (Path(root) / source.images).is_dir() else Path(source.images)
+
+
+def tune_source(config: TrainConfig) -> Source:
+    """Return the source whose held-out images are the tune split."""
+    sources, name = config.data.sources, config.data.tune_annotations
+    if name is None:
+        return sources[0]
+    return next((source for source in sources if source.annotations == name), Source(annotations=name))
+
+
 def in_tune(file_name: str, share: float) -> bool:
     """Return whether an image belongs to the tune split: a fixed hash of its name, the same in every run."""
     return zlib.crc32(Path(file_name).name.encode()) % 1000 < share * 1000
@@ -55,9 +71,9 @@ def pose_persons(config: TrainConfig, skeleton: Skeleton, folder: Path) -> list[
     chosen: list[Person] = []
     for source in config.data.sources:
         path = find_annotations(source.annotations, config.data.synthetic_images, folder)
-        persons = load_coco(
+        persons = load_persons(
             path,
-            images=Path(source.images) if source.images else None,
+            images=image_folder(source),
             skeleton=skeleton,
             pseudo_weight=config.data.pseudo_weight,
             sample_weight=source.repeat,
@@ -80,12 +96,10 @@ def detector_scenes(config: TrainConfig, folder: Path) -> list[Scene]:
     scenes: list[Scene] = []
     for source in config.data.sources:
         path = find_annotations(source.annotations, config.data.synthetic_images, folder)
-        images = Path(source.images) if source.images else None
         kept = [
             scene
-            for scene in load_scenes(path, images=images, sample_weight=source.repeat)
-            if source.contains in str(scene.image_path)
-            and not in_tune(scene.image_path.name, config.data.tune_share)
+            for scene in load_scenes(path, images=image_folder(source), sample_weight=source.repeat)
+            if source.contains in str(scene.image_path) and not in_tune(scene.image_path.name, config.data.tune_share)
         ]
         if not kept:
             raise DataError(f"{path}: no image is left after the filters of source {source.annotations!r}.")
@@ -95,14 +109,14 @@ def detector_scenes(config: TrainConfig, folder: Path) -> list[Scene]:
 
 def write_tune_split(config: TrainConfig, folder: Path) -> Path:
     """Write the held-out images of the tune annotations as a COCO file of their own and return it."""
-    first: Source = config.data.sources[0]
-    name = config.data.tune_annotations or first.annotations
-    path = find_annotations(name, config.data.synthetic_images, folder)
+    source = tune_source(config)
+    path = find_annotations(source.annotations, config.data.synthetic_images, folder)
     content = json.loads(path.read_bytes())
     images = [image for image in content["images"] if in_tune(image["file_name"], config.data.tune_share)]
     if not images:
         raise DataError(f"{path}: no image falls into the tune split; raise data.tune_share.")
-    root = path.parent if (path.parent / images[0]["file_name"]).is_file() else path.parent.parent
+    folders = [image_folder(source) or path.parent, path.parent.parent]
+    root = folders[0] if (folders[0] / images[0]["file_name"]).is_file() else folders[1]
     for image in images:
         image["file_name"] = str((root / image["file_name"]).resolve())
     wanted = {image["id"] for image in images}

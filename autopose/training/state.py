@@ -62,12 +62,12 @@ def load_state(
         with safetensors.safe_open(str(path), framework="pt") as file:
             progress = Progress(**json.loads((file.metadata() or {})[_KEY]))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (safetensors raises its own error type)
         raise ModelError(f"{path}: cannot be resumed from ({error}). Start anew without --resume.") from None
     if progress.identity != identity:
         raise ModelError(
-            f"{path}: is of another genotype or configuration. Resume with the genotype, --config and --set of the first "
-            "call, or start anew in another folder (with --init to go on from these weights)."
+            f"{path}: is of another genotype or configuration. Resume with the genotype, --config and --set of the "
+            "first call, or start anew in another folder (with --init to go on from these weights)."
         )
 
     def part(prefix: str) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autopose.data.detection_dataset import DetectionDataset, DetectionSample
+from autopose.data.mpii import is_mpii
 from autopose.data.pose_dataset import PoseDataset, PoseSample
 from autopose.genotype import AutoPoseGenotype, Genotype
 from autopose.models.center import center_loss, center_targets
@@ -20,7 +21,14 @@ from autopose.training.loader import SampleSource
 from autopose.training.loss import heatmap_loss, heatmap_targets
 from autopose.training.normalize import normalize
 from autopose.training.predictor import TorchDetector, TorchPredictor
-from autopose.training.sources import detector_scenes, image_reader, pose_persons, write_tune_split
+from autopose.training.sources import (
+    detector_scenes,
+    find_annotations,
+    image_reader,
+    pose_persons,
+    tune_source,
+    write_tune_split,
+)
 
 #: A collated batch: tensors, or lists of tensors with one entry per image.
 Batch = tuple[Any, ...]
@@ -63,7 +71,18 @@ class PoseTask(Task):
         self.reader = image_reader(config.data.pack, [person.image_path for person in persons])
         self.source = PoseDataset(persons, config.codec, config.augment, self.reader)
         self.weights = np.array([person.weight_sample for person in persons])
-        self.tune = write_tune_split(config, folder)
+        self.hold_out(folder)
+
+    def hold_out(self, folder: Path) -> None:
+        """Set the tune split apart."""
+        self.tune = write_tune_split(self.config, folder)
+
+    def predictor(self, network: nn.Module) -> TorchPredictor:
+        """Return what runs the network on crops during training."""
+        settings = self.config.train
+        return TorchPredictor(
+            network, self.config.codec, self.skeleton, flip=settings.flip_eval, amp=settings.amp == "bf16"
+        )
 
     @staticmethod
     def collate(samples: Sequence[PoseSample]) -> Batch:
@@ -85,16 +104,9 @@ class PoseTask(Task):
         from autopose.evaluation.coco import evaluate_keypoints
         from autopose.evaluation.predict import predict_persons
 
-        predictor = TorchPredictor(
-            network,
-            self.config.codec,
-            self.skeleton,
-            flip=self.config.train.flip_eval,
-            amp=self.config.train.amp == "bf16",
-        )
         persons = load_coco(self.tune, skeleton=self.skeleton)
-        results = predict_persons(predictor, persons, self.config.codec, batch_size=32)
-        return evaluate_keypoints(results, self.tune)
+        results = predict_persons(self.predictor(network), persons, self.config.codec, batch_size=32)
+        return evaluate_keypoints(results, self.tune, skeleton=self.skeleton)
 
 
 class DetectorTask(Task):
@@ -141,5 +153,11 @@ class DetectorTask(Task):
 def make_task(config: TrainConfig, genotype: Genotype, folder: Path, device: torch.device) -> Task:
     """Return the task that the configuration asks for."""
     if config.task == "pose":
+        source = tune_source(config)
+        path = find_annotations(source.annotations, config.data.synthetic_images, folder)
+        if is_mpii(path):
+            from autopose.training.mpii_task import MpiiTask
+
+            return MpiiTask(config, folder, device)
         return PoseTask(config, folder, device)
     return DetectorTask(config, genotype, folder, device)

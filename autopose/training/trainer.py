@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from autopose.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from autopose.checkpoint import Checkpoint, save_checkpoint
 from autopose.config import to_toml
 from autopose.errors import ConfigError, UsageError
 from autopose.files import write_atomic
@@ -26,7 +26,7 @@ from autopose.training.ema import WeightAverage
 from autopose.training.loader import KeySampler, make_loader, steps_per_epoch
 from autopose.training.schedule import learning_rate
 from autopose.training.state import Progress, load_state, save_state
-from autopose.training.tasks import Task, make_task
+from autopose.training.tasks import make_task
 
 #: Called after every step with (step, total, loss, metrics or None).
 Report = Callable[[int, int, float, dict[str, float] | None], None]
@@ -220,7 +220,9 @@ def _initialise(network: nn.Module, init: Checkpoint) -> None:
 def _check_finite(loss: Tensor, step: int) -> float:
     value = loss.item()
     if not torch.isfinite(loss):
-        raise ConfigError(f"The loss became {value} at step {step}. Lower train.lr, or set train.clip or train.amp=none.")
+        raise ConfigError(
+            f"The loss became {value} at step {step}. Lower train.lr, or set train.clip or train.amp=none."
+        )
     return value
 
 
@@ -246,4 +248,4 @@ def _summary_writer(out: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None  # the JSONL log has everything
-    return SummaryWriter(str(out / "tensorboard"))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(out / "tensorboard"))

@@ -60,7 +60,9 @@ def test_a_perfect_answer_costs_less_than_any_other() -> None:
     columns, rows = torch.arange(20.0), torch.arange(20.0)[:, None]
     box = targets.box[0]
     width, height = (box[2] - box[0]).clamp(min=1), (box[3] - box[1]).clamp(min=1)
-    perfect[0, 1:] = torch.stack([width.log(), height.log(), (box[0] + box[2]) / 2 - columns, (box[1] + box[3]) / 2 - rows])
+    perfect[0, 1:] = torch.stack(
+        [width.log(), height.log(), (box[0] + box[2]) / 2 - columns, (box[1] + box[3]) / 2 - rows]
+    )
     best = center_loss(perfect, targets)
     generator = torch.Generator().manual_seed(0)
     for _ in range(5):

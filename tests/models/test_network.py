@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from autopose.genotype import AutoPoseGenotype, Genotype, presets
-from autopose.models.network import AutoPoseNetwork, build_network
 from autopose.models.cost import GI, profile
+from autopose.models.network import AutoPoseNetwork, build_network
 
 
 def _genotype(op: str = "conv1", bits: int = 1, **fields: Any) -> AutoPoseGenotype:

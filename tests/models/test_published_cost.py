@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from autopose.genotype import Genotype, presets
-from autopose.models.network import build_network
 from autopose.models.cost import profile
+from autopose.models.network import build_network
 from autopose.skeleton import SKELETONS
 
 COCO_WH, LARGE_WH, MPII_WH = (192, 256), (288, 384), (256, 256)
