@@ -34,7 +34,9 @@ def eval(
             help="A bundled name, an exported model, a run folder, a checkpoint, or a file of COCO results.",
         ),
     ],
-    annotations: Annotated[Path, typer.Argument(metavar="ANNOTATIONS.json", help="Ground truth in COCO's format.")],
+    annotations: Annotated[
+        Path, typer.Argument(metavar="ANNOTATIONS.json", help="Ground truth in COCO's format, or a file of MPII.")
+    ],
     images: Annotated[Path | None, typer.Option(help="Folder that 'file_name' is relative to.")] = None,
     boxes: Annotated[
         str,
@@ -44,6 +46,10 @@ def eval(
     flip: Annotated[bool, typer.Option(help="Average over the mirrored crop.")] = True,
     nms: Annotated[
         bool | None, typer.Option("--nms/--no-nms", help="Drop repeated poses (OKS > 0.9); on unless boxes are gt.")
+    ] = None,
+    head_boxes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.mat", help="pck on MPII's JSON: gt_valid.mat or the official .mat (head sizes)."),
     ] = None,
     complete_only: Annotated[bool, typer.Option("--complete-only", help="bbox: only images marked complete.")] = False,
     interval: Annotated[
@@ -58,7 +64,6 @@ def eval(
     """Score a model, a detector or a file of results on annotated images.
 
     Examples:
-
         autopose eval default person_keypoints_val2017.json --images val2017
 
         autopose eval runs/train ann.json --boxes detections.json --json figures.json
@@ -66,6 +71,7 @@ def eval(
         autopose eval detector-default ann.json --task bbox --complete-only
     """
     from autopose.data.coco import read_coco
+    from autopose.data.mpii import is_mpii
     from autopose.errors import UsageError
     from autopose.evaluation.coco import bootstrap_interval, evaluate_boxes, evaluate_keypoints
     from autopose.files import write_atomic
@@ -75,6 +81,13 @@ def eval(
         raise UsageError(f"--boxes {boxes} goes with --task keypoints only.")
     if complete_only and task is not Task.bbox:
         raise UsageError("--complete-only goes with --task bbox only.")
+    if is_mpii(annotations):
+        if task is not Task.pck:
+            raise UsageError(f"{annotations}: is of MPII, which is scored by PCKh: add --task pck.")
+        _evaluate_mpii(model, annotations, images, head_boxes, flip, batch, device, threads, results_out, json_out)
+        return
+    if head_boxes is not None:
+        raise UsageError("--head-boxes goes with annotations of MPII only.")
     skeleton = COCO17
     if model.endswith(".json"):
         if task is Task.pck:
@@ -125,6 +138,44 @@ def eval(
         )  # fmt: skip
         figures |= {"AP_low": low, "AP_high": high}
     _report(figures, json_out)
+
+
+def _evaluate_mpii(
+    model: str,
+    annotations: Path,
+    images: Path | None,
+    head_boxes: Path | None,
+    flip: bool,
+    batch: int,
+    device: Device,
+    threads: int | None,
+    results_out: Path | None,
+    json_out: Path | None,
+) -> None:
+    """Print PCKh in the layout of the published tables; MODEL may be results, one per person in the file's order."""
+    from autopose.data.mpii import load_mpii
+    from autopose.evaluation.pckh import evaluate_pckh, pckh_table
+    from autopose.evaluation.predict import predict_persons
+    from autopose.files import write_atomic
+
+    if model.endswith(".json"):
+        results = _read_results(Path(model))
+        persons = load_mpii(annotations, images=images or annotations.parent, head_boxes=head_boxes)
+    else:
+        from autopose.commands.scored_models import open_pose_model
+
+        persons = load_mpii(annotations, images=images, head_boxes=head_boxes)
+        with (
+            open_pose_model(model, flip=flip, device=device.value, threads=threads) as opened,
+            _progress("persons", len(persons)) as advance,
+        ):
+            results = predict_persons(opened.predict, persons, opened.codec, batch_size=batch, advance=advance)
+    if results_out is not None:
+        write_atomic(results_out, json.dumps(results))
+    figures = evaluate_pckh(results, persons)
+    print(pckh_table(figures))
+    if json_out is not None:
+        write_atomic(json_out, json.dumps(figures, indent=2) + "\n")
 
 
 def _read_results(path: Path) -> list[dict[str, Any]]:
