@@ -67,7 +67,8 @@ def train(
             bar.resize(total)
             bar(step, f"loss {loss:.3g}")
             if metrics is not None:
-                name = "AP" if recipe.task == "pose" else "AP50"
+                preferred = "AP" if recipe.task == "pose" else "AP50"
+                name = preferred if preferred in metrics else next(iter(metrics))  # MPII: PCKh
                 remark(f"step {step}/{total}: loss {loss:.4g}, tune {name} {metrics[name]:.3f}")
 
         best = run_training(
