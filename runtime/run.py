@@ -1,16 +1,16 @@
-"""A run over many sources: one estimator, a progress bar, a window if wanted; a bad source does not stop the others."""
+"""A run over many sources: one estimator, a window if wanted; a bad source does not stop the others."""
 
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from autopose.errors import AutoposeError, BackendError, MediaError
 from autopose.runtime.estimator import Estimator
-from autopose.runtime.inference import InferOptions, RunReport, infer_source
+from autopose.runtime.inference import InferOptions, Progress, RunReport, infer_source
 from autopose.runtime.ort_session import usable_cores
 from autopose.runtime.pipeline import Work
 from autopose.runtime.sources import SourceSpec
@@ -32,9 +32,21 @@ def open_estimator(settings: Mapping[str, Any]) -> Estimator:
 
 
 def run_all(
-    estimator: Estimator, specs: Sequence[SourceSpec], options: InferOptions, *, show: bool = False
+    estimator: Estimator,
+    specs: Sequence[SourceSpec],
+    options: InferOptions,
+    *,
+    show: bool = False,
+    bar: Callable[[SourceSpec], AbstractContextManager[Progress]] | None = None,
 ) -> Iterator[RunReport]:
     """Process sources one after the other and yield a report of each.
+
+    Args:
+        estimator: to use.
+        specs: from :func:`autopose.runtime.sources.find_sources`.
+        options: of the run.
+        show: open a window.
+        bar: opens a progress bar for a source.
 
     A source of several that cannot be read gives a report with its ``problem``; a single one raises.
 
@@ -45,9 +57,9 @@ def run_all(
     if show:
         options = replace(options, show=Window())
     for spec in specs:
-        with Bar(spec.location) as bar:
+        with nullcontext() if bar is None else bar(spec) as progress:
             try:
-                report = infer_source(estimator, spec, options, bar.update)
+                report = infer_source(estimator, spec, options, progress)
             except BackendError:
                 raise
             except AutoposeError as error:
@@ -76,35 +88,3 @@ class Window:
             return True
         cv2.imshow(self.title, work.drawn)
         return cv2.waitKey(1) & 0xFF not in (ord("q"), 27)
-
-
-class Bar:
-    """A progress bar on a terminal, and nothing elsewhere."""
-
-    def __init__(self, text: str) -> None:
-        self._progress: Any = None
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._progress = Progress(
-                *columns, TextColumn("{task.fields[rate]}"), console=Console(stderr=True), transient=True
-            )
-            self._task = self._progress.add_task(Path(text).name or text, total=None, rate="")
-
-    def update(self, done: int, total: int | None) -> None:
-        """Move on to a number of frames."""
-        if self._progress is not None:
-            task = self._progress.tasks[0]
-            rate = f"{task.speed:.1f} frames/s" if task.speed else ""
-            self._progress.update(self._task, completed=done, total=total, rate=rate)
-
-    def __enter__(self) -> "Bar":
-        if self._progress is not None:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.stop()

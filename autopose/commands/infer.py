@@ -1,5 +1,7 @@
 """``autopose infer``: the poses of images, videos and streams."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from autopose.runtime.inference import RunReport
+    from autopose.runtime.inference import Progress, RunReport
+    from autopose.runtime.sources import SourceSpec
 
 
 class Smooth(StrEnum):
@@ -114,7 +117,7 @@ def infer(
         failed = [_tell(item) for item in reports]
     else:
         with open_estimator(settings) as estimator:
-            failed = [_tell(item) for item in run_all(estimator, specs, options, show=show)]
+            failed = [_tell(item) for item in run_all(estimator, specs, options, show=show, bar=_bar)]
     if report:
         from autopose.runtime.viewer import write_viewer
 
@@ -122,6 +125,24 @@ def infer(
             typer.echo(f"report: {write_viewer(out / f'{spec.name}.json')}")
     if any(failed):
         raise typer.Exit(1)
+
+
+@contextmanager
+def _bar(spec: "SourceSpec") -> "Iterator[Progress]":
+    """Show a bar with frames done and frames to come."""
+    from autopose.console import progress
+
+    known = None
+    with progress(0, Path(spec.location).name or spec.location) as bar:
+
+        def update(done: int, total: int | None) -> None:
+            nonlocal known
+            if total is not None and total != known:
+                known = total
+                bar.resize(total)
+            bar(done)
+
+        yield update
 
 
 def _tell(report: "RunReport") -> bool:

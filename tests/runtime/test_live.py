@@ -1,0 +1,172 @@
+"""Live sources: newest frame first, reconnecting, over a real HTTP stream on the loopback that is cut and restored."""
+
+import io
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from autopose.errors import MediaError
+from autopose.runtime.live import LiveSource, Reconnect
+from autopose.runtime.sources import Selection, SourceSpec
+
+SPEC = SourceSpec("camera", "live", "0")
+
+
+class _Feed:
+    """Gives numbered images at a steady pace, then breaks."""
+
+    fps = 100.0
+
+    def __init__(self, count: int, pause_s: float = 0.002) -> None:
+        self.left, self.pause_s, self.closed = count, pause_s, False
+
+    def read(self) -> NDArray[np.uint8] | None:
+        time.sleep(self.pause_s)
+        self.left -= 1
+        return np.zeros((8, 8, 3), np.uint8) if self.left >= 0 else None
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def _live_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "autopose-live"]
+
+
+def test_a_slow_reader_gets_the_newest_frame() -> None:
+    source = LiveSource(SPEC, Selection(max_frames=5), connect=lambda _: _Feed(10**6))
+    numbers = []
+    for frame in source:
+        numbers.append(frame.index)
+        time.sleep(0.05)
+    report = source.report()
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] > 3 * len(numbers)  # most were dropped, and the last is recent
+    assert report["dropped"] > 0
+    assert report["oldest_frame_s"] < 5
+    assert _live_threads() == []
+
+
+def test_it_reconnects_with_growing_waits_and_reports_the_gap() -> None:
+    attempts: list[float] = []
+
+    def connect(_: str) -> _Feed:
+        attempts.append(time.monotonic())
+        if 2 <= len(attempts) <= 4:
+            raise MediaError("still away")
+        return _Feed(20)
+
+    source = LiveSource(SPEC, Selection(max_frames=10**6), Reconnect(0.02, 1.0, 5.0), connect)
+    times = []
+    for frame in source:
+        times.append(frame.time_s)
+        if len(attempts) >= 6:
+            break
+    waits = np.diff(attempts[1:5])
+    assert (np.diff(waits) > 0).all()
+    assert source.report()["gaps"] >= 1
+    assert source.report()["gap_s"] > 0.02 + 0.04 + 0.08
+    assert source.problem is None
+    assert _live_threads() == []
+
+
+def test_it_gives_up_after_a_while_and_says_so() -> None:
+    feeds = [_Feed(3)]
+
+    def connect(_: str) -> _Feed:
+        if not feeds:
+            raise MediaError("away")
+        return feeds.pop()
+
+    source = LiveSource(SPEC, Selection(), Reconnect(0.01, 0.05, 0.2), connect)
+    assert 1 <= len(list(source)) <= 3
+    assert source.problem is not None
+    assert "no frame for 0.2 s" in source.problem
+    assert _live_threads() == []
+
+
+def test_a_last_frame_is_not_lost_when_the_source_ends() -> None:
+    source = LiveSource(SPEC, Selection(), Reconnect(0.01, 0.01, 0.02), connect=lambda _: _OneFrame())
+    assert len(list(source)) >= 1
+
+
+class _OneFrame(_Feed):
+    calls = 0
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        type(self).calls += 1
+        if type(self).calls > 1:
+            raise MediaError("gone")
+
+
+class _Mjpeg(BaseHTTPRequestHandler):
+    """A camera's MJPEG stream: ``multipart/x-mixed-replace`` as IP cameras serve it."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        server: Any = self.server
+        picture = cv2.imencode(".jpg", np.full((48, 64, 3), 90, np.uint8))[1].tobytes()
+        try:
+            while not server.cable_pulled.is_set():
+                part = io.BytesIO()
+                part.write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture))
+                part.write(picture + b"\r\n")
+                self.wfile.write(part.getvalue())
+                time.sleep(0.02)
+        except OSError:
+            pass
+        self.close_connection = True
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+def _serve(port: int) -> ThreadingHTTPServer:
+    server = ThreadingHTTPServer(("127.0.0.1", port), _Mjpeg)
+    server.cable_pulled = threading.Event()  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, name="camera", daemon=True).start()
+    return server
+
+
+def _pull(server: Any) -> None:
+    server.cable_pulled.set()
+    server.shutdown()
+    server.server_close()
+
+
+def test_cable_pulled() -> None:
+    server = _serve(0)
+    port = server.server_address[1]
+    spec = SourceSpec("camera", "live", f"http://127.0.0.1:{port}/stream.mjpg")
+    source = LiveSource(spec, Selection(), Reconnect(0.05, 0.2, 30.0))
+    before = threading.active_count()
+    restored: list[Any] = []
+    after_gap = 0
+    for shown, frame in enumerate(source):
+        assert frame.size_wh == (64, 48)
+        if shown == 5:
+            _pull(server)
+            threading.Timer(0.4, lambda: restored.append(_serve(port))).start()
+        after_gap += source.report()["gaps"] > 0
+        if after_gap == 5:
+            break
+    _pull(restored[0])
+    assert source.report()["gaps"] == 1
+    assert source.report()["gap_s"] > 0.3
+    assert _live_threads() == []
+    assert threading.active_count() <= before + 1  # a handler of the test's own server may be on its way out
+
+
+def test_refuses_what_does_not_answer() -> None:
+    with pytest.raises(MediaError, match="cannot be opened"):
+        LiveSource(SourceSpec("camera", "live", "http://127.0.0.1:9/none"), Selection())
+    with pytest.raises(MediaError, match="No webcam 63"):
+        LiveSource(SourceSpec("camera", "live", "63"), Selection())

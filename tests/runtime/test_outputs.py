@@ -1,0 +1,256 @@
+"""Every output read back by what its users read it with."""
+
+import csv
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from autopose.errors import MediaError, UsageError
+from autopose.poses import Poses
+from autopose.results import load_results
+from autopose.runtime.outputs import FORMATS, Format, open_sink, parse_formats
+from autopose.runtime.sinks import SinkContext
+from autopose.runtime.sources import SourceSpec
+from autopose.runtime.video import Frame
+from autopose.skeleton import COCO17
+
+RATE = Fraction(25)
+
+
+def _poses(figures: Any, t: int) -> Poses:
+    """Person 1 in every frame, person 2 in frames 2, 3 and 6 only."""
+    present = [(20 + t, 30)] + ([(200, 40 + t)] if t in (2, 3, 6) else [])
+    joints = np.array([figures.at(*corner) for corner in present], np.float32)
+    boxes = np.concatenate([joints.min(1), joints.max(1)], -1)
+    scores = np.full((len(present), 17), 0.75, np.float32)
+    scores[0, 3] = 0.05  # an ear that is not seen
+    return Poses(
+        boxes, np.full(len(present), 0.9), joints, scores, ids=np.arange(1, len(present) + 1), image_size_wh=(320, 240)
+    )
+
+
+def _frame(figures: Any, t: int) -> Frame:
+    poses = _poses(figures, t)
+    return Frame(figures.paint((320, 240), *poses.keypoints), t, t / 25, t, 1 / RATE)
+
+
+def _run(figures: Any, out: Path, formats: Sequence[Format], close: bool = True, frames: int = 8) -> list[Path]:
+    spec = SourceSpec("clip", "video", "clip.mp4", (Path("clip.mp4"),))
+    context = SinkContext(spec, out, COCO17, RATE, model={"name": "toy"})
+    sinks = [open_sink(name, context) for name in formats]
+    for t in range(frames):
+        frame, poses = _frame(figures, t), _poses(figures, t)
+        for sink in sinks:
+            sink.write(frame, poses, poses.plot(frame.image) if sink.needs_drawing else None)
+    if not close:  # what a kill would leave, set aside
+        for part in out.glob("*.part.*"):
+            shutil.copy(part, out / f"killed-{part.name}")
+    return [path for sink in sinks for path in sink.close()]
+
+
+def test_json_roundtrip(figures: Any, tmp_path: Path) -> None:
+    (path,) = _run(figures, tmp_path, ["json"])
+    content = json.loads(path.read_text())
+    assert (content["format"], content["version"]) == ("autopose-results", 1)
+    assert content["skeleton"]["joints"] == list(COCO17.joints)
+    assert content["model"] == {"name": "toy"}
+    results = load_results(path)
+    assert results.complete
+    assert [entry.frame for entry in results.frames] == list(range(8))
+    for t, entry in enumerate(results.frames):
+        expected = _poses(figures, t)
+        assert entry.time_s == pytest.approx(t / 25)
+        np.testing.assert_array_equal(entry.poses.ids, expected.ids)
+        np.testing.assert_allclose(entry.poses.keypoints, expected.keypoints, atol=0.006)
+        np.testing.assert_allclose(entry.poses.boxes, expected.boxes, atol=0.006)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_of_a_killed_run_is_readable(figures: Any, tmp_path: Path) -> None:
+    _run(figures, tmp_path, ["json"], close=False)
+    part = tmp_path / "killed-clip.part.jsonl"
+    part.write_bytes(part.read_bytes()[:-40])  # the last line broken off
+    results = load_results(part)
+    assert not results.complete
+    assert len(results.frames) == 7
+
+
+def test_against_pycocotools(figures: Any, tmp_path: Path) -> None:
+    coco_module = pytest.importorskip("pycocotools.coco")
+    evaluation = pytest.importorskip("pycocotools.cocoeval")
+    (path,) = _run(figures, tmp_path, ["coco"])
+    annotations, identifier = [], 0
+    for t in range(8):
+        for person in _poses(figures, t):
+            identifier += 1
+            x0, y0, x1, y1 = (float(v) for v in person.boxes[0])
+            triples = np.concatenate([person.keypoints[0], np.full((17, 1), 2)], -1)
+            annotations.append(
+                {"id": identifier, "image_id": t, "category_id": 1, "iscrowd": 0, "num_keypoints": 17,
+                 "area": (x1 - x0) * (y1 - y0), "bbox": [x0, y0, x1 - x0, y1 - y0],
+                 "keypoints": triples.ravel().tolist()}
+            )  # fmt: skip
+    truth = {"images": [{"id": t} for t in range(8)], "categories": [{"id": 1}], "annotations": annotations, "info": {}}
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    coco = coco_module.COCO(str(tmp_path / "truth.json"))
+    evaluator = evaluation.COCOeval(coco, coco.loadRes(str(path)), "keypoints")
+    evaluator.evaluate()
+    evaluator.accumulate()
+    evaluator.summarize()
+    assert evaluator.stats[0] == pytest.approx(1.0)
+    assert {entry["track_id"] for entry in json.loads(path.read_text())} == {1, 2}
+
+
+def test_openpose_files(figures: Any, tmp_path: Path) -> None:
+    (folder,) = _run(figures, tmp_path, ["openpose"])
+    files = sorted(folder.iterdir())
+    assert [file.name for file in files][2] == "clip_000000000002_keypoints.json"
+    people = json.loads(files[2].read_text())["people"]
+    assert [person["person_id"] for person in people] == [[1], [2]]
+    body = np.array(people[0]["pose_keypoints_2d"]).reshape(25, 3)
+    joints = _poses(figures, 2).keypoints[0]
+    np.testing.assert_allclose(body[0, :2], joints[0], atol=0.01)  # nose
+    np.testing.assert_allclose(body[4, :2], joints[COCO17.index("right_wrist")], atol=0.01)
+    np.testing.assert_allclose(body[1, :2], joints[5:7].mean(0), atol=0.01)  # neck, between the shoulders
+    assert not body[19:].any()  # feet, which COCO has not
+
+
+def test_table_by_csv_and_pandas(figures: Any, tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    arrow = pytest.importorskip("pyarrow.parquet")
+    table_csv, table_parquet = _run(figures, tmp_path, ["csv", "parquet"])
+    with table_csv.open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert len(rows) == (8 + 3) * 17
+    assert rows[0]["joint"] == "nose"
+    frame = pandas.read_parquet(table_parquet)
+    pandas.testing.assert_frame_equal(pandas.read_csv(table_csv), frame, check_dtype=False, atol=1e-3)
+    person = frame[(frame.id == 2) & (frame.joint == "left_knee")]
+    assert person.frame.tolist() == [2, 3, 6]
+    np.testing.assert_allclose(person.y, [figures.at(200, 40 + t)[13, 1] for t in (2, 3, 6)], atol=0.01)
+    assert arrow.read_schema(table_parquet).field("time_s").type == "double"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.csv", "clip.parquet"]
+
+
+def _read_trc(path: Path) -> tuple[dict[str, str], list[str], Any, Any]:
+    """Read a .trc as OpenSim's format description has it: five header lines, a blank line, then tab-separated data."""
+    lines = path.read_text().split("\n")
+    assert lines[0].split("\t")[:3] == ["PathFileType", "4", "(X/Y/Z)"]
+    header = dict(zip(lines[1].split("\t"), lines[2].split("\t"), strict=True))
+    count = int(header["NumMarkers"])
+    names = lines[3].split("\t")
+    assert names[:2] == ["Frame#", "Time"]
+    markers = names[2::3][:count]
+    assert lines[4].split("\t")[2 : 2 + 3 * count] == [f"{axis}{k}" for k in range(1, count + 1) for axis in "XYZ"]
+    assert lines[5] == ""
+    times, data = [], []
+    for number, line in enumerate(lines[6 : 6 + int(header["NumFrames"])], start=1):
+        cells = line.split("\t")
+        assert int(cells[0]) == number
+        times.append(float(cells[1]))
+        values = [float(cell) if cell else np.nan for cell in cells[2 : 2 + 3 * count]]
+        data.append(np.array(values).reshape(count, 3))
+    assert lines[6 + int(header["NumFrames"]) :] == [""]
+    return header, markers, np.array(times), np.array(data)
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_trc_by_the_format_description(figures: Any, tmp_path: Path, close: bool) -> None:
+    _run(figures, tmp_path, ["trc"], close=close)  # whole after every frame: closing adds nothing
+    header, markers, times, data = _read_trc(tmp_path / "clip_id1.trc")
+    assert (header["Units"], float(header["DataRate"]), int(header["NumFrames"])) == ("mm", 25.0, 8)
+    assert markers == list(COCO17.joints)
+    np.testing.assert_allclose(times, np.arange(8) / 25)
+    expected = np.array([_poses(figures, t).keypoints[0] for t in range(8)])
+    np.testing.assert_allclose(data[:, 0, 0], expected[:, 0, 0], atol=0.01)
+    np.testing.assert_allclose(data[:, 0, 1], 239 - expected[:, 0, 1], atol=0.01)
+    assert np.isnan(data[:, 3]).all()  # the ear that is not seen
+    _, _, times, data = _read_trc(tmp_path / "clip_id2.trc")
+    np.testing.assert_allclose(times, np.array([2, 3, 4, 5, 6]) / 25, atol=1e-6)
+    assert np.isnan(data[2:4]).all()
+    assert not np.isnan(data[4, 0]).any()
+
+
+def test_pictures(figures: Any, tmp_path: Path) -> None:
+    video, folder, sheet, crops = _run(figures, tmp_path, ["video", "images", "sheet", "crops"])
+    capture = cv2.VideoCapture(str(video))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 8
+    capture.release()
+    assert len(list(folder.iterdir())) == 8
+    assert sorted(path.name for path in crops.iterdir())[:2] == ["000000_id1.jpg", "000001_id1.jpg"]
+    assert len(list(crops.iterdir())) == 11
+    page = cv2.imread(str(sheet))
+    assert page is not None
+    assert page.shape == (2 * 196 + 4, 8 * 148 + 4, 3)
+    drawn, plain = cv2.imread(str(folder / "000000.jpg")), _frame(figures, 0).image
+    assert drawn is not None
+    assert np.abs(drawn.astype(int) - plain).mean() > 0.5  # something was drawn
+
+
+def test_sheet_stays_small(figures: Any, tmp_path: Path) -> None:
+    (sheet,) = _run(figures, tmp_path, ["sheet"], frames=150)
+    page = cv2.imread(str(sheet))
+    assert page is not None
+    assert page.shape[0] <= 5 * 196 + 4
+
+
+def test_no_frames_no_files(tmp_path: Path) -> None:
+    context = SinkContext(SourceSpec("clip", "video", "clip.mp4"), tmp_path, COCO17, RATE)
+    assert [path for name in FORMATS for path in open_sink(name, context).close()] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_save_values() -> None:
+    assert parse_formats("video, JSON,video") == ("video", "json")
+    with pytest.raises(UsageError, match="bvh"):
+        parse_formats("json,bvh")
+
+
+def test_poses_save_and_convert(figures: Any, tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    poses = replace(_poses(figures, 2), image=_frame(figures, 2).image, source="photo.jpg")
+    poses.save(tmp_path / "one.json")
+    (entry,) = load_results(tmp_path / "one.json").frames
+    np.testing.assert_allclose(entry.poses.keypoints, poses.keypoints, atol=0.006)
+    poses.save(tmp_path / "one.png")
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "one.png")), poses.plot())
+    poses.save(tmp_path / "one.csv")
+    assert len(pandas.read_csv(tmp_path / "one.csv")) == 34
+    with pytest.raises(MediaError, match="docx"):
+        poses.save(tmp_path / "one.docx")
+    table = poses.to_df(frame=2, time_s=0.08)
+    assert table[table.id == 2].joint.tolist() == list(COCO17.joints)
+    assert table.frame.unique().tolist() == [2]
+    assert [entry["track_id"] for entry in poses.to_coco(5)] == [1, 2]
+    first, second = poses.crop(margin=0)
+    x0, y0, _, y1 = poses.boxes[1].astype(int)
+    assert second.shape[0] == pytest.approx(y1 - y0, abs=2)
+    assert first.shape[1] == pytest.approx(poses.boxes[0, 2] - poses.boxes[0, 0], abs=2)
+    np.testing.assert_array_equal(second[5, 5], poses.image[y0 + 5, x0 + 5])  # type: ignore[index]
+    with pytest.raises(ValueError, match="no image"):
+        _poses(figures, 0).crop()
+
+
+def test_to_supervision(figures: Any) -> None:
+    pytest.importorskip("supervision")
+    poses = _poses(figures, 2)
+    points = poses.to_supervision()
+    np.testing.assert_array_equal(points.xy, poses.keypoints)
+    assert points.data["tracker_id"].tolist() == [1, 2]
+
+
+def test_every_joint_of_every_skeleton_can_be_drawn(figures: Any) -> None:
+    empty = Poses.empty(image_size_wh=(320, 240))
+    image = np.full((240, 320, 3), 128, np.uint8)
+    np.testing.assert_array_equal(empty.plot(image), image)
+    wild = _poses(figures, 2)
+    wild.keypoints[0, 0] = (np.nan, 1e9)  # outside of anything, as a bad network may say
+    assert wild.plot(image, boxes=True).shape == image.shape
