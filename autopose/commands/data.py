@@ -28,7 +28,6 @@ def synthetic(
     """Draw articulated figures with exact COCO-17 annotations: images and annotations.json, or clip.mp4 and clip.json.
 
     Examples:
-
         autopose data synthetic figures --images 500 --seed 1
 
         autopose data synthetic clip --video --images 250 --size 640x360 --persons 3
@@ -64,13 +63,12 @@ def pack(
     """Decode all pictures of annotation files once into one file, from which training reads without decoding.
 
     Examples:
-
         autopose data pack train.json -o train.pack
 
         autopose data pack a.json b.json --images pictures/ -o both.pack
     """
     from autopose.console import progress
-    from autopose.data.coco import read_coco
+    from autopose.data.coco_file import read_coco
     from autopose.data.images import pack_images
 
     files = [read_coco(path, images=images) for path in annotations]

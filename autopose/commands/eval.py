@@ -70,7 +70,7 @@ def eval(
 
         autopose eval detector-default ann.json --task bbox --complete-only
     """
-    from autopose.data.coco import read_coco
+    from autopose.data.coco_file import read_coco
     from autopose.data.mpii import is_mpii
     from autopose.errors import UsageError
     from autopose.evaluation.coco import bootstrap_interval, evaluate_boxes, evaluate_keypoints
@@ -179,7 +179,7 @@ def _evaluate_mpii(
 
 
 def _read_results(path: Path) -> list[dict[str, Any]]:
-    from autopose.data.coco import read_json
+    from autopose.data.coco_file import read_json
     from autopose.errors import DataError
 
     content = read_json(path, "results file")

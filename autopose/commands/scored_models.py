@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from autopose.data.coco import persons_from_detections, read_coco
+from autopose.data.coco import persons_from_detections
+from autopose.data.coco_file import read_coco
 from autopose.errors import BackendError, UsageError, require
 from autopose.evaluation.predict import Advance, PosePredictor, detect_images, predict_boxes
 from autopose.heatmap import Codec

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.data.coco import read_json
+from autopose.data.coco_file import read_json
 from autopose.data.mpii_mat import JOINTS, MpiiRecord, read_head_boxes, read_official
 from autopose.errors import DataError
 from autopose.poses import Person

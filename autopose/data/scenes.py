@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.data.coco import CocoFile, clipped_box, read_coco
+from autopose.data.coco_file import CocoFile, clipped_box, read_coco
 
 
 @dataclass(frozen=True, eq=False)

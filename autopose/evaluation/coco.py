@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from autopose.data.coco import read_json
+from autopose.data.coco_file import read_json
 from autopose.errors import DataError, require
 from autopose.skeleton import COCO17, Skeleton
 

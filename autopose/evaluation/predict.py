@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.affine import center_scale_from_box, crop_matrix, invert, letterbox_matrix, transform, warp
-from autopose.data.coco import read_coco
+from autopose.data.coco_file import read_coco
 from autopose.data.images import DiskReader, ImageReader
 from autopose.heatmap import Codec
 from autopose.poses import Person

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autopose.data.coco import load_coco, read_coco
+from autopose.data.coco import load_coco
+from autopose.data.coco_file import read_coco
 from autopose.errors import AutoposeError, DataError
 from autopose.skeleton import MPII16
 
@@ -65,8 +66,11 @@ def test_finds_images_in_the_folder_above_or_where_told(write_coco: Any, tmp_pat
         image["file_name"] = Path(image["file_name"]).name
     moved.write_text(json.dumps(content))
     assert load_coco(moved, images=tmp_path / "images")[0].image_path.is_file()
+    assert load_coco(moved)[0].image_path.is_file()  # in COCO's own layout
+    (tmp_path / "images").rename(tmp_path / "pictures")
     with pytest.raises(DataError, match=r"(?s)000000000001\.png.*--images DIR"):
         load_coco(moved)
+    assert load_coco(moved, images=tmp_path / "pictures")[0].image_path.is_file()
 
 
 def test_detection_boxes_keep_their_scores(write_coco: Any, tmp_path: Path) -> None:

@@ -55,6 +55,19 @@ def test_refuses_pictures_that_are_missing_or_damaged(pictures: list[Path], tmp_
     assert not list(tmp_path.glob("*never*"))  # nothing half-written
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_refuses_jpegs_that_are_cut_off(tmp_path: Path, progressive: bool) -> None:
+    """OpenCV would fill the missing half with grey."""
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive)])[1].tobytes()
+    (tmp_path / "whole.jpg").write_bytes(content + b"\0\0 a remark behind the end")
+    assert DiskReader().read(tmp_path / "whole.jpg").shape == (64, 64, 3)
+    for share in (0.3, 0.6, 0.99):
+        (tmp_path / "cut.jpg").write_bytes(content[: int(share * len(content))])
+        with pytest.raises(MediaError, match=r"cut\.jpg' cannot be decoded: .* cut off"):
+            DiskReader().read(tmp_path / "cut.jpg")
+
+
 def test_refuses_what_is_no_pack(pictures: list[Path], tmp_path: Path) -> None:
     for content in (b"", b"short", b"x" * 100):
         path = tmp_path / "no.pack"

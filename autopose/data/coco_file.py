@@ -1,0 +1,158 @@
+"""COCO's files as records: annotations with their images found on disk, and detections."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autopose.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class CocoFile:
+    """A COCO annotation file, its images found on disk.
+
+    Attributes:
+        path: the JSON file.
+        images: image records by id.
+        annotations: annotation records, in the file's order.
+        joints: names that the file gives to its keypoints, in their order; none if it does not say.
+        folder: what ``file_name`` is relative to.
+    """
+
+    path: Path
+    images: Mapping[int, Mapping[str, Any]]
+    annotations: Sequence[Mapping[str, Any]]
+    folder: Path
+    joints: tuple[str, ...] = ()
+
+    def image_path(self, image_id: int) -> Path:
+        """Return where a picture is."""
+        return self.folder / str(self.images[image_id]["file_name"])
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        DataError: it is missing or not JSON.
+    """
+    if not path.is_file():
+        raise DataError(f"No {what} {str(path)!r}.")
+    try:
+        return json.loads(path.read_bytes())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not valid JSON ({error}). Is it complete?") from None
+
+
+def read_coco(path: Path, *, images: Path | None = None) -> CocoFile:
+    """Read a COCO annotation file.
+
+    Args:
+        path: the JSON file.
+        images: folder that ``file_name`` is relative to; None: the JSON's folder or the one above, by the first image.
+
+    Raises:
+        DataError: missing file, broken JSON, a missing key (named), an annotation of an unknown image, or no images.
+    """
+    path = Path(path)
+    content = read_json(path, "annotation file")
+    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
+        raise DataError(f"{path}: not COCO annotations: expected an object with the lists 'images' and 'annotations'.")
+    records: dict[int, Mapping[str, Any]] = {}
+    for number, image in enumerate(content["images"]):
+        _need(image, ("id", "file_name", "width", "height"), f"{path}: images[{number}]")
+        records[image["id"]] = image
+    if not records:
+        raise DataError(f"{path}: lists no images.")
+    for number, annotation in enumerate(content["annotations"]):
+        where = f"{path}: annotations[{number}]"
+        _need(annotation, ("image_id", "bbox"), where)
+        if annotation["image_id"] not in records:
+            raise DataError(f"{where}: image_id {annotation['image_id']} is not among the file's images.")
+    names = [str(image["file_name"]) for image in records.values()]
+    if images is not None:
+        if not Path(images).is_dir():
+            raise DataError(f"The image folder {str(images)!r} does not exist.")
+        folders = [Path(images)]
+    else:
+        folders = image_folders(path)
+    # The first few: a set may lack pictures, and that is found out when one is read.
+    folder = next((folder for folder in folders if any((folder / name).is_file() for name in names[:20])), None)
+    if folder is None:
+        raise DataError(
+            f"{path}: its first image {names[0]!r} is not in {', '.join(repr(str(f)) for f in folders[:3])}"
+            f"{' or the like' if len(folders) > 3 else ''}.\n"
+            "Name the folder that 'file_name' is relative to with --images DIR."
+        )
+    named = [c["keypoints"] for c in content.get("categories") or () if isinstance(c, dict) and c.get("keypoints")]
+    return CocoFile(path, records, content["annotations"], folder, tuple(named[0]) if named else ())
+
+
+def image_folders(annotations: Path) -> list[Path]:
+    """Return where the images of an annotation file may be: its own folder, those above, and COCO's own layout.
+
+    COCO's is ``annotations/person_keypoints_val2017.json`` beside ``val2017/`` or ``images/val2017/``.
+    """
+    here = annotations.parent
+    split = annotations.stem.rpartition("_")[2]
+    above = [here, *list(here.absolute().parents)[:2]]
+    return [*above, *(up / name for up in above[:2] for name in (split, f"images/{split}", "images"))]
+
+
+def load_detections(path: Path) -> list[dict[str, Any]]:
+    """Read a COCO detection file: a list of records with image_id, bbox (x, y, w, h) and score.
+
+    Raises:
+        DataError: it is missing, broken, or a record (named) lacks a field.
+    """
+    content = read_json(path, "detection file")
+    if not isinstance(content, list):
+        raise DataError(f"{path}: not a detection file: expected a list of records with image_id, bbox and score.")
+    for number, record in enumerate(content):
+        _need(record, ("image_id", "bbox", "score"), f"{path}: [{number}]")
+    return content
+
+
+def clipped_box(bbox: Any, size_wh: tuple[int, int], where: str) -> NDArray[np.float64]:
+    """Return a COCO box (x, y, w, h) as corners, clipped to the image.
+
+    Raises:
+        DataError: it is malformed, has no size, or lies outside the image.
+    """
+    x, y, width, height = box_numbers(bbox, where)
+    if width <= 0 or height <= 0:
+        raise DataError(f"{where}: bbox {list(bbox)} has no size; expected x, y, width > 0, height > 0.")
+    limit = np.array([*size_wh, *size_wh], np.float64)
+    box = np.clip(np.array([x, y, x + width, y + height], np.float64), 0, limit)
+    if box[2] <= box[0] or box[3] <= box[1]:
+        raise DataError(f"{where}: bbox {list(bbox)} lies outside its image of {size_wh[0]}x{size_wh[1]} pixels.")
+    return box
+
+
+def box_numbers(bbox: Any, where: str) -> tuple[float, float, float, float]:
+    """Return a box as four finite numbers.
+
+    Raises:
+        DataError: it is something else.
+    """
+    try:
+        x, y, width, height = (float(value) for value in bbox)
+    except (TypeError, ValueError):
+        raise DataError(f"{where}: bbox is {bbox!r}; expected four numbers x, y, width, height.") from None
+    if not all(map(math.isfinite, (x, y, width, height))):
+        raise DataError(f"{where}: bbox is {bbox!r}; expected finite numbers.")
+    return x, y, width, height
+
+
+def _need(record: Any, keys: tuple[str, ...], where: str) -> None:
+    if not isinstance(record, dict):
+        raise DataError(f"{where} is {str(record)[:40]!r}; expected an object with {', '.join(keys)}.")
+    for key in keys:
+        if key not in record:
+            raise DataError(f"{where}: the key {key!r} is missing; expected {', '.join(keys)}.")
