@@ -7,42 +7,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.affine import center_scale_from_box, crop_matrix, letterbox_matrix, warp
+from autopose.data.synthetic import random_picture
 from autopose.errors import DataError
+from autopose.manifest import Manifest
 
+#: Images at most for calibration and for the parity gate; synthetic ones for the gate.
+CALIBRATION_IMAGES = 32
+CHECK_IMAGES = 64
+SYNTHETIC_CHECK = 16
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 
 
+def synthetic_inputs(count: int, manifest: Manifest, seed: int = 0) -> NDArray[np.uint8]:
+    """Return ``(count, h, w, 3)`` uint8 BGR inputs of drawn figures for a model: crops, or letterboxed pictures."""
+    size_wh = manifest.codec.input_size_wh
+    return synthetic_crops(count, size_wh, seed) if manifest.task == "pose" else synthetic_scenes(count, size_wh, seed)
+
+
 def synthetic_crops(count: int, size_wh: tuple[int, int], seed: int = 0) -> NDArray[np.uint8]:
-    """Return ``(count, h, w, 3)`` uint8 BGR pictures of drawn figures on textured ground, fixed by the seed."""
+    """Return ``(count, h, w, 3)`` uint8 BGR crops of drawn figures, fixed by the seed."""
     rng = np.random.default_rng(seed)
-    return np.stack([_figure(rng, size_wh) for _ in range(count)])
+    crops: list[NDArray[np.uint8]] = []
+    while len(crops) < count:
+        picture, truth = random_picture((2 * size_wh[0], 2 * size_wh[1]), (1, 2), rng)
+        for box, area in zip(truth.boxes, truth.area, strict=True):
+            if area > 0 and len(crops) < count:
+                center, region = center_scale_from_box(box, size_wh[0] / size_wh[1])
+                crops.append(warp(picture, crop_matrix(center, region, size_wh), size_wh))
+    return np.stack(crops)
 
 
-def _figure(rng: np.random.Generator, size_wh: tuple[int, int]) -> NDArray[np.uint8]:
-    width, height = size_wh
-    coarse = rng.integers(0, 256, (8, 6, 3), dtype=np.uint8)
-    image = np.asarray(cv2.resize(coarse, size_wh, interpolation=cv2.INTER_CUBIC), np.uint8)
-    scale = np.array([width, height])
-    skin, shirt, trousers = (tuple(int(v) for v in rng.integers(0, 256, 3)) for _ in range(3))
-    thick = max(2, int(rng.uniform(0.05, 0.09) * width))
-
-    def point(x: float, y: float) -> tuple[int, int]:
-        jitter = rng.normal(0, 0.04, 2)
-        px, py = (np.array([x, y]) + jitter) * scale
-        return int(px), int(py)
-
-    head, neck, hip = point(0.5, 0.15), point(0.5, 0.28), point(0.5, 0.55)
-    cv2.line(image, neck, hip, shirt, 3 * thick)
-    for side in (-1, 1):
-        elbow, wrist = point(0.5 + 0.22 * side, 0.4), point(0.5 + 0.25 * side, 0.54)
-        knee, ankle = point(0.5 + 0.1 * side, 0.74), point(0.5 + 0.11 * side, 0.93)
-        cv2.line(image, neck, elbow, shirt, thick)
-        cv2.line(image, elbow, wrist, skin, thick)
-        cv2.line(image, hip, knee, trousers, thick + 2)
-        cv2.line(image, knee, ankle, trousers, thick)
-    cv2.circle(image, head, int(0.11 * width), skin, -1)
-    noisy = cv2.GaussianBlur(image, (3, 3), 0) + rng.normal(0, 6, image.shape)
-    return np.asarray(np.clip(noisy, 0, 255), np.uint8)
+def synthetic_scenes(count: int, size_wh: tuple[int, int], seed: int = 0) -> NDArray[np.uint8]:
+    """Return ``(count, h, w, 3)`` uint8 BGR pictures of a few drawn figures, fixed by the seed."""
+    rng = np.random.default_rng(seed)
+    return np.stack([random_picture(size_wh, (1, 4), rng)[0] for _ in range(count)])
 
 
 def crops_from_folder(folder: Path, size_wh: tuple[int, int], limit: int, *, letterbox: bool) -> NDArray[np.uint8]:
@@ -97,3 +95,36 @@ def crops_from_annotations(
     dataset = PoseDataset(chosen, Codec(input_size_wh=size_wh))
     rng = np.random.default_rng(0)
     return np.stack([dataset.sample(index, rng).crop for index in range(len(chosen))])
+
+
+def check_images(
+    check: Path | None, manifest: Manifest, *, images: Path | None = None
+) -> tuple[NDArray[np.uint8], str]:  # fmt: skip
+    """Return the inputs of the parity gate ``(N, H, W, 3)`` uint8 BGR, and what they are in words.
+
+    Args:
+        check: COCO keypoint annotations, a folder of images, or None for synthetic figures.
+        manifest: of the model.
+        images: folder of the annotations' images.
+
+    Raises:
+        DataError: nothing usable there.
+    """
+    size_wh, letterbox = manifest.codec.input_size_wh, manifest.task == "detector"
+    if check is None:
+        return synthetic_inputs(SYNTHETIC_CHECK, manifest), f"{SYNTHETIC_CHECK} synthetic pictures"
+    if check.is_dir() or not check.exists():
+        found = crops_from_folder(check, size_wh, CHECK_IMAGES, letterbox=letterbox)
+    elif letterbox:
+        raise DataError(f"--check {check}: a detector is checked on a folder of images.")
+    else:
+        found = crops_from_annotations(check, size_wh, CHECK_IMAGES, images=images)
+    return found, f"{len(found)} pictures of {check}"
+
+
+def calibration_images(folder: Path | None, manifest: Manifest) -> NDArray[np.uint8]:
+    """Return the inputs ``(N, H, W, 3)`` uint8 BGR on which ranges are taken; synthetic ones without a folder."""
+    if folder is None:
+        return synthetic_inputs(CALIBRATION_IMAGES, manifest, seed=1)
+    size_wh, letterbox = manifest.codec.input_size_wh, manifest.task == "detector"
+    return crops_from_folder(folder, size_wh, CALIBRATION_IMAGES, letterbox=letterbox)

@@ -18,7 +18,7 @@ def load_graph(path: object) -> onnx.ModelProto:
     Raises:
         ModelError: it is not one.
     """
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     from autopose.errors import ModelError
 
@@ -63,9 +63,8 @@ def split_normalisations(model: onnx.ModelProto) -> None:
             nodes.append(node)
             continue
         epsilon = next((item.f for item in node.attribute if item.name == "epsilon"), 1e-5)
-        gamma, beta, mean, variance = (
-            numpy_helper.to_array(weights[name]).astype(np.float64) for name in node.input[1:]
-        )
+        statistics = [numpy_helper.to_array(weights[name]).astype(np.float64) for name in node.input[1:]]
+        gamma, beta, mean, variance = statistics
         scale = gamma / np.sqrt(variance + epsilon)
         shift = beta - mean * scale
         for suffix, values in (("scale", scale), ("shift", shift)):

@@ -1,247 +1,144 @@
-"""The parity gate: an exported model against the torch network in FP32, in keypoint pixels.
+"""The parity gate: every artefact against the FP32 network, in keypoint pixels, before it is declared good."""
 
-A heatmap's maximum is an argmax and the quarter step a sign, so two values that are equal up to rounding may swap and
-move a joint by a whole step although nothing is wrong. Joints whose torch heatmap is such a tie are left out, and
-counted.
-"""
-
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Protocol
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 
-from autopose.affine import BOX_PADDING
-from autopose.errors import ParityError
-from autopose.export.crops import synthetic_crops
+from autopose.errors import ModelError
 from autopose.export.deployed import DetectorGraph, PoseGraph
-from autopose.heatmap import Codec
+from autopose.export.deviation import LIMITS, Deviation, compare_boxes, compare_keypoints
+from autopose.export.onnx_graph import load_graph
+from autopose.export.rounding import rounding_graph
 from autopose.manifest import Manifest
 from autopose.runtime.session import Session, normalised, open_session
-from autopose.skeleton import Skeleton
 
-#: Joints (and boxes) that count.
-CONFIDENT = 0.2
-#: Heatmap values that differ by less are a tie.
-TIE = 1e-3
 BATCH = 16
-SYNTHETIC_CROPS = 32
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a precision may deviate: mean and maximum in input pixels, scores absolutely; None: not gated."""
+class Reference(Protocol):
+    """The FP32 network that artefacts are held against."""
 
-    mean_px: float
-    max_px: float | None
-    score: float
+    @property
+    def manifest(self) -> Manifest:
+        """What it expects; its ``decode`` does not count."""
+        ...
 
-
-LIMITS: Mapping[Literal["fp32", "fp16", "int8"], Limits] = {
-    "fp32": Limits(0.02, 0.2, 0.005),
-    "fp16": Limits(0.3, None, 0.05),
-    "int8": Limits(1.0, None, 0.3),
-}
+    def maps(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        """Return heatmaps ``(N, K, h, w)`` of a pose network, or boxes and scores of a detector."""
+        ...
 
 
-@dataclass(frozen=True)
-class Parity:
-    """Deviation of an artefact from torch.
+class TorchReference:
+    """A deployed torch module as the reference."""
 
-    Attributes:
-        crops: images compared.
-        joints: confident joints compared (or boxes of a detector).
-        ties: confident joints left out.
-        missing: confident boxes that the artefact has not (detector).
-        mean_px, p99_px, max_px: distances in input pixels; 0 without confident joints.
-        oks: mean object keypoint similarity of the artefact's joints to torch's; 1 without confident joints.
-        score: largest difference of a score, of all joints.
-    """
+    def __init__(self, module: PoseGraph | DetectorGraph, manifest: Manifest) -> None:
+        self.module, self.manifest = module, manifest
 
-    crops: int
-    joints: int
-    ties: int
-    missing: int
-    mean_px: float
-    p99_px: float
-    max_px: float
-    oks: float
-    score: float
+    def maps(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        """Return what the network gives, see :class:`Reference`."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields, for JSON."""
-        return asdict(self)
+        def run(batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+            plain = self.manifest.io == "plain"
+            tensor = torch.from_numpy(normalised(batch, self.manifest) if plain else np.ascontiguousarray(batch))
+            with torch.inference_mode():
+                if isinstance(self.module, PoseGraph):
+                    return (self.module.heatmaps(tensor).numpy(),)
+                return tuple(output.numpy() for output in self.module(tensor))
 
-    def breaches(self, limits: Limits) -> list[str]:
-        """Return what exceeds the limits, each as a phrase."""
-        found = []
-        if self.mean_px > limits.mean_px:
-            found.append(f"mean distance {self.mean_px:.3f} px (limit {limits.mean_px})")
-        if limits.max_px is not None and self.max_px > limits.max_px:
-            found.append(f"maximum distance {self.max_px:.3f} px (limit {limits.max_px})")
-        if self.score > limits.score:
-            found.append(f"a score differs by {self.score:.4f} (limit {limits.score})")
-        if self.missing > 0.02 * (self.joints + self.missing):
-            found.append(f"{self.missing} of {self.joints + self.missing} boxes are missing")
-        if not np.isfinite(self.mean_px + self.score):
-            found.append("results are not finite")
-        return found
+        return in_batches(run, images)
 
-    def require(self, limits: Limits, where: str) -> None:
-        """Raise if a limit is exceeded.
 
-        Raises:
-            ParityError: says by how much.
-        """
-        if breaches := self.breaches(limits):
-            raise ParityError(
-                f"{where}: deviates from the torch network on {self.crops} images: {'; '.join(breaches)}.\n"
-                "The file was not kept. Export with a higher --precision, or report this with the model."
+class GraphReference:
+    """An exported FP32 graph as the reference, where its checkpoint is not at hand."""
+
+    def __init__(self, path: Path) -> None:
+        with open_session(path, device="cpu") as session:
+            self.manifest = session.manifest
+        if self.manifest.precision != "fp32":
+            raise ModelError(
+                f"{path}: is {self.manifest.precision}; artefacts are made from and held against an FP32 model.\n"
+                "Give the checkpoint or its FP32 export."
             )
+        self.path = path
+
+    def maps(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        """Return what the network gives, see :class:`Reference`."""
+        if self.manifest.task == "detector" or not self.manifest.decode:
+            with open_session(self.path, device="cpu") as session:
+                return in_batches(session.run, images)
+        import onnxruntime
+
+        model = load_graph(self.path)
+        producer = {name: node for node in model.graph.node for name in node.output}
+        argmax = next(node for node in model.graph.node if node.op_type == "ArgMax")
+        heatmaps = producer[argmax.input[0]].input[0]  # before it is flattened
+        del model.graph.output[:]
+        model.graph.output.append(onnx.helper.make_tensor_value_info(heatmaps, onnx.TensorProto.FLOAT, None))
+        runner = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+        def run(batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+            inputs = normalised(batch, self.manifest) if self.manifest.io == "plain" else batch
+            return tuple(runner.run(None, {"images": inputs}))
+
+        return in_batches(run, images)
 
 
-def tied(heatmaps: NDArray[np.float32], margin: float = TIE) -> NDArray[np.bool_]:
-    """Tell which joints ``(N, K)`` of maps ``(N, K, h, w)`` sit on a tie of their peak or of a neighbour comparison."""
-    count, joints, height, width = heatmaps.shape
-    flat = heatmaps.reshape(count, joints, -1)
-    top = np.partition(flat, -2, axis=-1)[..., -2:]
-    peak = flat.argmax(-1)
-    x, y = peak % width, peak // width
-
-    def at(dx: int, dy: int) -> NDArray[np.float32]:
-        index = np.clip(y + dy, 0, height - 1) * width + np.clip(x + dx, 0, width - 1)
-        return np.asarray(np.take_along_axis(flat, index[..., None], -1)[..., 0])
-
-    ties = top[..., 1] - top[..., 0] < margin
-    ties |= (np.abs(at(1, 0) - at(-1, 0)) < margin) & (x > 0) & (x < width - 1)
-    ties |= (np.abs(at(0, 1) - at(0, -1)) < margin) & (y > 0) & (y < height - 1)
-    return np.asarray(ties)
+def measure(reference: tuple[NDArray[np.float32], ...], session: Session, images: NDArray[np.uint8]) -> Deviation:
+    """Compare an opened artefact with what :meth:`Reference.maps` gave on the same images."""
+    manifest = session.manifest
+    if manifest.task == "detector":
+        return compare_boxes((reference[0], reference[1]), *in_batches(session.run, images))
+    return compare_keypoints(
+        reference[0], keypoints_of(session, images), manifest.codec, manifest.keypoint_skeleton
+    )  # fmt: skip
 
 
-def compare_keypoints(
-    heatmaps: NDArray[np.float32], keypoints: NDArray[np.floating], codec: Codec, skeleton: Skeleton
-) -> Parity:
-    """Compare an artefact's keypoints ``(N, K, 3)`` with torch's heatmaps ``(N, K, h, w)``."""
-    xy, scores = codec.decode(heatmaps)
-    confident, ties = scores >= CONFIDENT, tied(heatmaps)
-    used = confident & ~ties
-    distance = np.linalg.norm(keypoints[..., :2] - xy, axis=-1)
-    width, height = codec.input_size_wh
-    area = width * height / BOX_PADDING**2
-    oks = np.exp(-(distance**2) / (2 * area * (2 * np.array(skeleton.sigmas)) ** 2))
-    return _summary(
-        len(heatmaps), distance[used], np.abs(keypoints[..., 2] - scores), int((confident & ties).sum()), oks=oks[used]
-    )
+def check(reference: Reference, path: Path, images: NDArray[np.uint8], *, name: str | None = None) -> Deviation:
+    """Measure an ONNX artefact on the CPU; FP16 ones with their rounding made explicit (:mod:`~.rounding`).
+
+    Args:
+        reference: the FP32 network.
+        path: the artefact.
+        images: ``(N, H, W, 3)`` uint8 BGR of the input size.
+        name: what an error calls it.
+
+    Raises:
+        ParityError: it deviates more than its precision may.
+    """
+    maps = reference.maps(images)
+    with open_session(path, device="cpu") as session:
+        precision = session.manifest.precision
+        deviation = measure(maps, session, images) if precision != "fp16" else _rounded(maps, path, images)
+    deviation.require(LIMITS[precision], name or path.name)
+    return deviation
 
 
-def compare_boxes(
-    reference: tuple[NDArray[np.floating], NDArray[np.floating]],
-    boxes: NDArray[np.floating],
-    scores: NDArray[np.floating],
-) -> Parity:
-    """Compare an artefact's boxes ``(N, D, 4)`` and scores ``(N, D)`` with torch's; each box with the nearest one."""
-    distances, differences, missing = [], [0.0], 0
-    for ref_boxes, ref_scores, own_boxes, own_scores in zip(*reference, boxes, scores, strict=True):
-        for box, score in zip(ref_boxes, ref_scores, strict=True):
-            if score < CONFIDENT:
-                break  # scores fall
-            distance = np.abs(own_boxes - box).max(-1)
-            nearest = int(np.nanargmin(np.where(np.isfinite(distance), distance, np.inf)))
-            # A peak may move to the next cell if two are equal: then its box is another prediction of the same person.
-            if distance[nearest] > 0.25 * float((box[2:] - box[:2]).max()):
-                missing += score > CONFIDENT + 0.05
-                continue
-            distances.append(float(distance[nearest]))
-            differences.append(abs(float(own_scores[nearest] - score)))
-    return _summary(len(boxes), np.array(distances), np.array(differences), 0, missing=missing)
-
-
-def _summary(
-    crops: int,
-    distance: NDArray[np.floating],
-    difference: NDArray[np.floating],
-    ties: int,
-    *,
-    oks: NDArray[np.floating] | None = None,
-    missing: int = 0,
-) -> Parity:
-    some = distance.size > 0
-    return Parity(
-        crops=crops,
-        joints=int(distance.size),
-        ties=ties,
-        missing=missing,
-        mean_px=float(distance.mean()) if some else 0.0,
-        p99_px=float(np.quantile(distance, 0.99)) if some else 0.0,
-        max_px=float(distance.max()) if some else 0.0,
-        oks=float(oks.mean()) if some and oks is not None else 1.0,
-        score=float(difference.max()),
-    )
+def _rounded(maps: tuple[NDArray[np.float32], ...], path: Path, images: NDArray[np.uint8]) -> Deviation:
+    with tempfile.TemporaryDirectory() as folder:
+        emulated = Path(folder) / "rounded.onnx"
+        onnx.save(rounding_graph(load_graph(path)), str(emulated))
+        with open_session(emulated, device="cpu") as session:
+            return measure(maps, session, images)
 
 
 def keypoints_of(session: Session, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return ``(N, K, 3)`` of a pose model, decoding its heatmaps if the graph does not."""
-    (output,) = _batches(session.run, crops)
+    (output,) = in_batches(session.run, crops)
     if session.manifest.decode:
         return output.astype(np.float64)
     xy, scores = session.manifest.codec.decode(output)
     return np.concatenate([xy, scores[..., None]], axis=-1)
 
 
-def reference_heatmaps(module: PoseGraph, manifest: Manifest, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the FP32 heatmaps ``(N, K, h, w)`` of the torch network, flip-averaged if the module is."""
-    (maps,) = _batches(lambda batch: (module.heatmaps(_torch_input(batch, manifest)).numpy(),), crops)
-    return maps
-
-
-def check_pose(
-    module: PoseGraph, manifest: Manifest, path: Path, crops: NDArray[np.uint8] | None = None
-) -> Parity:  # fmt: skip
-    """Gate a pose artefact that ONNX Runtime can run.
-
-    Raises:
-        ParityError: it deviates more than its precision may.
-    """
-    crops = synthetic_crops(SYNTHETIC_CROPS, manifest.codec.input_size_wh) if crops is None else crops
-    maps = reference_heatmaps(module, manifest, crops)
-    with open_session(path, device="cpu") as session:
-        parity = compare_keypoints(maps, keypoints_of(session, crops), manifest.codec, manifest.keypoint_skeleton)
-        parity.require(LIMITS[session.manifest.precision], path.name)
-    return parity
-
-
-def check_detector(
-    module: DetectorGraph, manifest: Manifest, path: Path, images: NDArray[np.uint8] | None = None
-) -> Parity:  # fmt: skip
-    """Gate a detector artefact that ONNX Runtime can run.
-
-    Raises:
-        ParityError: it deviates more than its precision may.
-    """
-    images = synthetic_crops(SYNTHETIC_CROPS // 4, manifest.codec.input_size_wh) if images is None else images
-    boxes, scores = _batches(
-        lambda batch: tuple(out.numpy() for out in module(_torch_input(batch, manifest))), images
-    )  # fmt: skip
-    with open_session(path, device="cpu") as session:
-        parity = compare_boxes((boxes, scores), *_batches(session.run, images))
-        parity.require(LIMITS[session.manifest.precision], path.name)
-    return parity
-
-
-def _torch_input(batch: NDArray[np.uint8], manifest: Manifest) -> torch.Tensor:
-    if manifest.io == "uint8":
-        return torch.from_numpy(np.ascontiguousarray(batch))
-
-    return torch.from_numpy(normalised(batch, manifest))
-
-
-def _batches(
-    run: Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], ...]], crops: NDArray[np.uint8]
+def in_batches(
+    run: Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], ...]], images: NDArray[np.uint8], size: int = BATCH
 ) -> tuple[NDArray[np.float32], ...]:
     """Run in batches; join each output."""
-    with torch.inference_mode():
-        parts = [run(crops[start : start + BATCH]) for start in range(0, len(crops), BATCH)]
+    parts = [run(images[start : start + size]) for start in range(0, len(images), size)]
     return tuple(np.concatenate(outputs) for outputs in zip(*parts, strict=True))

@@ -12,12 +12,15 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from onnxscript import optimizer
 from torch import nn
 
 from autopose.checkpoint import Checkpoint
 from autopose.errors import ModelError
+from autopose.export.crops import synthetic_inputs
 from autopose.export.deployed import DetectorGraph, PoseGraph
-from autopose.export.parity import check_detector, check_pose
+from autopose.export.parity import TorchReference
+from autopose.export.parity import check as check_artefact
 from autopose.export.slim import compact_weights, number_names, strip_notes
 from autopose.files import atomic_path
 from autopose.manifest import METADATA_KEY, Manifest
@@ -25,6 +28,10 @@ from autopose.manifest import METADATA_KEY, Manifest
 #: Every runtime that is supported reads it (ONNX Runtime >= 1.17, TensorRT >= 10.0).
 OPSET = 20
 MAX_SIDE = 4096
+#: Synthetic images on which an export is compared with torch unless others are given.
+CHECK_IMAGES = 16
+#: Bytes: weights that a network combines on the fly are combined once, however large.
+_NO_LIMIT = 1 << 40
 
 
 def manifest_for(
@@ -101,10 +108,8 @@ def export_onnx(
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, str(temporary))
         if check:
-            if isinstance(module, PoseGraph):
-                check_pose(module, manifest, temporary, crops)
-            else:
-                check_detector(module, manifest, temporary, crops)
+            images = synthetic_inputs(CHECK_IMAGES, manifest) if crops is None else crops
+            check_artefact(TorchReference(module, manifest), temporary, images, name=out.name)
     return out
 
 
@@ -124,9 +129,11 @@ def trace(module: nn.Module, manifest: Manifest) -> onnx.ModelProto:
             input_names=["images"],
             output_names=list(manifest.outputs),
             dynamic_shapes=({0: torch.export.Dim("batch")},),
+            optimize=False,  # below, without its limit on the size of what is folded
             verbose=False,
         )
-    assert program is not None
+        assert program is not None
+        optimizer.optimize(program.model, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
     model: onnx.ModelProto = program.model_proto
     strip_notes(model)
     number_names(model)

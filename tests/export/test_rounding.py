@@ -44,4 +44,6 @@ def test_against_the_reference_evaluator() -> None:
 
     x = np.random.default_rng(0).normal(0, 100, 50).astype(np.float32)
     model = _swallowing()
-    np.testing.assert_array_equal(_run(rounding_graph(model), x), ReferenceEvaluator(model).run(None, {"x": x})[0])
+    np.testing.assert_array_equal(
+        _run(rounding_graph(model), x), np.asarray(ReferenceEvaluator(model).run(None, {"x": x}))[0]
+    )

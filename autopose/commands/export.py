@@ -1,0 +1,126 @@
+"""``autopose export``: a checkpoint to ONNX, to half precision or INT8, to a TensorRT engine."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Precision(StrEnum):
+    """Type of the convolutions."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
+class Io(StrEnum):
+    """What the graph takes."""
+
+    uint8 = "uint8"
+    plain = "plain"
+
+
+def export(
+    model: Annotated[
+        str, typer.Argument(metavar="[MODEL]", help="A bundled name, a run folder, a checkpoint or an FP32 .onnx.")
+    ] = "default",
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="The file to write; the model's name here if not given.")
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="fp32 for ONNX and fp16 for engines unless given.", show_default=False)
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="int8, fp16: folder of images like those to come.")
+    ] = None,
+    trt: Annotated[bool, typer.Option("--trt", help="Build a TensorRT engine for the GPU at hand.")] = False,
+    trt_rtx: Annotated[
+        bool, typer.Option("--trt-rtx", help="Build a TensorRT-RTX engine; needs no GPU with --target.")
+    ] = False,
+    target: Annotated[str, typer.Option(metavar="sm89,...", help="GPUs that a TensorRT-RTX engine is built for.")] = "",
+    batch: Annotated[str, typer.Option(metavar="MIN,TYPICAL,MAX", help="Batches that an engine takes.")] = "1,8,64",
+    workspace: Annotated[
+        float, typer.Option(metavar="GIB", min=0.01, help="GPU memory that building an engine may use.")
+    ] = 4.0,
+    portable: Annotated[
+        bool, typer.Option("--portable", help="--trt: an engine for all GPUs from Ampere on, somewhat slower.")
+    ] = False,
+    flip: Annotated[bool, typer.Option(help="Average over the mirrored crop in the graph.")] = True,
+    decode: Annotated[bool, typer.Option(help="End in keypoints; else in heatmaps.")] = True,
+    io: Annotated[Io, typer.Option(help="uint8 crops, or plain: normalised float NCHW.")] = Io.uint8,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="fp32: store the weights in half the bytes, rounded to FP16.")
+    ] = False,
+    triton: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a Triton model repository there as well.")
+    ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(metavar="ANNOTATIONS.json|DIR", help="Images for the parity gate; synthetic ones if not given."),
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="--check: folder that 'file_name' is relative to.")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+) -> None:
+    """Export a model and prove that it agrees with the network it came from.
+
+    Examples:
+        autopose export runs/train -o model.onnx --check val.json
+
+        autopose export default --precision int8 --calibration photos/
+
+        autopose export default --trt --batch 1,8,64
+
+        autopose export default --trt-rtx --target sm89,sm120 -o default.engine
+    """
+    from autopose.errors import UsageError
+    from autopose.export.pipeline import export_model
+    from autopose.export.recipe import Recipe
+    from autopose.files import write_atomic
+
+    if trt and trt_rtx:
+        raise UsageError("--trt and --trt-rtx build different engines. Give one of them.")
+    if target and not trt_rtx:
+        raise UsageError("--target goes with --trt-rtx: TensorRT itself builds for the GPU at hand.")
+    if portable and not trt:
+        raise UsageError("--portable goes with --trt.")
+    recipe = Recipe(
+        precision=precision.value if precision else None,
+        calibration=calibration,
+        builder="tensorrt" if trt else "tensorrt_rtx" if trt_rtx else None,
+        targets=tuple(part.strip().lower() for part in target.split(",") if part.strip()),
+        batches=_batches(batch),
+        workspace_gib=workspace,
+        portable=portable,
+        flip=flip,
+        decode=decode,
+        io=io.value,
+        compact=compact,
+        triton=triton,
+        check=check,
+        images=images,
+    )
+    result = export_model(model, out, recipe)
+    deviation = result.deviation
+    print(f"{result.path}: {result.manifest.precision}, {result.path.stat().st_size / 1e6:.1f} MB")
+    print(f"checked on {result.checked_on}, {deviation.joints} confident results, {deviation.ties} ties left out:")
+    print(f"  distance to the FP32 network: mean {deviation.mean_px:.3f} px, 99 % within {deviation.p99_px:.3f} px, "
+          f"max {deviation.max_px:.3f} px; OKS {deviation.oks:.4f}; scores within {deviation.score:.4f}")  # fmt: skip
+    for name, value in result.details.items():
+        print(f"  {name}: {', '.join(value) or 'none' if isinstance(value, dict | list) else value}")
+    if json_out is not None:
+        write_atomic(json_out, json.dumps(result.to_dict(), indent=2) + "\n")
+
+
+def _batches(text: str) -> tuple[int, int, int]:
+    from autopose.errors import UsageError
+
+    try:
+        low, typical, high = (int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--batch {text}: expected three numbers such as 1,8,64.") from None
+    if not 1 <= low <= typical <= high:
+        raise UsageError(f"--batch {text}: expected smallest <= typical <= largest, from 1 on.")
+    return low, typical, high

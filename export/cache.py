@@ -1,0 +1,104 @@
+"""Engines that were built before, found again by everything that they depend on.
+
+The folder is ``AUTOPOSE_CACHE``, else ``autopose`` in the user's cache folder. Each entry is the raw engine, its
+sidecar and the report of its export; an entry that is damaged in any part is named and built again, never trusted.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from autopose.errors import ModelError
+from autopose.files import atomic_path, write_atomic
+from autopose.runtime.engine_sidecar import read_sidecar, sidecar_path
+
+log = logging.getLogger(__name__)
+
+_DIGEST_BYTES = 32
+
+
+def cache_folder() -> Path:
+    """Return the folder of cached engines; it need not exist."""
+    if chosen := os.environ.get("AUTOPOSE_CACHE"):
+        return Path(chosen)
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "autopose"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autopose"
+
+
+def cache_key(depends_on: Mapping[str, Any]) -> str:
+    """Return a name that changes with everything in ``depends_on`` (JSON values)."""
+    return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def cached_engine(key: str) -> tuple[Path, dict[str, Any]] | None:
+    """Return an entry's engine and report; None if there is none or it is damaged (which is said)."""
+    engine = cache_folder() / f"{key}.engine"
+    if not engine.exists():
+        return None
+    try:
+        read_sidecar(engine)
+        report = json.loads(_report_path(engine).read_text(encoding="utf-8"))
+        if not isinstance(report, dict):
+            raise ValueError("not an object")
+    except (ModelError, OSError, ValueError) as error:
+        log.warning("The cached engine cannot be used and is built again: %s", str(error).splitlines()[0])
+        forget(key)
+        return None
+    return engine, report
+
+
+def keep(key: str, write: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
+    """Make an entry: ``write`` puts engine and sidecar at the given path and returns the report.
+
+    The report comes last: an entry that was interrupted has none and does not count.
+    """
+    engine = cache_folder() / f"{key}.engine"
+    engine.parent.mkdir(parents=True, exist_ok=True)
+    report = write(engine)
+    write_atomic(_report_path(engine), json.dumps(report, indent=2) + "\n")
+    return engine, report
+
+
+def forget(key: str) -> None:
+    """Remove an entry."""
+    engine = cache_folder() / f"{key}.engine"
+    for path in (_report_path(engine), sidecar_path(engine), engine):
+        path.unlink(missing_ok=True)
+
+
+def copy_engine(engine: Path, out: Path) -> None:
+    """Copy an engine, then its sidecar: a reader that comes in between sees a mismatch, not a wrong pair."""
+    if out.exists() and out.samefile(engine):
+        return
+    with atomic_path(out) as temporary:
+        shutil.copyfile(engine, temporary)
+    write_atomic(sidecar_path(out), sidecar_path(engine).read_bytes())
+
+
+def _report_path(engine: Path) -> Path:
+    return engine.with_suffix(".report.json")
+
+
+def load_timing_cache(name: str) -> bytes | None:
+    """Return the timing cache kept under a name; None if there is none or it is damaged (which is said)."""
+    path = cache_folder() / f"{name}.timing"
+    if not path.is_file():
+        return None
+    content = path.read_bytes()
+    digest, payload = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    if hashlib.sha256(payload).digest() != digest:
+        log.warning("%s: the timing cache is damaged and made anew.", path)
+        path.unlink()
+        return None
+    return payload
+
+
+def save_timing_cache(name: str, payload: bytes) -> None:
+    """Keep a timing cache under a name (library, version and GPU), with its digest in front."""
+    write_atomic(cache_folder() / f"{name}.timing", hashlib.sha256(payload).digest() + payload)

@@ -1,0 +1,219 @@
+"""One export from start to end: FP32 graph, precision, parity, engine, report. ``autopose export`` calls this."""
+
+import logging
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from autopose.errors import ParityError, UsageError, require
+from autopose.export import cache
+from autopose.export.crops import calibration_images, check_images
+from autopose.export.deviation import LIMITS, Deviation, Precision
+from autopose.export.recipe import Recipe, engine_key, rebuild_command
+from autopose.export.source import Source, resolve_source, source_file
+from autopose.files import atomic_path
+from autopose.manifest import METADATA_KEY, Manifest
+
+log = logging.getLogger(__name__)
+
+_EXTRAS = {None: "train", "tensorrt": "trt", "tensorrt_rtx": "trt-rtx"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an export made.
+
+    Attributes:
+        path: the artefact.
+        manifest: what it carries.
+        deviation: of its graph from the FP32 network.
+        checked_on: in words.
+        details: further figures (layers kept in FP32, half-precision share, builder, whether it came from the cache).
+    """
+
+    path: Path
+    manifest: Manifest
+    deviation: Deviation
+    checked_on: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything, for JSON."""
+        limits = LIMITS[self.manifest.precision]
+        return {
+            "path": str(self.path),
+            "precision": self.manifest.precision,
+            "checked_on": self.checked_on,
+            "deviation": self.deviation.to_dict(),
+            "limits": {"mean_px": limits.mean_px, "max_px": limits.max_px, "score": limits.score},
+            "manifest": self.manifest.model_dump(mode="json"),
+            "details": self.details,
+        }
+
+    @staticmethod
+    def from_dict(content: dict[str, Any], path: Path) -> "Result":
+        """Return what :meth:`to_dict` described, now at ``path``."""
+        return Result(
+            path,
+            Manifest.model_validate(content["manifest"]),
+            Deviation(**content["deviation"]),
+            content["checked_on"],
+            content["details"],
+        )
+
+
+def export_model(model: str, out: Path | None = None, recipe: Recipe | None = None) -> Result:
+    """Export a model.
+
+    Args:
+        model: bundled name, run folder, checkpoint, or an exported FP32 ``.onnx``.
+        out: file to write; None: the model's name with its suffix in the working directory.
+        recipe: what to make; None: an FP32 ONNX graph.
+
+    Raises:
+        UsageError: options that contradict each other.
+        ModelError: there is no such model or it cannot be exported.
+        ParityError: the artefact deviates from the FP32 network.
+        BackendError, MissingDependencyError: the engine cannot be built here.
+    """
+    recipe = recipe or Recipe()
+    suffixes = (".engine", ".plan") if recipe.builder else (".onnx",)
+    if out is not None and out.suffix.lower() not in suffixes:
+        raise UsageError(f"-o {out}: this export writes a {suffixes[0]} file. Name it so, or leave -o out.")
+    if recipe.builder is None:
+        require("onnx", extra="train", why="Exporting a model")
+        result = _export(model, out, recipe, lambda graph, path, manifest: _move(graph, path))
+    else:
+        result = engine_for(model, out, recipe)
+    if recipe.triton is not None:
+        from autopose.export.triton import write_repository
+
+        write_repository(recipe.triton, result.path, result.manifest, batches=recipe.batches)
+    return result
+
+
+def engine_for(model: str, out: Path | None, recipe: Recipe) -> Result:
+    """Return an engine, from the cache if it was built before; ``out`` None leaves it in the cache."""
+    from autopose.export.builders import load_builder, parse_targets
+    from autopose.export.engine_files import write_engine
+
+    assert recipe.builder is not None
+    trt = load_builder(recipe.builder)  # before any work: a missing TensorRT is one sentence
+    if recipe.targets:
+        parse_targets(trt, recipe.targets)
+    require("onnx", extra=_EXTRAS[recipe.builder], why="Building an engine")
+    key = engine_key(source_file(model, flip=recipe.flip), recipe, trt.__version__)
+    found = cache.cached_engine(key)
+    if found is None:
+        kind, options, rebuild = recipe.builder, recipe.engine_options(), rebuild_command(model, out, recipe)
+
+        def build(graph: Path, path: Path, manifest: Manifest) -> dict[str, Any]:
+            return write_engine(graph, path, manifest, kind, options, rebuild=rebuild)
+
+        found = cache.keep(key, lambda path: _export(model, path, recipe, build).to_dict())
+    else:
+        log.info("Served from the cache: %s", found[0])
+        found[1]["details"]["from_cache"] = True
+    engine, report = found
+    if out is not None:
+        cache.copy_engine(engine, out)
+    return Result.from_dict(report, out or engine)
+
+
+def _export(
+    model: str, out: Path | None, recipe: Recipe, finish: Callable[[Path, Path, Manifest], dict[str, Any]]
+) -> Result:
+    """Make the graph, hold it against the FP32 network, and let ``finish`` turn it into the artefact."""
+    from autopose.export.parity import check
+
+    precision: Precision = recipe.precision or ("fp16" if recipe.builder else "fp32")
+    source = resolve_source(model, flip=recipe.flip)
+    out = out or Path(f"{source.name}.onnx")
+    with tempfile.TemporaryDirectory() as folder:
+        graph, reference = _fp32(source, recipe, Path(folder) / "fp32.onnx")
+        manifest: Manifest = reference.manifest.model_copy(update={"precision": precision})
+        images, checked_on = check_images(recipe.check, manifest, images=recipe.images)
+        details: dict[str, Any] = {}
+        if precision != "fp32":
+            graph, details = _convert(graph, reference, manifest, recipe)
+        deviation = check(reference, graph, images, name=out.name)
+        details |= finish(graph, out, manifest)
+    return Result(out, manifest, deviation, checked_on, details)
+
+
+def _move(graph: Path, out: Path) -> dict[str, Any]:
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(graph.read_bytes())
+    return {}
+
+
+def _fp32(source: Source, recipe: Recipe, path: Path) -> tuple[Path, Any]:
+    """Write (or take) the FP32 graph; return it with its reference."""
+    from autopose.export.parity import GraphReference, TorchReference
+
+    if source.graph is not None:
+        reference = GraphReference(source.graph)
+        have = reference.manifest
+        pose = have.task == "pose"
+        for option, wanted, found in (
+            ("--flip" if recipe.flip else "--no-flip", recipe.flip, have.flip),
+            ("--decode" if recipe.decode else "--no-decode", recipe.decode, have.decode),
+            (f"--io {recipe.io}", recipe.io, have.io),
+        ):
+            if wanted != found and (pose or option.startswith("--io")):
+                raise UsageError(
+                    f"{source.graph}: {option} cannot be had from this graph, which was exported otherwise.\n"
+                    "Give its checkpoint instead of the .onnx, or leave the option as it was then."
+                )
+        path.write_bytes(source.graph.read_bytes())
+        return path, reference
+    assert source.checkpoint is not None
+    from autopose.export.to_onnx import deployed_module, export_onnx, manifest_for
+
+    options: dict[str, Any] = {"flip": recipe.flip, "decode": recipe.decode, "io": recipe.io}
+    export_onnx(source.checkpoint, path, compact=recipe.compact and not recipe.builder, check=False, **options)
+    manifest = manifest_for(source.checkpoint, **options)
+    return path, TorchReference(deployed_module(source.checkpoint, manifest), manifest)
+
+
+def _convert(graph: Path, reference: Any, manifest: Manifest, recipe: Recipe) -> tuple[Path, dict[str, Any]]:
+    """Convert the FP32 graph; return the new file and what is worth reporting."""
+    from autopose.export.half import half_graph
+    from autopose.export.onnx_graph import load_graph
+    from autopose.export.parity import check
+    from autopose.export.quantise import quantised_graph
+    from autopose.runtime.session import normalised
+
+    pictures = calibration_images(recipe.calibration, manifest)
+    calibration = normalised(pictures, manifest) if manifest.io == "plain" else pictures
+    model, target = load_graph(graph), graph.with_name("converted.onnx")
+
+    def save(candidate: onnx.ModelProto) -> None:
+        onnx.helper.set_model_props(candidate, {METADATA_KEY: manifest.to_json()})
+        onnx.save(candidate, str(target))
+
+    if manifest.precision == "fp16":
+        half = half_graph(model, calibration)
+        save(half.model)
+        for name, value in half.kept.items():
+            log.warning("%s stays FP32: it reaches %.0f.", name, value)
+        return target, {"half_share": half.share, "kept_fp32": dict(half.kept)}
+
+    def accept(candidate: onnx.ModelProto) -> bool:
+        save(candidate)
+        try:
+            check(reference, target, pictures)
+        except ParityError as error:
+            log.info("%s", error)
+            return False
+        return True
+
+    if recipe.calibration is None:
+        log.warning("INT8 is calibrated on synthetic pictures: give --calibration DIR with images like yours.")
+    quantised = quantised_graph(model, calibration, symmetric=recipe.builder is not None, accept=accept)
+    save(quantised.model)
+    return target, {"int8_share": quantised.share, "kept_fp32": list(quantised.kept)}

@@ -1,0 +1,91 @@
+"""What an export shall make, and how that names an engine in the cache."""
+
+import shlex
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from autopose.export.cache import cache_key
+from autopose.export.deviation import Precision
+from autopose.export.engine import EngineOptions
+from autopose.runtime.engine_sidecar import Builder, sha256_of
+from autopose.runtime.gpu import gpu_here
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Options of an export.
+
+    Attributes:
+        precision: of the convolutions; None: fp32 for ONNX, fp16 for engines.
+        calibration: folder of images like those that the model will see; None: synthetic figures.
+        builder: make an engine with ``tensorrt`` or ``tensorrt_rtx``; None: an ONNX file.
+        targets: compute capabilities such as ``sm89`` for TensorRT-RTX; empty: the GPU at hand.
+        batches: smallest, typical and largest batch of an engine.
+        workspace_gib: GPU memory that building an engine may use.
+        portable: TensorRT: an engine for every GPU from Ampere on.
+        flip: average over the mirrored crop in the graph.
+        decode: end in keypoints.
+        io: ``uint8`` crops or ``plain`` normalised floats.
+        compact: store FP32 weights in half precision.
+        check: COCO annotations or a folder of images that the artefact is checked on; None: synthetic figures.
+        images: folder of the annotations' images.
+        triton: write a Triton model repository into this folder, too.
+    """
+
+    precision: Precision | None = None
+    calibration: Path | None = None
+    builder: Builder | None = None
+    targets: tuple[str, ...] = ()
+    batches: tuple[int, int, int] = (1, 8, 64)
+    workspace_gib: float = 4.0
+    portable: bool = False
+    flip: bool = True
+    decode: bool = True
+    io: Literal["uint8", "plain"] = "uint8"
+    compact: bool = False
+    check: Path | None = None
+    images: Path | None = None
+    triton: Path | None = None
+
+    def engine_options(self) -> EngineOptions:
+        """Return what concerns the engine alone."""
+        return EngineOptions(self.batches, self.targets, self.workspace_gib, self.portable)
+
+
+def engine_key(source: Path, recipe: Recipe, builder_version: str) -> str:
+    """Return the cache key of an engine: it changes with the model's file, any option, any version and the GPU."""
+    gpu = gpu_here()
+    options = {key: str(value) for key, value in asdict(recipe).items() if key != "triton"}
+    if recipe.check is not None and recipe.check.is_file():
+        options["check"] = sha256_of(recipe.check)
+    return cache_key(
+        {
+            "source": sha256_of(source),
+            "options": options,
+            "builder": builder_version,
+            "autopose": version("autopose"),
+            "onnx": version("onnx"),
+            "gpu": [gpu.name, gpu.capability] if gpu and not recipe.targets else [],
+        }
+    )
+
+
+def rebuild_command(model: str, out: Path | None, recipe: Recipe) -> str:
+    """Return the command line that makes the same engine again."""
+    words = ["autopose", "export", model, "--trt" if recipe.builder == "tensorrt" else "--trt-rtx"]
+    if recipe.targets:
+        words += ["--target", ",".join(recipe.targets)]
+    if recipe.batches != Recipe.batches:
+        words += ["--batch", ",".join(map(str, recipe.batches))]
+    if recipe.precision not in (None, "fp16"):
+        words += ["--precision", str(recipe.precision)]
+    words += [flag for flag, wanted in (("--no-flip", not recipe.flip), ("--no-decode", not recipe.decode)) if wanted]
+    if recipe.io == "plain":
+        words += ["--io", "plain"]
+    if recipe.portable:
+        words.append("--portable")
+    if out is not None:
+        words += ["-o", str(out)]
+    return shlex.join(words)

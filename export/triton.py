@@ -1,0 +1,89 @@
+"""A Triton model repository: the artefact and the ``config.pbtxt`` that serves it with dynamic batching."""
+
+import re
+import shutil
+from pathlib import Path
+
+from autopose.errors import UsageError
+from autopose.files import atomic_path, write_atomic
+from autopose.manifest import Manifest
+from autopose.runtime.engine_sidecar import sidecar_path
+
+#: Milliseconds that Triton may wait for a batch to fill.
+QUEUE_DELAY_MS = 2.0
+DETECTIONS = 100
+
+
+def write_repository(
+    folder: Path, artefact: Path, manifest: Manifest, *, batches: tuple[int, int, int] = (1, 8, 64)
+) -> Path:  # fmt: skip
+    """Write ``folder/NAME/config.pbtxt`` and ``folder/NAME/1/model.onnx`` (or ``model.plan``).
+
+    Args:
+        folder: of the repository; other models in it are left alone.
+        artefact: an exported ``.onnx`` or ``.engine``.
+        manifest: of the artefact.
+        batches: smallest, typical and largest batch.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        UsageError: the artefact is an engine that Triton has no backend for, or takes no batch of 1.
+    """
+    engine = artefact.suffix.lower() in (".engine", ".plan")
+    if engine and '"tensorrt_rtx"' in sidecar_path(artefact).read_text(encoding="utf-8"):
+        raise UsageError("--triton: Triton has no backend for TensorRT-RTX engines. Use --trt, or export a .onnx.")
+    if batches[0] != 1:
+        raise UsageError(f"--triton: Triton starts from batches of 1; this engine takes {batches[0]} and more.")
+    name = triton_name(manifest)
+    target = folder / name
+    with atomic_path(target / "1" / ("model.plan" if engine else "model.onnx")) as temporary:
+        shutil.copyfile(artefact, temporary)
+    write_atomic(target / "config.pbtxt", triton_config(manifest, engine=engine, batches=batches))
+    write_atomic(target / "manifest.json", manifest.model_dump_json(indent=2) + "\n")
+    return target
+
+
+def triton_name(manifest: Manifest) -> str:
+    """Return the model's name in the repository: letters, digits, ``_``."""
+    return re.sub(r"\W+", "_", f"autopose_{manifest.name}_{manifest.precision}{'_flip' if manifest.flip else ''}")
+
+
+def triton_config(manifest: Manifest, *, engine: bool, batches: tuple[int, int, int]) -> str:
+    """Return the ``config.pbtxt`` (Triton's ModelConfig in protobuf text form)."""
+    width, height = manifest.codec.input_size_wh
+    plain = manifest.io == "plain"
+    joints = len(manifest.keypoint_skeleton)
+    map_width, map_height = manifest.codec.heatmap_size_wh
+    shapes = {
+        "keypoints": (joints, 3),
+        "heatmaps": (joints, map_height, map_width),
+        "boxes": (DETECTIONS, 4),
+        "scores": (DETECTIONS,),
+    }
+    outputs = ",\n".join(
+        f'  {{\n    name: "{name}"\n    data_type: TYPE_FP32\n    dims: [ {", ".join(map(str, shapes[name]))} ]\n  }}'
+        for name in manifest.outputs
+    )
+    dims = (3, height, width) if plain else (height, width, 3)
+    preferred = sorted({batches[1], batches[2]})
+    return f"""\
+name: "{triton_name(manifest)}"
+platform: "{"tensorrt_plan" if engine else "onnxruntime_onnx"}"
+max_batch_size: {batches[2]}
+input [
+  {{
+    name: "images"
+    data_type: {"TYPE_FP32" if plain else "TYPE_UINT8"}
+    dims: [ {", ".join(map(str, dims))} ]
+  }}
+]
+output [
+{outputs}
+]
+dynamic_batching {{
+  preferred_batch_size: [ {", ".join(map(str, preferred))} ]
+  max_queue_delay_microseconds: {int(QUEUE_DELAY_MS * 1000)}
+}}
+"""
