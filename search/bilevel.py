@@ -1,10 +1,11 @@
 """Gradients of the validation loss for the architecture, as pure functions of losses.
 
-The upper level minimises L_val(w*(a), a) over the architecture a, where w*(a) minimises L_train(w, a). First order takes
-w*(a) = w (what AutoPose uses, section 3.2.2). Second order (DARTS, Liu et al. 2019, eq. 7-8) takes one gradient step,
-w' = w - xi grad_w L_train(w, a), and differentiates through it:
+The upper level minimises L_val(w*(a), a) over the architecture a, where w*(a) minimises L_train(w, a). First order
+takes w*(a) = w (what AutoPose uses, section 3.2.2). Second order (DARTS, Liu et al. 2019, eq. 7-8) takes one gradient
+step, w' = w - xi grad_w L_train(w, a), and differentiates through it:
 
-    grad_a L_val(w', a) - xi (grad_a L_train(w+, a) - grad_a L_train(w-, a)) / (2 eps),   w+- = w +- eps grad_w' L_val(w', a)
+    grad_a L_val(w', a) - xi (grad_a L_train(w+, a) - grad_a L_train(w-, a)) / (2 eps)
+    w+- = w +- eps grad_w' L_val(w', a)
 
 with eps = 0.01 / ||grad_w' L_val(w', a)||, a central difference in place of the Hessian-vector product.
 """

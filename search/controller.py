@@ -1,8 +1,9 @@
 """The recurrent policy over network-level decisions and its REINFORCE update (AutoPose section 3.2.1).
 
-One token per step: the LSTM's input is the embedding of the token before (zeros first), its output goes through a linear
-layer of that step to the logits of the step's choices. The paper gives the learning rate (3.5e-3), the updates per epoch
-(10) and the batch (2); width, baseline and entropy bonus follow AutoGAN (same first author) and are configurable.
+One token per step: the LSTM's input is the embedding of the token before (zeros first), its output goes through a
+linear layer of that step to the logits of the step's choices. The paper gives the learning rate (3.5e-3), the updates
+per epoch (10) and the batch (2); width, baseline and entropy bonus follow AutoGAN (same first author) and are
+configurable.
 """
 
 from collections.abc import Callable, Sequence

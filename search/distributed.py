@@ -1,8 +1,8 @@
 """Several processes searching together: the same architecture everywhere, each rank its own share of the batch.
 
-Gradients are averaged explicitly instead of by ``DistributedDataParallel``: all ranks run the same sampled path (their
-generators are seeded alike), so the parameters that have a gradient are the same ones everywhere, and the others need no
-traffic, no bookkeeping and cannot deadlock.
+Gradients are averaged explicitly instead of by ``DistributedDataParallel``: all ranks run the same sampled path
+(their generators are seeded alike), so the parameters that have a gradient are the same ones everywhere, and the
+others need no traffic, no bookkeeping and cannot deadlock.
 """
 
 import os

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from autopose.checkpoint import Checkpoint, save_checkpoint
 from autopose.config import to_toml
 from autopose.errors import UsageError
 from autopose.files import write_atomic
@@ -197,12 +199,21 @@ class Run:
         if self.group.rank == 0:
             weights = self.space.derived_weights(self.supernet, genotype)
             if weights is not None:
-                from safetensors.torch import save_file
-
-                save_file(weights, str(self.states / "derived.safetensors"))
+                save_checkpoint(self.folder / "best.safetensors", self._checkpoint(genotype, weights))
             genotype.save(self.folder / "genotype.json")
         self._close()
         return SearchResult(genotype, self.folder)
+
+    def _checkpoint(self, genotype: Genotype, weights: dict[str, Tensor]) -> Checkpoint:
+        """Return the result with the supernet's weights: a model that can be evaluated, exported or trained further."""
+        return Checkpoint(
+            genotype=genotype,
+            state=weights,
+            codec=self.config.codec,
+            skeleton=self.data.skeleton,
+            name=genotype.name,
+            config=self.config.model_dump(mode="json"),
+        )
 
     def _provenance(self, found: Found) -> dict[str, Any]:
         return {

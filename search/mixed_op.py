@@ -1,9 +1,9 @@
 """The mixed edges of a supernet's cell: only the sampled operations run, and they share what they can.
 
-Per source one ReLU and one pooling of each kind serve all edges (in search, normalisation has no scale and shift, so two
-edges that pool the same source are the same tensor). A gate, whose value is 1, enters as the scale of the operation's
-normalisation: its gradient is then what the normalisation's backward pass computes anyway, and learning alpha saves no
-tensor more than learning weights.
+Per source one ReLU and one pooling of each kind serve all edges (in search, normalisation has no scale and shift, so
+two edges that pool the same source are the same tensor). A gate, whose value is 1, enters as the scale of the
+operation's normalisation: its gradient is then what the normalisation's backward pass computes anyway, and learning
+alpha saves no tensor more than learning weights.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ class WeightedSum(torch.autograd.Function):
 
 
 def gated(module: nn.Module, x: Tensor, gate: Tensor) -> Tensor:
-    """Return ``module(x) * gate`` for a scalar gate, multiplied inside the last batch normalisation where there is one."""
+    """Return ``module(x) * gate``, a scalar, multiplied inside the last batch normalisation where there is one."""
     if isinstance(module, nn.Sequential):
         for part in list(module)[:-1]:
             x = part(x)

@@ -1,7 +1,7 @@
 """From architecture logits to what runs: the Gumbel-softmax relaxation of a table (AutoPose section 3.1.2, eq. 4).
 
-With p = softmax((log_softmax(alpha) + Gumbel noise) / temperature) and s the most likely operation of an edge, the edge's
-output is one of
+With p = softmax((log_softmax(alpha) + Gumbel noise) / temperature) and s the most likely operation of an edge, the
+edge's output is one of
 
 * ``single`` (default): o_s (1 - stopgrad(p_s) + p_s). Only o_s runs. Its value is o_s; its gradient for alpha has the
   sampled operation's term alone, which is biased: the other operations pull alpha only through the softmax's

@@ -1,10 +1,12 @@
-"""The three parts of a search's data, disjoint by image: weights learn from one, the architecture from another, and the
-reward is computed on the third (the tune split). The set on which a result is reported is none of them.
+"""The three parts of a search's data, disjoint by image.
+
+Weights learn from one, the architecture from another, and the reward is computed on the third (the tune split). The set
+on which a result is reported is none of them.
 """
 
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np

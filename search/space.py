@@ -159,7 +159,7 @@ def open_space(name: str, settings: Mapping[str, Any]) -> SearchSpace:
         ConfigError: no such space, or wrong settings.
     """
     if not SPACES:
-        import autopose.search.spaces  # noqa: F401  (registers all of them)
+        import autopose.search.spaces
     import autopose.search.spaces  # noqa: F401  (registers all of them)
 
     if name not in SPACES:

@@ -93,9 +93,18 @@ def make_loader(
 
 
 def _one_thread(worker: int) -> None:
-    """Keep a loader process on one core: OpenCV would otherwise take all of them from the network."""
+    """Keep a loader process on one core (OpenCV would otherwise take all of them from the network), and alive.
+
+    Ctrl-C and ``timeout`` signal the whole process group; the loop wants to finish its step and save, for which it
+    needs its loaders. They end when the loop closes them.
+    """
+    import signal
+
     import cv2
     import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -1,0 +1,83 @@
+"""``autopose search``: search an architecture."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+
+def search(
+    config: Annotated[str, typer.Option(help="A packaged recipe's name or a TOML file.")] = "smoke",
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", metavar="RUN", help="Run folder [runs/search-TIME].")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting; may be repeated.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in -o, exactly where it was.")] = False,
+    space: Annotated[Literal["autopose", "fabric"] | None, typer.Option(help="What is searched.")] = None,
+    strategy: Annotated[
+        Literal["bilevel", "random"] | None, typer.Option(help="The search, or its baseline of equal budget.")
+    ] = None,
+    ablation: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="single-branch, no-aggregation, all-branches or search-128x96."),
+    ] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write the result's figures here.")] = None,
+) -> None:
+    """Search an architecture; write its genotype and a report.
+
+    Examples:
+        autopose search --config smoke -o runs/search-smoke
+
+        autopose search --config small -o runs/random --strategy random --set search.seed=1
+    """
+    import json
+    import time
+
+    from autopose.config import load_config
+    from autopose.console import progress, remark
+    from autopose.errors import UsageError, require
+    from autopose.files import write_atomic
+
+    require("torch", extra="train", why="Searching")
+    from autopose.search.ablation import ablated
+    from autopose.search.config import SearchConfig
+    from autopose.search.seeds import search as run_search
+
+    if resume and out is None:
+        raise UsageError("--resume needs the run folder: add -o RUN.")
+    overrides = list(settings or ())
+    overrides += [f"space={space}"] if space else []
+    overrides += [f"search.strategy={strategy}"] if strategy else []
+    recipe = load_config(SearchConfig, config, overrides, group="search")
+    if ablation is not None:
+        recipe = ablated(recipe, ablation)
+    folder = out or Path("runs") / f"search-{time.strftime('%Y%m%d-%H%M%S')}"
+    with progress(1, "searching") as bar:
+
+        def watch(step: int, total: int, entry: dict[str, Any] | None) -> None:
+            bar.resize(total)
+            bar(step)
+            if entry is not None:
+                reward = f", reward {entry['reward']:.3f}" if "reward" in entry else ""
+                remark(
+                    f"epoch {entry['epoch']}: loss {entry['weight_loss']:.4g}, AP {entry['AP']:.3f}{reward}, "
+                    f"cell entropy {entry['arch_entropy']:.3f}, {entry['macro']}"
+                )
+                for alarm in entry["alarms"]:
+                    remark(f"  alarm: {alarm}")
+
+        result = run_search(recipe, folder, resume=resume, watch=watch, on_seed=lambda seed: remark(f"seed {seed}:"))
+    if result.genotype is None:
+        remark(f"Stopped and saved. Go on with: autopose search --config {config} -o {folder} --resume")
+        return
+    figures = {
+        "genotype": str(folder / "genotype.json"),
+        "fingerprint": result.genotype.fingerprint(),
+        "score": result.genotype.provenance["shared_weight_score"],
+    }
+    print(json.dumps(figures))
+    remark(f"Report: {folder / 'report.html'}\nNext: autopose train {folder / 'genotype.json'} --config small")
+    if json_out is not None:
+        write_atomic(json_out, json.dumps(figures, indent=2) + "\n")

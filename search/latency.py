@@ -1,0 +1,135 @@
+"""Latency of a derived network, predicted as the sum of its parts from a table measured on the target device.
+
+A *unit* is a part that networks are made of, named by what decides its cost: ``conv3:64@48x64`` is a 3x3 convolution
+of 64 channels on a map 48 wide and 64 high, with its ReLU and the addition into its node.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from autopose.config import Config
+from autopose.errors import ConfigError, DataError
+from autopose.files import write_atomic
+from autopose.genotype import AGGREGATION_NODES, BRANCHES, INDIVIDUAL_NODES, OP_SETS, AutoPoseGenotype
+
+
+class LatencyTable(Config):
+    """Measured times on one device.
+
+    Attributes:
+        device: processor and runtime, for the reader.
+        threads: of the runtime.
+        milliseconds: unit -> median time.
+        scale: factor on the sum that fits whole networks (1 until :meth:`calibrated`).
+        offset_ms: constant added to the sum.
+    """
+
+    device: str
+    threads: int = 1
+    milliseconds: dict[str, float]
+    scale: float = 1.0
+    offset_ms: float = 0.0
+
+    @staticmethod
+    def load(path: Path | str) -> "LatencyTable":
+        """Read a table.
+
+        Raises:
+            DataError: missing or broken.
+        """
+        try:
+            return LatencyTable.model_validate(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{path}: no latency table ({str(error).splitlines()[0]}). Make one with: autopose bench --ops"
+            ) from None
+
+    def save(self, path: Path | str) -> None:
+        """Write the table as JSON, one unit per line."""
+        write_atomic(path, json.dumps(self.model_dump(), indent=1) + "\n")
+
+    def predict_ms(self, parts: Iterable[str]) -> float:
+        """Return the predicted time of one crop.
+
+        Raises:
+            ConfigError: a unit that was not measured.
+        """
+        total = 0.0
+        for unit, count in Counter(parts).items():
+            if unit not in self.milliseconds:
+                raise ConfigError(
+                    f"The latency table has no {unit!r}: it was measured for other widths or another input size. "
+                    "Make one for this configuration with: autopose bench --ops"
+                )
+            total += count * self.milliseconds[unit]
+        return self.scale * total + self.offset_ms
+
+    def calibrated(self, predicted: Sequence[float], measured: Sequence[float]) -> "LatencyTable":
+        """Return the table whose predictions are fitted to measured networks by least squares."""
+        import numpy as np
+
+        scale, offset = np.polyfit(np.asarray(predicted), np.asarray(measured), 1)
+        return self.model_copy(
+            update={"scale": self.scale * float(scale), "offset_ms": self.offset_ms * float(scale) + float(offset)}
+        )
+
+
+def map_sizes(input_size_wh: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return width and height of each branch's map."""
+    return [(input_size_wh[0] // stride, input_size_wh[1] // stride) for stride in AutoPoseGenotype.strides]
+
+
+def _at(name: str, channels: object, size_wh: tuple[int, int]) -> str:
+    return f"{name}:{channels}@{size_wh[0]}x{size_wh[1]}"
+
+
+def _fixed(genotype: AutoPoseGenotype, input_size_wh: tuple[int, int]) -> list[str]:
+    widths = "-".join(str(width) for width in genotype.channels)
+    stem = f"stem{genotype.stem_channels}x{genotype.stem_expansion}"
+    return [_at(stem, widths, input_size_wh), _at(f"head-{genotype.head}", widths, input_size_wh)]
+
+
+def units(genotype: AutoPoseGenotype, input_size_wh: tuple[int, int]) -> list[str]:
+    """Return the units of a network, with repetition."""
+    sizes, result = map_sizes(input_size_wh), _fixed(genotype, input_size_wh)
+    for bits in genotype.scales:
+        for b in (b for b in range(BRANCHES) if bits[b]):
+            width, size = genotype.channels[b], sizes[b]
+            module = [_at(op, width, size) for op in genotype.individual[b] if op != "skip"] * 2
+            module += [_at("project4", width, size)] * 2
+            module += [_resize(genotype, a, b, size) for a in range(BRANCHES) if a != b]
+            if genotype.fusion == "cells":
+                module += [_at(op, width, size) for op in genotype.aggregation[b] if op != "skip"]
+                module.append(_at("project2", width, size))
+            else:
+                module.append(_at("project4", width, size))
+            result += module * genotype.modules_per_stage
+    return result
+
+
+def _resize(genotype: AutoPoseGenotype, source: int, target: int, size_wh: tuple[int, int]) -> str:
+    return _at(f"resize{source}to{target}", f"{genotype.channels[source]}-{genotype.channels[target]}", size_wh)
+
+
+def all_units(genotype: AutoPoseGenotype, input_size_wh: tuple[int, int]) -> list[str]:
+    """Return every unit that any network with these widths can have."""
+    sizes, result = map_sizes(input_size_wh), _fixed(genotype, input_size_wh)
+    for b in range(BRANCHES):
+        width, size = genotype.channels[b], sizes[b]
+        result += [_at(op, width, size) for op in OP_SETS[genotype.op_set] if op != "skip"]
+        result += [_at(f"project{count}", width, size) for count in (AGGREGATION_NODES, INDIVIDUAL_NODES)]
+        result += [_resize(genotype, a, b, size) for a in range(BRANCHES) if a != b]
+    return result
+
+
+def report(predicted: Sequence[float], measured: Sequence[float]) -> Mapping[str, Any]:
+    """Return how well predictions order and size networks: Spearman's rho and the mean relative error."""
+    import numpy as np
+
+    p, m = np.asarray(predicted), np.asarray(measured)
+    ranks = [np.argsort(np.argsort(values)).astype(float) for values in (p, m)]
+    rho = float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    return {"networks": len(p), "spearman": rho, "mean_relative_error": float(np.mean(np.abs(p - m) / m))}

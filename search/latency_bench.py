@@ -1,0 +1,161 @@
+"""Measure the units of a latency table with ONNX Runtime: each as a small graph of its own, repeated if it can be."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autopose.errors import require
+from autopose.genotype import AGGREGATION_NODES, BRANCHES, INDIVIDUAL_NODES, AutoPoseGenotype
+from autopose.models.heads import ConcatHead, SumHead
+from autopose.models.multiscale import resize
+from autopose.models.network import Stem
+from autopose.models.ops import OPS, ConvBN, pre_activated
+from autopose.search.latency import LatencyTable, all_units, map_sizes
+
+#: A unit is repeated so often in its graph, to be long against the cost of a call.
+REPEAT = 4
+#: Called with (units done, units in all).
+Watch = Callable[[int, int], None]
+
+
+class Edges(nn.Module):
+    """``REPEAT`` edges in a row, each adding into the next sum, as in a cell."""
+
+    def __init__(self, op: str, channels: int) -> None:
+        super().__init__()
+        self.modules_ = nn.ModuleList(OPS[op](channels, True) for _ in range(REPEAT))
+        self.relu = pre_activated(op)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a source to a source."""
+        for module in self.modules_:
+            x = x + module(F.relu(x) if self.relu else x)
+        return x
+
+
+class Projections(nn.Module):
+    """``REPEAT`` concatenations of ``nodes`` maps with their 1x1 convolution."""
+
+    def __init__(self, nodes: int, channels: int) -> None:
+        super().__init__()
+        self.nodes = nodes
+        self.modules_ = nn.ModuleList(ConvBN(nodes * channels, channels, 1) for _ in range(REPEAT))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map a source to a source."""
+        for module in self.modules_:
+            x = module(F.relu(torch.cat([x + float(k) for k in range(self.nodes)], 1)))
+        return x
+
+
+class Several(nn.Module):
+    """A module, or two of them whose outputs are returned as they are."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Tensor) -> object:
+        """Return the module's outputs."""
+        return self.module(list(inputs)) if len(inputs) > 1 else self.module(inputs[0])
+
+
+def unit_graphs(
+    genotype: AutoPoseGenotype, input_size_wh: tuple[int, int]
+) -> dict[str, tuple[nn.Module, list[tuple[int, int, int]], int]]:
+    """Return per unit a module, the (C, H, W) of its inputs, and how often the unit is in it."""
+    widths, sizes = genotype.channels, map_sizes(input_size_wh)
+    maps = [(width, size[1], size[0]) for width, size in zip(widths, sizes, strict=True)]
+    names = iter(all_units(genotype, input_size_wh))
+    head = (ConcatHead if genotype.head == "concat" else SumHead)(widths, 17)
+    graphs: dict[str, tuple[nn.Module, list[tuple[int, int, int]], int]] = {
+        next(names): (Several(Stem(genotype)), [(3, input_size_wh[1], input_size_wh[0])], 1),
+        next(names): (Several(head), maps, 1),
+    }
+    remaining = list(names)
+    for b in range(BRANCHES):
+        of_branch = f"@{sizes[b][0]}x{sizes[b][1]}"
+        for name in [name for name in remaining if name.endswith(of_branch) and name.split(":")[0] in OPS]:
+            graphs[name] = (Edges(name.split(":")[0], widths[b]), [maps[b]], REPEAT)
+        for count in (AGGREGATION_NODES, INDIVIDUAL_NODES):
+            name = f"project{count}:{widths[b]}{of_branch}"
+            graphs[name] = (Projections(count, widths[b]), [maps[b]], REPEAT)
+        for a in range(BRANCHES):
+            if a != b:
+                name = f"resize{a}to{b}:{widths[a]}-{widths[b]}{of_branch}"
+                graphs[name] = (Several(resize(a, b, widths)), [maps[a]], 1)
+    return graphs
+
+
+def measure(
+    genotype: AutoPoseGenotype,
+    input_size_wh: tuple[int, int],
+    *,
+    threads: int = 1,
+    rounds: int = 15,
+    watch: Watch | None = None,
+) -> LatencyTable:
+    """Measure every unit of networks with these widths on ONNX Runtime's CPU provider.
+
+    Args:
+        genotype: its widths, stem, head and operation set count; its operations do not.
+        input_size_wh: crop size.
+        threads: of the runtime.
+        rounds: runs per unit; the median counts.
+        watch: progress.
+    """
+    ort = require("onnxruntime", extra="train", why="Measuring latency")
+    graphs = unit_graphs(genotype, input_size_wh)
+    times: dict[str, float] = {}
+    for done, (name, (module, shapes, count)) in enumerate(graphs.items(), start=1):
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        session = ort.InferenceSession(onnx_bytes(module, shapes), options, providers=["CPUExecutionProvider"])
+        feed = {
+            item.name: np.random.default_rng(0).standard_normal((1, *shape)).astype(np.float32)
+            for item, shape in zip(session.get_inputs(), shapes, strict=True)
+        }
+        times[name] = median_ms(lambda session=session, feed=feed: session.run(None, feed), rounds) / count  # type: ignore[misc]
+        if watch is not None:
+            watch(done, len(graphs))
+    device = f"{platform.processor() or platform.machine()}, ONNX Runtime {ort.__version__} CPU"
+    return LatencyTable(device=device, threads=threads, milliseconds=times)
+
+
+def onnx_bytes(module: nn.Module, shapes: list[tuple[int, int, int]]) -> bytes:
+    """Return a module as an ONNX model."""
+    import logging
+    import warnings
+
+    inputs = tuple(torch.zeros(1, *shape) for shape in shapes)
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(module.eval(), inputs, dynamo=True, verbose=False, opset_version=20)
+    finally:
+        logger.setLevel(level)
+    assert program is not None
+    program.optimize()
+    content: bytes = program.model_proto.SerializeToString()
+    return content
+
+
+def median_ms(call: Callable[[], object], rounds: int) -> float:
+    """Return the median time of a call in milliseconds, after two calls to warm up."""
+    times = []
+    for round_ in range(rounds + 2):
+        begun = time.perf_counter()
+        call()
+        if round_ >= 2:
+            times.append(time.perf_counter() - begun)
+    return 1e3 * statistics.median(times)

@@ -1,0 +1,91 @@
+"""Searches with several seeds, summarised: one run says little about a method with so much noise."""
+
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from autopose.files import write_atomic
+from autopose.genotype import Genotype
+from autopose.search.config import SearchConfig
+from autopose.search.loop import Run, SearchResult, Watch
+from autopose.search.monitor import read_log
+from autopose.search.report import write_report
+
+
+def search(
+    config: SearchConfig,
+    folder: Path,
+    *,
+    resume: bool = False,
+    watch: Watch | None = None,
+    on_seed: Callable[[int], None] | None = None,
+) -> SearchResult:
+    """Search with one seed in ``folder``, or with several in ``folder/seed-N``; then the best genotype is copied up.
+
+    Args:
+        config: the search.
+        folder: run folder.
+        resume: go on; seeds that are finished are left as they are.
+        watch: progress of each run.
+        on_seed: called before each seed.
+
+    Returns:
+        The result; its genotype is None if a signal ended the search.
+    """
+    if config.search.seeds == 1:
+        return _one(config, folder, resume=resume, watch=watch)
+    results: list[SearchResult] = []
+    first = config.search.seed
+    for seed in range(first, first + config.search.seeds):
+        if on_seed is not None:
+            on_seed(seed)
+        part = folder / f"seed-{seed}"
+        single = config.model_copy(update={"search": config.search.model_copy(update={"seed": seed, "seeds": 1})})
+        if resume and (part / "genotype.json").exists():
+            results.append(SearchResult(Genotype.load(part / "genotype.json"), part))
+            continue
+        started = (part / "checkpoints").exists()
+        result = _one(single, part, resume=resume and started, watch=watch)
+        if result.genotype is None:
+            return SearchResult(None, folder)
+        results.append(result)
+    genotypes = [result.genotype for result in results if result.genotype is not None]
+    best = max(genotypes, key=lambda genotype: genotype.provenance["shared_weight_score"])
+    best.save(folder / "genotype.json")
+    write_atomic(folder / "summary.json", json.dumps(summary(results), indent=2) + "\n")
+    return SearchResult(best, folder)
+
+
+def _one(config: SearchConfig, folder: Path, *, resume: bool, watch: Watch | None) -> SearchResult:
+    run = Run(config, folder, resume=resume)
+    result = run.search(watch)
+    if run.group.rank == 0 and read_log(folder):
+        write_report(folder, run.supernet.choices, config.codec.input_size_wh)
+    return result
+
+
+def summary(results: list[SearchResult]) -> dict[str, Any]:
+    """Return per seed the figures, and their mean and standard deviation."""
+    rows = []
+    for result in results:
+        assert result.genotype is not None
+        last = read_log(result.folder)[-1]
+        rows.append(
+            {
+                "run": result.folder.name,
+                "fingerprint": result.genotype.fingerprint(),
+                "score": result.genotype.provenance["shared_weight_score"],
+                "AP": last["AP"],
+                "arch_entropy": last["arch_entropy"],
+                "skip_share": last["skip_share"],
+                "macro": last["macro"],
+                "alarms": sum(len(entry["alarms"]) for entry in read_log(result.folder)),
+            }
+        )
+    spread = {
+        key: {"mean": statistics.mean(row[key] for row in rows), "sd": statistics.pstdev(row[key] for row in rows)}
+        for key in ("score", "AP", "arch_entropy", "skip_share")
+    }
+    return {"runs": rows, "spread": spread}
