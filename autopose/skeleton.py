@@ -189,7 +189,55 @@ MPII16 = Skeleton(
     parts=_groups(("head_top", "upper_neck", "thorax"), ("pelvis",)),
 )
 
-SKELETONS: dict[str, Skeleton] = {skeleton.name: skeleton for skeleton in (COCO17, MPII16)}
+
+def _named(text: str) -> tuple[tuple[str, str], ...]:
+    """Return limbs from ``joint-joint`` words."""
+    pairs = [word.split("-") for word in text.split()]
+    return tuple((one, other) for one, other in pairs)
+
+
+_LIMB_PAIRS = """left_ankle-left_knee left_knee-left_hip right_ankle-right_knee right_knee-right_hip left_hip-right_hip
+    left_shoulder-left_hip right_shoulder-right_hip left_shoulder-left_elbow left_elbow-left_wrist
+    right_shoulder-right_elbow right_elbow-right_wrist"""
+_COCO_SIGMAS = dict(zip(COCO17.joints, COCO17.sigmas, strict=True))
+
+
+def _sigmas(joints: tuple[str, ...], default: float = 0.079) -> tuple[float, ...]:
+    """Return COCO's OKS constants for the joints that COCO has, and its shoulder's for the others."""
+    return tuple(_COCO_SIGMAS.get(joint, default) for joint in joints)
+
+
+_LSP_JOINTS = (*MPII16.joints[:6], *MPII16.joints[10:], "neck", "head_top")
+LSP14 = Skeleton(
+    name="lsp14",
+    joints=_LSP_JOINTS,
+    limbs=_named(_LIMB_PAIRS + " left_shoulder-neck right_shoulder-neck neck-head_top"),
+    sigmas=_sigmas(_LSP_JOINTS),
+    parts=_groups(("neck", "head_top"), ()),
+)
+
+#: CrowdPose's own evaluation uses these OKS constants (``crowdposetools``, ``cocoeval.Params.setKpParams``).
+_CROWDPOSE_JOINTS = (*COCO17.joints[5:], "head", "neck")
+CROWDPOSE14 = Skeleton(
+    name="crowdpose14",
+    joints=_CROWDPOSE_JOINTS,
+    limbs=_named(_LIMB_PAIRS + " left_shoulder-neck right_shoulder-neck neck-head"),
+    sigmas=_sigmas(_CROWDPOSE_JOINTS),
+    parts=_groups(("head", "neck"), ()),
+)
+
+_POSETRACK_JOINTS = ("nose", "head_bottom", "head_top", *COCO17.joints[3:])
+POSETRACK17 = Skeleton(
+    name="posetrack17",
+    joints=_POSETRACK_JOINTS,
+    limbs=_named(_LIMB_PAIRS + " left_shoulder-head_bottom right_shoulder-head_bottom head_bottom-nose nose-head_top"),
+    sigmas=_sigmas(_POSETRACK_JOINTS),
+    parts=_groups(("nose", "head_bottom", "head_top", "left_ear", "right_ear"), ()),
+)
+
+SKELETONS: dict[str, Skeleton] = {
+    skeleton.name: skeleton for skeleton in (COCO17, MPII16, LSP14, CROWDPOSE14, POSETRACK17)
+}
 
 
 def skeleton_by_name(name: str) -> Skeleton:

@@ -1,4 +1,4 @@
-"""``autopose data``: make, pack and check data sets."""
+"""``autopose data``: make, pack, check and convert data sets."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 app = typer.Typer(
     name="data",
-    help="Make, pack and check data sets.\n\nExamples:\n\n    autopose data synthetic figures --images 500\n\n"
+    help="Make, pack, check and convert data sets.\n\nExamples:\n\n    autopose data synthetic figures --images 500\n\n"
     "    autopose data check datasets/",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -83,6 +83,102 @@ def pack(
 
         pack_images(paths, out, on_image=advance)
     print(f"{out}: {len(paths)} pictures, {out.stat().st_size / 1e6:.0f} MB")
+
+
+@app.command("check")
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with annotations and pictures.")],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="See whether pictures are there, but do not decode them.")
+    ] = False,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write the findings here.")] = None,
+) -> None:
+    """Look over a data folder: annotation files, counts, missing or broken pictures, wrong records, what to download.
+
+    The exit code is 1 if something is wrong, or if there is nothing.
+
+    Examples:
+
+        autopose data check datasets/
+
+        autopose data check datasets/ --quick --json findings.json
+    """
+    import json
+
+    from autopose.console import progress
+    from autopose.data.preflight import check_folder
+    from autopose.files import write_atomic
+
+    with progress(0, "pictures") as bar:
+        done = 0
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            bar(done)
+
+        reports, absent = check_folder(folder, decode=not quick, on_image=advance)
+    for report in reports:
+        joints = f" of {report.skeleton}" if report.skeleton else ""
+        print(f"{report.annotations}: {report.kind}, {report.images:,} images, {report.persons:,} persons{joints}")
+        for fault, count in report.faults.items():
+            print(f"  {count:,} x {fault}:")
+            for sentence in report.examples[fault]:
+                print("    " + sentence.replace("\n", "\n    "))
+    if not reports:
+        print(f"{folder}: holds no annotations that autopose knows (COCO's format, MPII, LSP, detections).")
+    for published in absent:
+        print(f"Not here: {published.name}; {published.terms}")
+        for step in published.steps:
+            print("  " + step.format(root=folder))
+    if json_out is not None:
+        content = {"sets": [r.to_dict() for r in reports], "absent": [published.name for published in absent]}
+        write_atomic(json_out, json.dumps(content, indent=1) + "\n")
+    if not reports or any(report.faults for report in reports):
+        raise typer.Exit(1)
+
+
+@app.command("convert")
+def convert(
+    annotations: Annotated[Path, typer.Argument(metavar="ANNOTATIONS", help="COCO's format, MPII, LSP, PoseTrack18.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT.json", help="COCO file to write.")],
+    to: Annotated[
+        str | None, typer.Option(metavar="SKELETON", help="Joints to write; the file's own if not given.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the pictures.")] = None,
+    middles: Annotated[
+        bool, typer.Option("--middles", help="Guess pelvis and neck between hips and shoulders.")
+    ] = False,
+) -> None:
+    """Write annotations of any known format in COCO's, with another skeleton if asked.
+
+    Examples:
+
+        autopose data convert lsp/joints.mat -o lsp.json
+
+        autopose data convert crowdpose_train.json --to coco17 -o crowdpose17.json
+    """
+    from autopose.console import progress
+    from autopose.data.conversion import convert_persons, load_native, write_coco
+    from autopose.errors import DataError
+    from autopose.skeleton import skeleton_by_name
+
+    target = skeleton_by_name(to) if to is not None else None
+    persons = load_native(annotations, images=images)
+    if target is not None:
+        persons = convert_persons(persons, target, middles=middles)
+    if not persons:
+        raise DataError(f"{annotations}: no person is left to write.")
+    with progress(len({person.image_path for person in persons}), "pictures") as bar:
+        done = 0
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            bar(done)
+
+        write_coco(persons, out, on_image=advance)
+    print(f"{out}: {len(persons)} persons with {persons[0].skeleton.name}")
 
 
 def _pair(text: str, separator: str, option: str, example: str) -> tuple[int, int]:

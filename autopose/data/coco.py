@@ -65,6 +65,32 @@ def load_coco(
     _check_joints(file, skeleton)
     if boxes != "gt":
         return persons_from_detections(load_detections(Path(boxes)), file, skeleton, str(boxes))
+    return persons_from_coco(
+        file,
+        skeleton=skeleton,
+        pseudo_weight=pseudo_weight,
+        label_weight=label_weight,
+        sample_weight=sample_weight,
+        min_confidence=min_confidence,
+        keep=keep,
+    )
+
+
+def persons_from_coco(
+    file: CocoFile,
+    *,
+    skeleton: Skeleton = COCO17,
+    pseudo_weight: float = PSEUDO_WEIGHT,
+    label_weight: float = 1.0,
+    sample_weight: float = 1.0,
+    min_confidence: float = 0.3,
+    keep: Callable[[Mapping[str, Any]], bool] | None = None,
+) -> list[Person]:
+    """Return the persons of a file that was read before, see :func:`load_coco`.
+
+    Raises:
+        DataError: a box or keypoints (of the named record) cannot be used.
+    """
     persons = []
     for number, record in enumerate(file.annotations):
         if keep is not None and not keep(record):

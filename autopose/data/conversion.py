@@ -1,0 +1,163 @@
+"""From one skeleton to another, and from any known annotation file to COCO's format."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autopose.data.coco import persons_from_coco
+from autopose.data.coco_file import read_coco
+from autopose.data.images import DiskReader, ImageReader
+from autopose.data.lsp import is_lsp, load_lsp
+from autopose.data.mpii import is_mpii, load_mpii
+from autopose.errors import DataError
+from autopose.files import write_atomic
+from autopose.poses import Person
+from autopose.skeleton import SKELETONS, Skeleton
+
+#: Names of one and the same place.
+SYNONYMS: tuple[frozenset[str], ...] = (
+    frozenset({"neck", "upper_neck", "head_bottom"}),
+    frozenset({"head_top", "head"}),
+)
+#: Joints that lie near the middle of two others.
+MIDDLES: dict[str, tuple[str, str]] = {
+    "pelvis": ("left_hip", "right_hip"),
+    "thorax": ("left_shoulder", "right_shoulder"),
+    "neck": ("left_shoulder", "right_shoulder"),
+    "upper_neck": ("left_shoulder", "right_shoulder"),
+    "head_bottom": ("left_shoulder", "right_shoulder"),
+}
+
+
+def convert_joints(
+    keypoints: NDArray[np.floating],
+    weight: NDArray[np.floating],
+    source: Skeleton,
+    target: Skeleton,
+    *,
+    middles: bool = False,
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Return joints ``(..., K', 2)`` and weights ``(..., K')`` of another skeleton.
+
+    A joint is taken over by its name or a synonym; what the source lacks gets weight 0.
+
+    Args:
+        keypoints: ``(..., K, 2)``.
+        weight: ``(..., K)``.
+        source: their skeleton.
+        target: the wanted skeleton.
+        middles: guess pelvis, thorax and neck as middles of hips and shoulders, with the lesser weight of the two.
+    """
+    shape = keypoints.shape[:-2]
+    xy = np.zeros((*shape, len(target), 2))
+    weights = np.zeros((*shape, len(target)), np.float32)
+    for index, joint in enumerate(target.joints):
+        names = {joint}.union(*(group for group in SYNONYMS if joint in group))
+        found = next((k for k, name in enumerate(source.joints) if name == joint), None)
+        if found is None:
+            found = next((k for k, name in enumerate(source.joints) if name in names), None)
+        if found is not None:
+            xy[..., index, :], weights[..., index] = keypoints[..., found, :], weight[..., found]
+        elif middles and joint in MIDDLES and set(MIDDLES[joint]) <= set(source.joints):
+            one, other = (source.index(name) for name in MIDDLES[joint])
+            xy[..., index, :] = (keypoints[..., one, :] + keypoints[..., other, :]) / 2
+            weights[..., index] = np.minimum(weight[..., one], weight[..., other])
+    return xy, weights
+
+
+def convert_persons(persons: Sequence[Person], target: Skeleton, *, middles: bool = False) -> list[Person]:
+    """Return the persons with another skeleton, without those of whom no joint is left."""
+    converted = []
+    for person in persons:
+        xy, weight = convert_joints(person.keypoints, person.weight, person.skeleton, target, middles=middles)
+        if weight.any():
+            converted.append(replace(person, keypoints=xy, weight=weight, skeleton=target))
+    return converted
+
+
+def load_native(annotations: Path, *, images: Path | None = None) -> list[Person]:
+    """Read persons with the skeleton that the file itself has.
+
+    Knows COCO's format with the joints of COCO, CrowdPose, PoseTrack18 (a file or the folder of a split), OCHuman's
+    converted files, MPII's formats, and the ``joints.mat`` of LSP and LSPET.
+
+    Raises:
+        DataError: the file is missing or of no known format or skeleton.
+    """
+    path = Path(annotations)
+    if path.is_dir():
+        files = sorted(path.glob("*.json"))
+        if not files:
+            raise DataError(f"{path}: this folder holds no JSON annotations.")
+        return [person for file in files for person in load_native(file, images=images)]
+    if is_lsp(path):
+        return load_lsp(path, images=images)
+    if is_mpii(path):
+        return load_mpii(path, images=images)
+    file = read_coco(path, images=images)
+    first = next((record["keypoints"] for record in file.annotations if record.get("keypoints")), ())
+    named = [skeleton for skeleton in SKELETONS.values() if skeleton.joints == file.joints]
+    # A file that does not name its joints has COCO's if their number fits.
+    counted = [skeleton for skeleton in SKELETONS.values() if 3 * len(skeleton) == len(first)]
+    if not named and (file.joints or not counted):
+        raise DataError(
+            f"{path}: has {len(file.joints) or len(first) // 3} joints that are of no known skeleton. "
+            f"Known: {', '.join(SKELETONS)}."
+        )
+    return persons_from_coco(file, skeleton=(named or counted)[0])
+
+
+def write_coco(
+    persons: Sequence[Person],
+    out: Path,
+    *,
+    reader: ImageReader | None = None,
+    on_image: Callable[[], None] | None = None,
+) -> Path:
+    """Write persons of one skeleton as COCO annotations, with paths relative to the file.
+
+    Raises:
+        DataError: there are none, or they have several skeletons.
+        MediaError: a picture, whose size is needed, cannot be decoded.
+    """
+    if len({person.skeleton.name for person in persons}) != 1:
+        raise DataError(f"{out}: needs persons of one skeleton, found {len(persons)} persons.")
+    reader = reader if reader is not None else DiskReader()
+    ids: dict[Path, int] = {}
+    images, annotations = [], []
+    for number, person in enumerate(persons, start=1):
+        if person.image_path not in ids:
+            ids[person.image_path] = len(ids) + 1
+            height, width = reader.read(person.image_path).shape[:2]
+            name = os.path.relpath(person.image_path, out.absolute().parent)
+            images.append({"id": ids[person.image_path], "file_name": name, "width": width, "height": height})
+            if on_image is not None:
+                on_image()
+        annotations.append(_record(person, number, ids[person.image_path]))
+    category = {"id": 1, "name": "person", "keypoints": list(persons[0].skeleton.joints)}
+    write_atomic(out, json.dumps({"images": images, "annotations": annotations, "categories": [category]}))
+    return out
+
+
+def _record(person: Person, number: int, image_id: int) -> dict[str, Any]:
+    labelled = person.weight > 0
+    x0, y0, x1, y1 = (round(float(value), 2) for value in person.box_xyxy)
+    flat = np.concatenate([np.where(labelled[:, None], person.keypoints.round(2), 0), 2.0 * labelled[:, None]], axis=1)
+    record: dict[str, Any] = {
+        "id": number,
+        "image_id": image_id,
+        "category_id": 1,
+        "iscrowd": 0,
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": person.area,
+        "keypoints": flat.ravel().tolist(),
+        "num_keypoints": int(labelled.sum()),
+    }
+    unsure = np.flatnonzero(labelled & (person.weight < 1)).tolist()
+    return {**record, "pseudo": unsure} if unsure else record

@@ -1,0 +1,244 @@
+"""Look over a data folder before a long run: what is there, what is damaged, what is missing and where to get it."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autopose.data.coco import person_from_record
+from autopose.data.coco_file import CocoFile, read_coco, read_json
+from autopose.data.images import DiskReader
+from autopose.data.lsp import is_lsp, load_lsp
+from autopose.data.mpii import is_mpii, load_mpii
+from autopose.errors import AutoposeError, DataError
+from autopose.poses import Person
+from autopose.skeleton import COCO17, SKELETONS
+
+#: How many examples of a kind of fault a report keeps.
+EXAMPLES = 5
+#: COCO's other annotation files, large and without keypoints.
+_NOT_POSES = ("captions_", "instances_", "panoptic_", "stuff_", "image_info_")
+
+
+@dataclass
+class SetReport:
+    """One annotation file.
+
+    Attributes:
+        annotations: the file.
+        kind: ``COCO``, ``MPII``, ``LSP`` or ``detections``.
+        skeleton: name of its joints, if it has any.
+        images: pictures that it lists.
+        persons: persons with labelled joints (detections: boxes).
+        faults: kind of fault -> how often.
+        examples: kind of fault -> the first few sentences about it.
+    """
+
+    annotations: Path
+    kind: str
+    skeleton: str = ""
+    images: int = 0
+    persons: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, fault: str, sentence: str) -> None:
+        """Note a fault."""
+        self.faults[fault] += 1
+        if len(self.examples.setdefault(fault, [])) < EXAMPLES:
+            self.examples[fault].append(sentence)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "annotations": str(self.annotations),
+            "kind": self.kind,
+            "skeleton": self.skeleton,
+            "images": self.images,
+            "persons": self.persons,
+            "faults": dict(self.faults),
+            "examples": self.examples,
+        }
+
+
+@dataclass(frozen=True)
+class Download:
+    """A published set that the papers use.
+
+    Attributes:
+        name: what it is.
+        files: annotation files by which it is recognised, any of them.
+        steps: what to fetch and where to unpack it, below the checked folder.
+        terms: under which it comes.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    steps: tuple[str, ...]
+    terms: str
+
+
+PUBLISHED = (
+    Download(
+        "COCO 2017 keypoints, training (118,287 images, 18 GB)",
+        ("person_keypoints_train2017.json",),
+        (
+            "http://images.cocodataset.org/annotations/annotations_trainval2017.zip -> {root}/coco/annotations/",
+            "http://images.cocodataset.org/zips/train2017.zip -> {root}/coco/train2017/",
+        ),
+        "annotations CC BY 4.0, photographs under Flickr's terms",
+    ),
+    Download(
+        "COCO 2017 keypoints, validation (5,000 images, 1 GB)",
+        ("person_keypoints_val2017.json",),
+        (
+            "http://images.cocodataset.org/annotations/annotations_trainval2017.zip -> {root}/coco/annotations/",
+            "http://images.cocodataset.org/zips/val2017.zip -> {root}/coco/val2017/",
+        ),
+        "annotations CC BY 4.0, photographs under Flickr's terms",
+    ),
+    Download(
+        "person detections on COCO val2017 (the papers' boxes, AP 56.4)",
+        ("COCO_val2017_detections_AP_H_56_person.json",),
+        ("README of github.com/leoxiaobin/deep-high-resolution-net.pytorch -> {root}/coco/person_detection_results/",),
+        "distributed by HRNet's authors",
+    ),
+    Download(
+        "MPII Human Pose (24,984 images, 12 GB)",
+        ("mpii_human_pose_v1_u12_1.mat", "train.json", "trainval.json", "valid.json"),
+        (
+            "http://human-pose.mpi-inf.mpg.de: mpii_human_pose_v1.tar.gz -> {root}/mpii/images/",
+            "http://human-pose.mpi-inf.mpg.de: mpii_human_pose_v1_u12_2.zip -> {root}/mpii/",
+        ),
+        "Simplified BSD for the annotations, photographs for research",
+    ),
+)
+
+
+def check_folder(
+    root: Path, *, decode: bool = True, on_image: Callable[[], None] | None = None
+) -> tuple[list[SetReport], list[Download]]:
+    """Check every annotation file below a folder and the pictures that it lists.
+
+    Args:
+        root: the folder.
+        decode: read and decode every picture; False: only see whether it is there.
+        on_image: called after each picture, for progress.
+
+    Returns:
+        A report of each annotation file, and the published sets that are not there.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"No folder {str(root)!r} to check.")
+    reports = [report for path in _candidates(root) if (report := _check(path, decode, on_image)) is not None]
+    kinds = {(report.annotations.name, report.kind) for report in reports}
+
+    def present(published: Download) -> bool:
+        kind = (
+            "MPII" if published.name.startswith("MPII") else "detections" if "detections" in published.name else "COCO"
+        )
+        return any((name, kind) in kinds for name in published.files)
+
+    return reports, [published for published in PUBLISHED if not present(published)]
+
+
+def _candidates(root: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        for name in sorted(files):
+            if name.lower().endswith((".json", ".mat")) and not name.startswith((".", *_NOT_POSES)):
+                yield Path(folder) / name
+
+
+def _check(path: Path, decode: bool, on_image: Callable[[], None] | None) -> SetReport | None:
+    """Return the report of an annotation file, or None if it is none."""
+    try:
+        if path.suffix.lower() == ".mat" or is_mpii(path):
+            return _check_persons(path, decode, on_image)
+        content = read_json(path, "annotation file")
+    except AutoposeError as error:
+        report = SetReport(path, "MPII" if path.suffix.lower() == ".mat" else "unknown")
+        report.add("unreadable", str(error))
+        return report
+    if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
+        return _check_coco(path, decode, on_image)
+    if (
+        isinstance(content, list)
+        and content
+        and isinstance(content[0], dict)
+        and {"bbox", "score"} <= content[0].keys()
+    ):
+        return SetReport(path, "detections", images=len({r.get("image_id") for r in content}), persons=len(content))
+    return None
+
+
+def _check_persons(path: Path, decode: bool, on_image: Callable[[], None] | None) -> SetReport | None:
+    if not is_lsp(path) and path.suffix.lower() == ".mat" and not path.name.startswith("mpii_human_pose"):
+        return None  # some other MATLAB file, such as gt_valid.mat
+    report = SetReport(path, "LSP" if is_lsp(path) else "MPII")
+    try:
+        persons: Sequence[Person] = load_lsp(path) if is_lsp(path) else load_mpii(path)
+    except DataError as error:
+        report.add("unreadable", str(error))
+        return report
+    pictures = dict.fromkeys(person.image_path for person in persons)
+    report.skeleton, report.persons, report.images = persons[0].skeleton.name, len(persons), len(pictures)
+    for picture in pictures:
+        _check_picture(report, picture, None, decode)
+        if on_image is not None:
+            on_image()
+    return report
+
+
+def _check_coco(path: Path, decode: bool, on_image: Callable[[], None] | None) -> SetReport:
+    report = SetReport(path, "COCO")
+    try:
+        file = read_coco(path)
+    except DataError as error:
+        report.add("unreadable", str(error))
+        return report
+    report.images = len(file.images)
+    first = next((record["keypoints"] for record in file.annotations if record.get("keypoints")), ())
+    fitting = [
+        s for s in SKELETONS.values() if s.joints == file.joints or (not file.joints and 3 * len(s) == len(first))
+    ]
+    skeleton = fitting[0] if fitting else COCO17
+    report.skeleton = skeleton.name if fitting else ""
+    if first and not fitting:
+        report.add("skeleton", f"{path}: has {len(first) // 3} joints that are of no known skeleton.")
+    else:
+        _check_records(report, file, skeleton.name)
+    for image_id, image in file.images.items():
+        _check_picture(report, file.image_path(image_id), (image["width"], image["height"]), decode)
+        if on_image is not None:
+            on_image()
+    return report
+
+
+def _check_records(report: SetReport, file: CocoFile, skeleton: str) -> None:
+    for number in range(len(file.annotations)):
+        try:
+            report.persons += person_from_record(file, number, SKELETONS[skeleton]) is not None
+        except DataError as error:
+            report.add("annotation", str(error))
+
+
+def _check_picture(report: SetReport, path: Path, size_wh: tuple[int, int] | None, decode: bool) -> None:
+    if not path.is_file():
+        report.add("missing image", str(path))
+        return
+    if not decode:
+        return
+    try:
+        height, width = DiskReader().read(path).shape[:2]
+    except AutoposeError as error:
+        report.add("broken image", str(error))
+        return
+    if size_wh is not None and (width, height) != size_wh:
+        report.add("image size", f"{path}: is {width}x{height}, annotated as {size_wh[0]}x{size_wh[1]}.")

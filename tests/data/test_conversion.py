@@ -1,0 +1,134 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autopose.data.coco import load_coco
+from autopose.data.conversion import SYNONYMS, convert_joints, convert_persons, load_native, write_coco
+from autopose.errors import DataError
+from autopose.skeleton import COCO17, CROWDPOSE14, LSP14, MPII16, POSETRACK17, SKELETONS, Skeleton
+
+RNG = np.random.default_rng(0)
+
+
+def random_joints(skeleton: Skeleton) -> tuple[Any, Any]:
+    return RNG.uniform(0, 100, (len(skeleton), 2)), RNG.uniform(0.1, 1, len(skeleton)).astype(np.float32)
+
+
+@pytest.mark.parametrize("target", SKELETONS.values(), ids=lambda s: s.name)
+@pytest.mark.parametrize("source", SKELETONS.values(), ids=lambda s: s.name)
+def test_every_pair_of_skeletons_keeps_the_joints_they_share(source: Skeleton, target: Skeleton) -> None:
+    xy, weight = random_joints(source)
+    got, got_weight = convert_joints(xy, weight, source, target)
+    for name in set(source.joints) & set(target.joints):
+        np.testing.assert_array_equal(got[target.index(name)], xy[source.index(name)])
+        assert got_weight[target.index(name)] == weight[source.index(name)]
+    if source is target:
+        np.testing.assert_array_equal(got, xy)
+    synonyms = {name for group in SYNONYMS if group & set(source.joints) for name in group}
+    for k, name in enumerate(target.joints):
+        assert (got_weight[k] > 0) == (name in source.joints or name in synonyms)
+
+
+def test_synonyms_and_middles_by_hand() -> None:
+    xy, weight = random_joints(LSP14)
+    got, got_weight = convert_joints(xy, weight, LSP14, CROWDPOSE14)
+    np.testing.assert_array_equal(got[CROWDPOSE14.index("head")], xy[LSP14.index("head_top")])
+    assert (got_weight > 0).all()
+    xy, weight = random_joints(COCO17)
+    _, plain = convert_joints(xy, weight, COCO17, MPII16)
+    assert plain[MPII16.index("pelvis")] == 0
+    got, guessed = convert_joints(xy, weight, COCO17, MPII16, middles=True)
+    left, right = COCO17.index("left_hip"), COCO17.index("right_hip")
+    np.testing.assert_allclose(got[MPII16.index("pelvis")], (xy[left] + xy[right]) / 2)
+    assert guessed[MPII16.index("pelvis")] == min(weight[left], weight[right])
+    assert guessed[MPII16.index("head_top")] == 0
+    assert POSETRACK17.joints[1] == "head_bottom"
+
+
+def test_arrays_of_persons_convert_at_once() -> None:
+    xy, weight = RNG.uniform(0, 9, (2, 5, 17, 2)), np.ones((2, 5, 17), np.float32)
+    got, got_weight = convert_joints(xy, weight, COCO17, CROWDPOSE14)
+    assert got.shape == (2, 5, 14, 2)
+    np.testing.assert_array_equal(got[1, 3, 0], xy[1, 3, 5])
+    assert got_weight.shape == (2, 5, 14)
+
+
+def record(skeleton: Skeleton) -> dict[str, Any]:
+    xy = RNG.uniform(10, 70, (len(skeleton), 2)).round(2)
+    return {"keypoints": np.column_stack([xy, np.full(len(skeleton), 2)]).ravel().tolist()}
+
+
+@pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=lambda s: s.name)
+def test_roundtrip_every_skeleton_through_cocos_format(write_coco_of: Any, skeleton: Skeleton, tmp_path: Path) -> None:
+    path = write_coco_of(skeleton)
+    persons = load_native(path)
+    assert {person.skeleton.name for person in persons} == {skeleton.name}
+    out = write_coco(persons, tmp_path / "deep" / "er" / "out.json")
+    again = load_native(out)
+    for one, other in zip(persons, again, strict=True):
+        np.testing.assert_allclose(one.keypoints, other.keypoints)
+        np.testing.assert_array_equal(one.weight, other.weight)
+        np.testing.assert_allclose(one.box_xyxy, other.box_xyxy, atol=0.01)
+        assert one.image_path.resolve() == other.image_path.resolve()
+
+
+@pytest.fixture
+def write_coco_of(write_coco: Any) -> Any:
+    def write(skeleton: Skeleton, *extra: dict[str, Any]) -> Path:
+        path: Path = write_coco(record(skeleton), {**record(skeleton), "image_id": 2, "pseudo": [1]}, *extra)
+        content = json.loads(path.read_text())
+        content["categories"][0]["keypoints"] = list(skeleton.joints)
+        path.write_text(json.dumps(content))
+        return path
+
+    return write
+
+
+def test_refuses_a_named_skeleton_that_was_not_asked_for(write_coco_of: Any) -> None:
+    """PoseTrack18 has 17 joints, as COCO has, but others: a count alone would not notice."""
+    path = write_coco_of(POSETRACK17)
+    with pytest.raises(DataError, match=r"has the joints of posetrack17; coco17 was asked for.\n.*data convert"):
+        load_coco(path)
+    assert len(load_coco(path, skeleton=POSETRACK17)) == 2
+
+
+def test_refuses_unknown_joints_and_mixtures(write_coco_of: Any, tmp_path: Path) -> None:
+    content = json.loads(write_coco_of(COCO17).read_text())
+    content["categories"][0]["keypoints"] = ["head", "tail"]
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="has 2 joints that are of no known skeleton"):
+        load_native(tmp_path / "other.json")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no JSON"):
+        load_native(tmp_path / "empty")
+    persons = load_native(write_coco_of(COCO17))
+    with pytest.raises(DataError, match="one skeleton"):
+        write_coco([*persons, *convert_persons(persons, LSP14)], tmp_path / "mixed.json")
+    assert convert_persons([], LSP14) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "skeleton", "persons"),
+    [
+        ("crowdpose/test_crowdpose.json", "crowdpose14", 4),
+        ("ochuman/test_ochuman.json", "coco17", 5),
+        ("posetrack18/annotations/val", "posetrack17", 14),
+        ("posetrack18/annotations/test_posetrack18_val.json", "posetrack17", 14),
+        ("coco/test_coco.json", "coco17", 12),
+        ("mpii/test_mpii.json", "mpii16", 5),
+    ],
+)
+def test_against_real_samples(data_root: Path, file: str, skeleton: str, persons: int) -> None:
+    found = load_native(data_root / "samples" / file)
+    assert {person.skeleton.name for person in found} == {skeleton}
+    assert len(found) == persons
+    assert all(person.image_path.is_file() for person in found)
+    for person in convert_persons(found, COCO17):
+        x0, y0, x1, y1 = person.box_xyxy
+        margin = 0.25 * max(x1 - x0, y1 - y0)
+        inside = person.keypoints[person.weight > 0]
+        assert (inside >= (x0 - margin, y0 - margin)).all()
+        assert (inside <= (x1 + margin, y1 + margin)).all()

@@ -1,0 +1,123 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from autopose.cli import app
+from autopose.data.preflight import check_folder
+from autopose.errors import DataError
+
+PERSON = {"keypoints": [30.0, 40.0, 2.0] * 17}
+
+
+def test_a_sound_set_has_no_faults(write_coco: Any, tmp_path: Path) -> None:
+    write_coco(PERSON, {**PERSON, "iscrowd": 1})
+    (tmp_path / "notes.json").write_text('{"some": "settings"}')
+    seen: list[None] = []
+    (report,), absent = check_folder(tmp_path, on_image=lambda: seen.append(None))
+    assert (report.kind, report.skeleton, report.images, report.persons) == ("COCO", "coco17", 2, 1)
+    assert not report.faults
+    assert len(seen) == 2
+    assert len(absent) == 4
+    assert all("{root}" in step for published in absent for step in published.steps)
+
+
+def test_finds_what_is_wrong_and_counts_it(write_coco: Any, tmp_path: Path) -> None:
+    path = write_coco(PERSON, {**PERSON, "bbox": [1, 1, 0, 5]}, {"keypoints": [1, 2]}, images=5)
+    pictures = sorted((tmp_path / "images").iterdir())
+    pictures[1].unlink()
+    pictures[2].write_bytes(b"")
+    whole = cv2.imencode(".jpg", np.zeros((80, 100, 3), np.uint8))[1].tobytes()
+    pictures[3].write_bytes(whole[: len(whole) // 2])
+    cv2.imwrite(str(pictures[4]), np.zeros((40, 50, 3), np.uint8))
+    (report,), _ = check_folder(tmp_path)
+    assert dict(report.faults) == {"annotation": 2, "missing image": 1, "broken image": 2, "image size": 1}
+    assert pictures[1].name in report.examples["missing image"][0]
+    assert "annotations[1]: bbox" in report.examples["annotation"][0]
+    assert "is 50x40, annotated as 100x80" in report.examples["image size"][0]
+    (quick,), _ = check_folder(tmp_path, decode=False)
+    assert dict(quick.faults) == {"annotation": 2, "missing image": 1}
+    assert path.is_file()
+
+
+def test_keeps_five_examples_of_a_fault(write_coco: Any, tmp_path: Path) -> None:
+    write_coco(PERSON, images=12)
+    for picture in sorted((tmp_path / "images").iterdir())[1:]:
+        picture.unlink()
+    (report,), _ = check_folder(tmp_path)
+    assert report.faults["missing image"] == 11
+    assert len(report.examples["missing image"]) == 5
+
+
+def test_recognises_cocos_layout_and_detections(write_coco: Any, tmp_path: Path) -> None:
+    path = write_coco(PERSON, name="person_keypoints_val2017.json")
+    content = json.loads(path.read_text())
+    for image in content["images"]:
+        image["file_name"] = Path(image["file_name"]).name
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / path.name).write_text(json.dumps(content))
+    path.unlink()
+    (tmp_path / "images").rename(tmp_path / "val2017")
+    detections = [{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}] * 3
+    (tmp_path / "COCO_val2017_detections_AP_H_56_person.json").write_text(json.dumps(detections))
+    (tmp_path / "instances_val2017.json").write_text("never read: {")
+    reports, absent = check_folder(tmp_path)
+    assert [(r.kind, r.images, r.persons) for r in reports] == [("detections", 1, 3), ("COCO", 2, 1)]
+    assert not any(r.faults for r in reports)
+    assert [published.name.split()[0] for published in absent] == ["COCO", "MPII"]  # train2017 and MPII
+
+
+def test_recognises_mpii_and_lsp(tmp_path: Path) -> None:
+    scipy_io = pytest.importorskip("scipy.io", reason="MATLAB files need SciPy")
+    for folder, name in (("mpii/images", "a.jpg"), ("lsp/images", "im00001.jpg")):
+        (tmp_path / folder).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / folder / name), np.zeros((200, 200, 3), np.uint8))
+    joints = np.random.default_rng(0).uniform(20, 150, (16, 2)).tolist()
+    person = {"image": "a.jpg", "joints": joints, "joints_vis": [1] * 16, "center": [90, 90], "scale": 1.0}
+    (tmp_path / "mpii" / "train.json").write_text(json.dumps([person, {**person, "image": "gone.jpg"}]))
+    scipy_io.savemat(tmp_path / "lsp" / "joints.mat", {"joints": np.ones((14, 3, 1)) * 50})
+    lsp, mpii = check_folder(tmp_path)[0]
+    assert (lsp.kind, lsp.skeleton, lsp.persons, dict(lsp.faults)) == ("LSP", "lsp14", 1, {})
+    assert (mpii.kind, mpii.skeleton, mpii.persons, mpii.images) == ("MPII", "mpii16", 2, 2)
+    assert dict(mpii.faults) == {"missing image": 1}
+
+
+def test_unreadable_files_are_findings_not_crashes(tmp_path: Path) -> None:
+    (tmp_path / "cut.json").write_text('{"images": [')
+    (tmp_path / "alone.json").write_text('{"images": [{"id": 1}], "annotations": []}')
+    reports, _ = check_folder(tmp_path)
+    assert [dict(report.faults) for report in reports] == [{"unreadable": 1}, {"unreadable": 1}]
+    with pytest.raises(DataError, match="No folder"):
+        check_folder(tmp_path / "nowhere")
+
+
+def test_command_says_what_to_download_and_exits_with_1_on_faults(write_coco: Any, tmp_path: Path) -> None:
+    path = write_coco(PERSON)
+    run = CliRunner().invoke
+    result = run(app, ["data", "check", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert f"{path}: COCO, 2 images, 1 persons of coco17" in result.output
+    assert f"-> {tmp_path}/coco/train2017/" in result.output
+    next((tmp_path / "images").iterdir()).unlink()
+    found = tmp_path / "out" / "findings.json"
+    result = run(app, ["data", "check", str(tmp_path), "--quick", "--json", str(found)])
+    assert result.exit_code == 1
+    assert "1 x missing image" in result.output
+    assert json.loads(found.read_text())["sets"][0]["faults"] == {"missing image": 1}
+    (tmp_path / "nothing").mkdir()
+    assert run(app, ["data", "check", str(tmp_path / "nothing")]).exit_code == 1
+
+
+def test_command_converts(write_coco: Any, tmp_path: Path) -> None:
+    out = tmp_path / "crowd.json"
+    result = CliRunner().invoke(
+        app, ["data", "convert", str(write_coco(PERSON)), "--to", "crowdpose14", "-o", str(out)]
+    )
+    assert result.exit_code == 0, result.output
+    assert "1 persons with crowdpose14" in result.output
+    (record,) = json.loads(out.read_text())["annotations"]
+    assert (len(record["keypoints"]), record["num_keypoints"]) == (42, 12)  # no head and neck in COCO
