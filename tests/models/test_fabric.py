@@ -50,7 +50,7 @@ def test_cell_computes_the_published_equation() -> None:
     found = cell({"parallel": same, "above": finer}, beta, [alpha])
 
     share, weight = beta.softmax(0), alpha.softmax(0)
-    down = cell.macro["above"].match(finer)
+    down = cell.macro["above"].match(finer)  # type: ignore[operator]
     state = (3 * share[0] * same + 3 * share[1] * down).relu()
     pooled = cell.micro[0].ops["maxpool3"](state)  # type: ignore[index, operator]
     expected = cell.project(4 * weight[1] * state + 4 * weight[2] * pooled)
@@ -126,7 +126,7 @@ def _zero_weight(network: FabricNetwork, part: FabricPart) -> None:
             if kept is not None:
                 logits[[edge not in kept.edges for edge in EDGES]] = -1e4
         ops = tuple(fabric.cells["1-1"].micro[0].ops)  # type: ignore[union-attr, index]
-        fabric.alpha["shared-0"][[op not in part.cells[0].ops[0] for op in ops]] = -1e4
+        fabric.alpha["shared-0"][[op not in part.cells[0].ops[0] for op in ops]] = -1e4  # type: ignore[index]
 
 
 @pytest.mark.parametrize("idle", [False, True])
