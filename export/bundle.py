@@ -1,0 +1,61 @@
+"""Write a trained model the way the package bundles it: genotype, FP16 weights, ONNX graphs, figures, card."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autopose.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from autopose.export.to_onnx import export_onnx
+from autopose.files import write_atomic
+
+
+def bundle(
+    checkpoint: Checkpoint,
+    name: str,
+    folder: Path,
+    *,
+    figures: Mapping[str, Any],
+    card: str,
+    crops: NDArray[np.uint8] | None = None,
+) -> list[Path]:
+    """Write the files of one bundled model; see :mod:`autopose.zoo` for their names.
+
+    The graphs are exported from the FP16-rounded weights that are bundled, so that both give the same figures.
+
+    Args:
+        checkpoint: trained weights.
+        name: of the model, without suffix.
+        folder: the zoo.
+        figures: measured figures; each key names the set it was measured on.
+        card: the model card, Markdown.
+        crops: real crops for the comparison with torch; synthetic ones if None.
+
+    Raises:
+        ParityError: a graph does not agree with torch.
+    """
+    weights = folder / f"{name}.safetensors"
+    named = dataclasses.replace(checkpoint, name=name, config=_portable(checkpoint.config))
+    save_checkpoint(weights, named, half=True)
+    rounded = load_checkpoint(weights)
+    rounded.genotype.save(folder / f"{name}.json")
+    written = [weights, folder / f"{name}.json"]
+    graphs = {f"{name}.onnx": False} | ({f"{name}-flip.onnx": True} if checkpoint.task == "pose" else {})
+    for file, flip in graphs.items():
+        written.append(export_onnx(rounded, folder / file, flip=flip, compact=True, crops=crops))
+    write_atomic(
+        folder / f"{name}.figures.json",
+        json.dumps({"task": checkpoint.task, "figures": dict(figures)}, indent=2) + "\n",
+    )
+    write_atomic(folder / f"{name}.md", card)
+    return [*written, folder / f"{name}.figures.json", folder / f"{name}.md"]
+
+
+def _portable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a training configuration without the paths of the machine that it ran on."""
+    data = {key: value for key, value in dict(config.get("data", {})).items() if key != "pack"}
+    return {**config, "data": data} if config else {}

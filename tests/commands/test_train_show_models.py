@@ -1,0 +1,79 @@
+"""The verbs train, show and models as a user calls them."""
+
+import json
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from autopose.cli import app
+from autopose.errors import AutoposeError, ConfigError, GenotypeError, ModelError
+from autopose.zoo import catalogue
+
+
+def _run(*arguments: str) -> Result:
+    result = CliRunner().invoke(app, list(arguments))
+    if isinstance(result.exception, AutoposeError):
+        raise result.exception
+    return result
+
+
+def test_show_prints_json_and_draws(tmp_path: Path) -> None:
+    result = _run("show", "reference", "--json", "-o", str(tmp_path / "a.svg"))
+    figures: dict[str, Any] = json.loads(result.stdout)
+    assert figures["macs_gi"] == pytest.approx(10.65, rel=0.03)
+    assert figures["params"] > 1e7
+    assert ElementTree.parse(tmp_path / "a.svg").getroot().tag.endswith("svg")
+
+
+def test_show_takes_a_size() -> None:
+    small, large = (
+        json.loads(_run("show", "small", "--json", "--size", size).stdout) for size in ("96x128", "192x256")
+    )
+    assert large["macs"] == 4 * small["macs"]
+    assert large["params"] == small["params"]
+
+
+def test_show_refuses_unknown_names() -> None:
+    with pytest.raises(GenotypeError, match="Presets: .*reference"):
+        _run("show", "no-such-genotype")
+
+
+def test_models_lists_what_is_bundled(tmp_path: Path) -> None:
+    result = _run("models", "--json", str(tmp_path / "models.json"))
+    names = [entry.name for entry in catalogue()]
+    assert {"default", "detector-default"} <= set(names)
+    assert all(name in result.stdout for name in names)
+    assert [entry["name"] for entry in json.loads((tmp_path / "models.json").read_text())] == names
+    assert sum(entry.size_mb for entry in catalogue()) <= 40
+
+
+def test_models_prints_a_card() -> None:
+    assert _run("models", "default").stdout.startswith("# ")
+    with pytest.raises(ModelError, match="No bundled model 'nope'. Known: default"):
+        _run("models", "nope")
+
+
+def test_train_refuses_bad_input_before_it_starts(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(GenotypeError):
+        _run("train", "nope", "-o", str(out))
+    with pytest.raises(ConfigError, match="unknown key 'train.learning'"):
+        _run("train", "small", "--config", "smoke", "--set", "train.learning=1", "-o", str(out))
+    with pytest.raises(ModelError, match="exported graph cannot be trained on"):
+        _run("train", "small", "--config", "smoke", "--init", "model.onnx", "-o", str(out))
+    assert not out.exists()
+
+
+def test_train_runs_and_goes_on(tmp_path: Path) -> None:
+    settings = [
+        "data.synthetic_images=8", "data.workers=0", "data.tune_share=0.4", "codec.input_size_wh=[64, 64]",
+        "train.batch=2", "train.steps=2", "train.eval_every=2",
+    ]  # fmt: skip
+    arguments = [part for setting in settings for part in ("--set", setting)]
+    out = tmp_path / "run"
+    result = _run("train", "small", "--config", "smoke", "-o", str(out), "--init", "default", *arguments)
+    assert json.loads(result.stdout)["step"] == 2
+    assert (out / "best.safetensors").is_file()
