@@ -70,8 +70,8 @@ def _summary(log: list[dict[str, Any]], genotype: Genotype | None, input_size_wh
         ("AP of the supernet", f"{last['AP']:.3f} on the tune split (most likely cells and branches)"),
     ]
     if genotype is not None:
+        from autopose.models.cost import profile
         from autopose.models.network import build_network
-        from autopose.models.profile import profile
 
         cost = profile(build_network(genotype), input_size_wh)
         rows += [

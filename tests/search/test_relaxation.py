@@ -66,7 +66,7 @@ def test_full_and_soft_gradients_are_those_of_the_formula(mode: str) -> None:
 
 
 def test_full_runs_one_operation_where_alpha_needs_no_gradient() -> None:
-    cell, logits, noise = _cell()
+    _, logits, noise = _cell()
     assert relax(logits, noise, 1.0, "full").weights is not None
     choice = relax(logits.detach(), noise, 1.0, "full")
     assert choice.weights is None
@@ -96,7 +96,7 @@ def test_only_sampled_operations_run_and_save() -> None:
         ran: list[object] = []
         own = {parameter.data_ptr() for parameter in cell.parameters()}
         handles = [
-            part.register_forward_hook(lambda module, *_: ran.append(module))
+            part.register_forward_hook(lambda module, *_, ran=ran: ran.append(module))
             for part in cell.edges.modules()
             if isinstance(part, torch.nn.Conv2d)
         ]

@@ -1,0 +1,159 @@
+"""The loop end to end on drawn figures: results, logs, and resuming to the bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from autopose.config import to_toml
+from autopose.errors import ModelError, UsageError
+from autopose.genotype import Genotype
+from autopose.models.network import build_network
+from autopose.search.config import SearchConfig
+from autopose.search.loop import Run
+from autopose.search.state import load_state
+
+Make = Callable[..., SearchConfig]
+
+
+class KilledError(Exception):
+    """Stands for a process that dies."""
+
+
+def _state(folder: Path, config: SearchConfig) -> dict[str, torch.Tensor]:
+    return load_state(folder / "checkpoints", config.model_dump_json())[0]
+
+
+def _assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    different = [name for name in a if not torch.equal(a[name], b[name])]
+    assert not different
+
+
+def _log(folder: Path) -> list[dict[str, Any]]:
+    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in entry.items() if key != "seconds"} for entry in entries]
+
+
+def _die_at(step: int) -> Callable[[int, int, Any], None]:
+    def watch(done: int, total: int, entry: Any) -> None:
+        if done == step and entry is None:
+            raise KilledError
+
+    return watch
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "first order": {},
+    "second order": {"gradient": "second"},
+    "sync": {"gradient": "sync"},
+    "all branches": {"autopose": {"branches": "all"}},
+    "soft": {"autopose": {"alpha_gradient": "soft"}},
+    "random": {"strategy": "random"},
+    "random, separate": {"strategy": "random", "random_sharing": "separate"},
+}
+
+
+@pytest.mark.parametrize("variant", list(VARIANTS))
+def test_killed_and_resumed_equals_unbroken(variant: str, tiny_search: Make, tmp_path: Path) -> None:
+    changes = dict(VARIANTS[variant])
+    if "autopose" in changes:
+        changes["autopose"] = {"channels": [4] * 4, "stem_channels": 4, "stem_expansion": 1} | changes["autopose"]
+    config = tiny_search(**changes)
+    whole = Run(config, tmp_path / "whole").search()
+    assert whole.genotype is not None
+    with pytest.raises(KilledError):
+        Run(config, tmp_path / "broken").search(_die_at(2))
+    with pytest.raises(KilledError):
+        Run(config, tmp_path / "broken", resume=True).search(_die_at(3))
+    resumed = Run(config, tmp_path / "broken", resume=True).search()
+    assert resumed.genotype is not None
+    assert resumed.genotype.fingerprint() == whole.genotype.fingerprint()
+    _assert_equal(_state(tmp_path / "whole", config), _state(tmp_path / "broken", config))
+    assert _log(tmp_path / "whole") == _log(tmp_path / "broken")
+
+
+def test_writes_a_genotype_that_builds_and_a_log(tiny_search: Make, tmp_path: Path) -> None:
+    result = Run(tiny_search(), tmp_path).search()
+    genotype = Genotype.load(tmp_path / "genotype.json")
+    assert genotype == result.genotype
+    assert genotype.provenance["ranked"] >= 1
+    with torch.no_grad():
+        assert build_network(genotype, 17).eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 17, 16, 16)
+    entries = _log(tmp_path)
+    assert [entry["epoch"] for entry in entries] == [1, 2]
+    assert "reward" not in entries[0]  # the controller starts in the second epoch
+    assert "reward" in entries[1]
+    assert {"weight_loss", "arch_loss", "AP", "arch_entropy", "controller_entropy", "skip_share"} <= set(entries[0])
+    np.testing.assert_allclose(np.sum(entries[0]["probabilities"]["individual_0"], -1), 1, atol=1e-3)
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_seeds_differ_and_repeat(tiny_search: Make, tmp_path: Path) -> None:
+    found = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        config = tiny_search(epochs=1, seed=seed)
+        Run(config, tmp_path / name).search()
+        found.append(_state(tmp_path / name, config))
+    _assert_equal(found[0], found[1])
+    assert not torch.equal(found[0]["supernet/arch.individual_0"], found[2]["supernet/arch.individual_0"])
+
+
+def test_sigterm_saves_and_leaves(tiny_search: Make, tmp_path: Path) -> None:
+    config = tiny_search(save_minutes=1000)
+
+    def terminate(done: int, total: int, entry: Any) -> None:
+        if done == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert Run(config, tmp_path).search(terminate).genotype is None
+    assert load_state(tmp_path / "checkpoints", config.model_dump_json())[1].step == 1
+    assert Run(config, tmp_path, resume=True).search().genotype is not None
+
+
+def test_refuses_a_folder_with_another_search(tiny_search: Make, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no state"):
+        Run(tiny_search(), tmp_path, resume=True)
+    with pytest.raises(KilledError):
+        Run(tiny_search(), tmp_path).search(_die_at(2))
+    with pytest.raises(UsageError, match="--resume"):
+        Run(tiny_search(), tmp_path)
+    with pytest.raises(ModelError, match="another configuration"):
+        Run(tiny_search(seed=5), tmp_path, resume=True)
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments(tiny_search: Make, tmp_path: Path) -> None:
+    config = tiny_search(iterations=3)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(to_toml(config))
+    whole = Run(config, tmp_path / "whole").search()
+    assert whole.genotype is not None
+    broken = tmp_path / "broken"
+    command = [sys.executable, "-m", "autopose", "search", "--config", str(recipe), "-o", str(broken)]
+    rng = np.random.default_rng()
+    kills = 0
+    while not (broken / "genotype.json").exists():
+        resume = ["--resume"] if (broken / "checkpoints" / "state.safetensors").exists() else []
+        if kills >= 3:
+            subprocess.run([*command, *resume], check=True, capture_output=True)
+            break
+        process = subprocess.Popen([*command, *resume], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not (broken / "checkpoints" / "state.safetensors").exists():
+            time.sleep(0.05)
+        time.sleep(float(rng.uniform(0, 2)))
+        process.kill()
+        process.wait()
+        kills += 1
+    found = Genotype.load(broken / "genotype.json")
+    assert found.fingerprint() == whole.genotype.fingerprint()
+    _assert_equal(_state(tmp_path / "whole", config), _state(broken, config))

@@ -1,0 +1,37 @@
+"""The random baseline has the search's budget."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from autopose.search.config import SearchConfig
+from autopose.search.loop import Run
+from autopose.search.random_search import RandomSearch
+
+Make = Callable[..., SearchConfig]
+
+
+def test_as_many_looks_and_steps_as_the_search(tiny_search: Make, tmp_path: Path) -> None:
+    run = Run(tiny_search(strategy="random"), tmp_path)
+    assert isinstance(run.strategy, RandomSearch)
+    assert run.strategy.ranked() == 2 + 2 * 2 * 1  # candidates + updates x batch x epochs with the controller
+    steps = []
+    original = run.strategy.step_weights
+
+    def counted(*args: object) -> float:
+        steps.append(args)
+        return original(*args)  # type: ignore[arg-type]
+
+    run.strategy.step_weights = counted  # type: ignore[assignment]
+    result = run.search()
+    assert len(steps) == 2 * 2 * 2  # two levels' batches per iteration
+    assert result.genotype is not None
+    assert result.genotype.provenance["ranked"] == 6
+    best = max(candidate["score"] for candidate in result.genotype.provenance["candidates"])
+    assert result.genotype.provenance["shared_weight_score"] == best
+
+
+def test_separate_candidates_share_the_iterations(tiny_search: Make, tmp_path: Path) -> None:
+    run = Run(tiny_search(strategy="random", random_sharing="separate", candidates=2), tmp_path)
+    result = run.search()
+    assert result.genotype is not None
+    assert result.genotype.provenance["ranked"] == 2

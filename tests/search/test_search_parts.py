@@ -1,0 +1,189 @@
+"""Samples, figures, alarms, ablations, recipes, reports: the parts around the loop."""
+
+import math
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+
+from autopose.config import load_config, packaged_configs
+from autopose.errors import ConfigError, DataError, UsageError
+from autopose.genotype import AutoPoseGenotype
+from autopose.search.ablation import ABLATIONS, ablated
+from autopose.search.config import LatencyConfig, SearchConfig
+from autopose.search.latency import LatencyTable, all_units, report, units
+from autopose.search.monitor import alarms, entropy, free_shares
+from autopose.search.report import write_report
+from autopose.search.reward import latency_factor
+from autopose.search.samples import SearchData
+from autopose.search.seeds import search
+from autopose.search.space import open_space
+
+Make = Callable[..., SearchConfig]
+
+
+@pytest.mark.parametrize("name", ["smoke", "small", "paper"])
+def test_every_recipe_loads_and_says_what_it_is(name: str) -> None:
+    config = load_config(SearchConfig, name, group="search")
+    open_space(config.space, config.space_settings())
+    head = packaged_configs("search")[name].read_text().split("\n\n")[0]
+    assert all(word in head for word in ("# Reproduces:", "# Expect:", "# Command:"))
+
+
+def test_the_paper_recipe_has_the_papers_numbers() -> None:
+    config = load_config(SearchConfig, "paper", group="search")
+    assert (config.search.epochs, config.search.iterations, config.search.arch_lr) == (50, 1100, 3e-3)
+    controller = config.controller
+    assert (controller.lr, controller.updates, controller.batch, controller.start_epoch) == (3.5e-3, 10, 2, 5)
+    assert config.autopose.channels == (16, 32, 64, 128)
+
+
+@pytest.mark.parametrize("name", list(ABLATIONS))
+def test_every_ablation_changes_exactly_its_field(name: str) -> None:
+    config = load_config(SearchConfig, "smoke", ["codec.input_size_wh=[192, 256]"], group="search")
+    before, after = config.model_dump(), ablated(config, name).model_dump()
+    section, field, _ = ABLATIONS[name]
+    assert before[section].pop(field) != after[section].pop(field)
+    assert before == after
+
+
+def test_refuses_unknown_ablations_and_levels_without_data() -> None:
+    with pytest.raises(UsageError, match="single-branch"):
+        ablated(SearchConfig(), "none")
+    with pytest.raises(ConfigError, match="arch_share"):
+        load_config(SearchConfig, None, ["search.arch_share=0"])
+
+
+def test_weights_architecture_and_reward_never_share_an_image(tiny_search: Make, tmp_path: Path) -> None:
+    data = SearchData(tiny_search(), tmp_path)
+    parts = [
+        {person.image_path.name for person in persons}
+        for persons in (data.weight_persons, data.arch_persons, data.tune_persons)
+    ]
+    assert all(parts)
+    assert not parts[0] & parts[1]
+    assert not (parts[0] | parts[1]) & parts[2]
+
+
+def test_batches_depend_on_the_step_alone(tiny_search: Make, tmp_path: Path) -> None:
+    data = SearchData(tiny_search(), tmp_path)
+    whole = list(data.batches("weights", 0, 3))
+    late = list(data.batches("weights", 2, 3))
+    assert all(torch.equal(a, b) for a, b in zip(whole[2], late[0], strict=True))
+    other = next(iter(data.batches("arch", 0, 1)))
+    assert not torch.equal(other[0], whole[0][0])
+
+
+def test_entropy_and_shares_of_known_tables() -> None:
+    supernet = open_space("autopose", {"channels": (4, 4, 4, 4), "stem_channels": 4}).supernet(2)
+    with torch.no_grad():
+        for table in supernet.arch.values():
+            table.zero_()
+    assert entropy(supernet.probabilities()) == pytest.approx(math.log(6), abs=1e-5)
+    with torch.no_grad():
+        for name, table in supernet.arch.items():
+            table[:, 5 if name.startswith("individual") else 4] = 50.0  # skip, maxpool3
+    assert entropy(supernet.probabilities()) == pytest.approx(0, abs=1e-5)
+    shares = free_shares(supernet)
+    assert shares == {"skip_share": 40 / 76, "pool_share": 36 / 76, "free_share": 1.0}
+    assert "collapsing" in alarms(shares, 0.75, 0.0)[0]
+    assert "one vector" in alarms({"free_share": 0.5, "controller_entropy": 0.01}, 0.75, 8.3)[0]
+    assert not alarms({"free_share": 0.5, "controller_entropy": 5.0}, 0.75, 8.3)
+
+
+def _genotype() -> AutoPoseGenotype:
+    return AutoPoseGenotype(
+        individual=(("conv3",) + ("skip",) * 9,) * 4,
+        aggregation=(("conv1",) * 2 + ("maxpool3",) + ("skip",) * 6,) * 4,
+        scales=((1, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0)),
+        channels=(8, 16, 24, 32),
+        modules_per_stage=2,
+        stem_channels=4,
+        stem_expansion=1,
+    )
+
+
+def test_units_of_a_network_counted_by_hand() -> None:
+    found = units(_genotype(), (64, 64))
+    assert found.count("conv3:8@16x16") == 4  # two individual cells in two modules
+    assert found.count("conv1:8@16x16") == 4
+    assert found.count("maxpool3:8@16x16") == 2
+    assert found.count("project4:8@16x16") == 4
+    assert found.count("project2:8@16x16") == 2
+    assert [name for name in found if name.startswith("resize")].count("resize3to0:32-8@16x16") == 2
+    assert len(found) == 2 + 4 + 4 + 2 + 4 + 2 + 6
+    assert set(found) <= set(all_units(_genotype(), (64, 64)))
+
+
+def test_latency_is_the_calibrated_sum(tmp_path: Path) -> None:
+    table = LatencyTable(device="d", milliseconds={"a": 1.0, "b": 0.25})
+    assert table.predict_ms(["a", "b", "b"]) == 1.5
+    fitted = table.calibrated([1.0, 2.0, 3.0], [2.5, 4.5, 6.5])
+    assert fitted.predict_ms(["a", "b", "b"]) == pytest.approx(3.5)
+    fitted.save(tmp_path / "t.json")
+    assert LatencyTable.load(tmp_path / "t.json") == fitted
+    with pytest.raises(ConfigError, match="no 'c'"):
+        table.predict_ms(["c"])
+    with pytest.raises(DataError, match="bench --ops"):
+        LatencyTable.load(tmp_path / "none.json")
+    assert report([1, 2, 3, 4], [10, 20, 40, 30])["spearman"] == pytest.approx(0.8)
+
+
+def test_latency_factor() -> None:
+    config = LatencyConfig(target_ms=20, exponent=-0.5)
+    assert latency_factor(20, config) == pytest.approx(1)
+    assert latency_factor(80, config) == pytest.approx(0.5)
+    assert latency_factor(5, config) == pytest.approx(2)
+    assert latency_factor(5, config.model_copy(update={"only_above": True})) == 1
+
+
+@pytest.mark.slow
+def test_measured_table_covers_every_unit() -> None:
+    from autopose.search.latency_bench import measure
+
+    table = measure(_genotype(), (64, 64), rounds=1)
+    assert set(table.milliseconds) == set(all_units(_genotype(), (64, 64)))
+    assert min(table.milliseconds.values()) > 0
+    assert table.predict_ms(units(_genotype(), (64, 64))) > 0
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.outside: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag in ("script", "link", "img", "iframe"):
+            self.outside.append(tag)
+        self.outside += [
+            value for key, value in attrs if key in ("src", "href") and value and not value.startswith("#")
+        ]
+
+
+def test_several_seeds_are_summarised_and_reported(tiny_search: Make, tmp_path: Path) -> None:
+    import json
+
+    result = search(tiny_search(seeds=2, epochs=1), tmp_path)
+    assert result.genotype is not None
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    scores = [row["score"] for row in summary["runs"]]
+    assert summary["spread"]["score"]["mean"] == pytest.approx(sum(scores) / 2)
+    assert result.genotype.provenance["shared_weight_score"] == max(scores)
+    for seed in (0, 1):
+        page = (tmp_path / f"seed-{seed}" / "report.html").read_text()
+        links = _Links()
+        links.feed(page)
+        assert not links.outside
+        assert links.tags.count("svg") >= 5 + 1 + 8 + 1  # curves, branch graph, tables, legend
+        assert "Convergence" in page
+    again = search(tiny_search(seeds=2, epochs=1), tmp_path, resume=True)
+    assert again.genotype == result.genotype
+
+
+def test_refuses_a_report_of_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nothing to report"):
+        write_report(tmp_path, {}, (64, 64))
