@@ -18,7 +18,10 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in -o, exactly where it was.")] = False,
     init: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Start from a bundled model, a run or a checkpoint.")
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Start from a bundled model, a run, a checkpoint, or backbone weights (.pth)."
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="One step on synthetic data: shapes, cost, estimated hours.")
@@ -43,6 +46,7 @@ def train(
     from autopose.errors import require
     from autopose.files import write_atomic
     from autopose.genotype import Genotype
+    from autopose.skeleton import skeleton_by_name
 
     require("torch", extra="train", why="Training")
     from autopose.training.config import TrainConfig
@@ -76,7 +80,7 @@ def train(
             recipe,
             folder,
             resume=resume,
-            init=None if init is None else initial_weights(init),
+            init=None if init is None else initial_weights(init, network, len(skeleton_by_name(recipe.skeleton))),
             report=report,
             max_seconds=None if max_hours is None else max_hours * 3600,
         )

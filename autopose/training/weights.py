@@ -5,6 +5,7 @@ from pathlib import Path
 
 from autopose.checkpoint import Checkpoint, load_checkpoint
 from autopose.errors import ModelError
+from autopose.genotype import Genotype
 
 
 def bundled_weights() -> dict[str, Path]:
@@ -13,12 +14,20 @@ def bundled_weights() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
-def initial_weights(source: str) -> Checkpoint:
+def initial_weights(source: str, genotype: Genotype | None = None, joints: int = 17) -> Checkpoint:
     """Read weights to start from.
+
+    Args:
+        source: a bundled model, a run folder, a checkpoint, or a PyTorch file (``.pth``, ``.pt``, ``.tar``) with the
+            published weights of the genotype's backbone (see :mod:`autopose.models.pretrained`).
+        genotype: of the network to be trained; needed for a PyTorch file only.
+        joints: heatmaps of that network.
 
     Raises:
         ModelError: there are none of that name; an exported graph carries none that can be trained on.
     """
+    if genotype is not None and Path(source).suffix in (".pth", ".pt", ".tar"):
+        return _with_backbone(Path(source), genotype, joints)
     bundled = bundled_weights()
     if source in bundled:
         return load_checkpoint(bundled[source])
@@ -28,3 +37,17 @@ def initial_weights(source: str) -> Checkpoint:
             f"({', '.join(bundled) or 'none in this installation'})."
         )
     return load_checkpoint(Path(source))
+
+
+def _with_backbone(path: Path, genotype: Genotype, joints: int) -> Checkpoint:
+    """Return a fresh network of the genotype, its backbone from the file."""
+    import torch
+
+    from autopose.models.network import build_network
+    from autopose.models.pretrained import load_backbone
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the rest is the same in every run
+        network = build_network(genotype, joints)
+    load_backbone(network, path)
+    return Checkpoint(genotype, network.state_dict(), name=path.name)
