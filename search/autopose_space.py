@@ -4,10 +4,13 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from autopose.config import Config
 from autopose.genotype import BRANCHES, OP_SETS, STAGES, AutoPoseGenotype
+from autopose.search.latency import LatencyTable, map_sizes, unit_name, units
 from autopose.search.relaxation import AlphaGradient
 from autopose.search.space import Macro, SearchSpace, Supernet
 from autopose.search.supernet import AutoPoseSupernet, Bits, Sharing
@@ -140,7 +143,28 @@ class AutoPoseSpace(SearchSpace):
 
     def latency_units(self, genotype: Any, input_size_wh: tuple[int, int]) -> Sequence[str]:
         """Return the keys of the latency table that make up a derived network."""
-        from autopose.search.latency import units
-
         assert isinstance(genotype, AutoPoseGenotype)
         return units(genotype, input_size_wh)
+
+    def expected_latency_ms(
+        self, tables: Mapping[str, Tensor], macro: Macro, table: LatencyTable, input_size_wh: tuple[int, int]
+    ) -> Tensor:
+        """Return the expected latency of a derived network under the softmax of the tables."""
+        bits, ops, sizes = self.stage_bits(macro), OP_SETS[self.config.op_set], map_sizes(input_size_wh)
+        idle = self._genotype(
+            self.config.derived_multiplier,
+            scales=bits,
+            individual=((("skip",) * 10,) * BRANCHES),
+            aggregation=((("skip",) * 9,) * BRANCHES),
+        )
+        total = torch.tensor(table.predict_ms(units(idle, input_size_wh)))
+        for b in range(BRANCHES):
+            uses = sum(stage[b] for stage in bits) * self.config.modules_per_stage
+            names = [unit_name(op, idle.channels[b], sizes[b]) for op in ops]
+            cost = torch.tensor([0.0 if op == "skip" else table.of(name) for op, name in zip(ops, names, strict=True)])
+            for kind, cells in (("individual", 2), ("aggregation", 1)):
+                logits = tables.get(f"{kind}_{b}" if self.config.sharing == "branch" else kind)
+                if logits is not None and uses:
+                    cost = cost.to(logits)
+                    total = total.to(logits) + uses * cells * table.scale * (logits.softmax(-1) @ cost).sum()
+        return total

@@ -65,7 +65,7 @@ class BilevelSearch(Strategy):
                 return self.loss(batch, draw, {**weights, **{f"arch.{k}": v for k, v in values.items()}})
 
             def validation(weights: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Tensor:
-                seen.append(loss_of(arch, weights, values))
+                seen.append(self._with_latency(loss_of(arch, weights, values), values, draw.macro))
                 return seen[-1]
 
             found = second_order(
@@ -78,7 +78,7 @@ class BilevelSearch(Strategy):
             loss = seen[0]
         else:
             self.trainable(weights=False, arch=True)
-            loss = self.loss(arch, draw)
+            loss = self._with_latency(self.loss(arch, draw), tables, draw.macro)
             grads = torch.autograd.grad(loss, list(tables.values()), allow_unused=True)
             found = {name: grad for name, grad in zip(tables, grads, strict=True) if grad is not None}
         for name, table in tables.items():
@@ -86,6 +86,10 @@ class BilevelSearch(Strategy):
         self.s.group.average(found.values())
         self.arch_optimizer.step()
         return finite(loss, step)
+
+    def _with_latency(self, loss: Tensor, tables: Mapping[str, Tensor], macro: Macro) -> Tensor:
+        goal = self.s.reward.goal
+        return loss if goal is None else loss + goal.penalty(tables, macro, loss)
 
     def _step_both(self, batch: Batch, draw: Draw, step: int) -> float:
         self.trainable(weights=True, arch=True)

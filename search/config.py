@@ -84,12 +84,15 @@ class LatencyConfig(Config):
         target_ms: of the derived network, one crop, no flip.
         exponent: negative: slower is worse.
         only_above: do not reward networks for being faster than the target.
+        cell_weight: how much the cells' loss counts the expected latency above the target; 0 leaves latency to the
+            controller.
     """
 
     table: str | None = None
     target_ms: float = Field(50.0, gt=0)
     exponent: float = Field(-0.5, le=0)
     only_above: bool = False
+    cell_weight: float = Field(0.0, ge=0)
 
 
 class SearchConfig(Config):

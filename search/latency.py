@@ -51,20 +51,26 @@ class LatencyTable(Config):
         """Write the table as JSON, one unit per line."""
         write_atomic(path, json.dumps(self.model_dump(), indent=1) + "\n")
 
+    def of(self, unit: str) -> float:
+        """Return the measured time of a unit.
+
+        Raises:
+            ConfigError: it was not measured.
+        """
+        if unit not in self.milliseconds:
+            raise ConfigError(
+                f"The latency table has no {unit!r}: it was measured for other widths or another input size. "
+                "Make one for this configuration with: autopose bench --ops"
+            )
+        return self.milliseconds[unit]
+
     def predict_ms(self, parts: Iterable[str]) -> float:
         """Return the predicted time of one crop.
 
         Raises:
             ConfigError: a unit that was not measured.
         """
-        total = 0.0
-        for unit, count in Counter(parts).items():
-            if unit not in self.milliseconds:
-                raise ConfigError(
-                    f"The latency table has no {unit!r}: it was measured for other widths or another input size. "
-                    "Make one for this configuration with: autopose bench --ops"
-                )
-            total += count * self.milliseconds[unit]
+        total = sum(count * self.of(unit) for unit, count in Counter(parts).items())
         return self.scale * total + self.offset_ms
 
     def calibrated(self, predicted: Sequence[float], measured: Sequence[float]) -> "LatencyTable":
@@ -82,14 +88,15 @@ def map_sizes(input_size_wh: tuple[int, int]) -> list[tuple[int, int]]:
     return [(input_size_wh[0] // stride, input_size_wh[1] // stride) for stride in AutoPoseGenotype.strides]
 
 
-def _at(name: str, channels: object, size_wh: tuple[int, int]) -> str:
+def unit_name(name: str, channels: object, size_wh: tuple[int, int]) -> str:
+    """Return the key of a unit on a map of this size."""
     return f"{name}:{channels}@{size_wh[0]}x{size_wh[1]}"
 
 
 def _fixed(genotype: AutoPoseGenotype, input_size_wh: tuple[int, int]) -> list[str]:
     widths = "-".join(str(width) for width in genotype.channels)
     stem = f"stem{genotype.stem_channels}x{genotype.stem_expansion}"
-    return [_at(stem, widths, input_size_wh), _at(f"head-{genotype.head}", widths, input_size_wh)]
+    return [unit_name(stem, widths, input_size_wh), unit_name(f"head-{genotype.head}", widths, input_size_wh)]
 
 
 def units(genotype: AutoPoseGenotype, input_size_wh: tuple[int, int]) -> list[str]:
@@ -98,20 +105,20 @@ def units(genotype: AutoPoseGenotype, input_size_wh: tuple[int, int]) -> list[st
     for bits in genotype.scales:
         for b in (b for b in range(BRANCHES) if bits[b]):
             width, size = genotype.channels[b], sizes[b]
-            module = [_at(op, width, size) for op in genotype.individual[b] if op != "skip"] * 2
-            module += [_at("project4", width, size)] * 2
+            module = [unit_name(op, width, size) for op in genotype.individual[b] if op != "skip"] * 2
+            module += [unit_name("project4", width, size)] * 2
             module += [_resize(genotype, a, b, size) for a in range(BRANCHES) if a != b]
             if genotype.fusion == "cells":
-                module += [_at(op, width, size) for op in genotype.aggregation[b] if op != "skip"]
-                module.append(_at("project2", width, size))
+                module += [unit_name(op, width, size) for op in genotype.aggregation[b] if op != "skip"]
+                module.append(unit_name("project2", width, size))
             else:
-                module.append(_at("project4", width, size))
+                module.append(unit_name("project4", width, size))
             result += module * genotype.modules_per_stage
     return result
 
 
 def _resize(genotype: AutoPoseGenotype, source: int, target: int, size_wh: tuple[int, int]) -> str:
-    return _at(f"resize{source}to{target}", f"{genotype.channels[source]}-{genotype.channels[target]}", size_wh)
+    return unit_name(f"resize{source}to{target}", f"{genotype.channels[source]}-{genotype.channels[target]}", size_wh)
 
 
 def all_units(genotype: AutoPoseGenotype, input_size_wh: tuple[int, int]) -> list[str]:
@@ -119,8 +126,8 @@ def all_units(genotype: AutoPoseGenotype, input_size_wh: tuple[int, int]) -> lis
     sizes, result = map_sizes(input_size_wh), _fixed(genotype, input_size_wh)
     for b in range(BRANCHES):
         width, size = genotype.channels[b], sizes[b]
-        result += [_at(op, width, size) for op in OP_SETS[genotype.op_set] if op != "skip"]
-        result += [_at(f"project{count}", width, size) for count in (AGGREGATION_NODES, INDIVIDUAL_NODES)]
+        result += [unit_name(op, width, size) for op in OP_SETS[genotype.op_set] if op != "skip"]
+        result += [unit_name(f"project{count}", width, size) for count in (AGGREGATION_NODES, INDIVIDUAL_NODES)]
         result += [_resize(genotype, a, b, size) for a in range(BRANCHES) if a != b]
     return result
 

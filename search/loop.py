@@ -216,7 +216,9 @@ class Run:
         )
 
     def _provenance(self, found: Found) -> dict[str, Any]:
-        return {
+        goal = self.strategy.s.reward.goal
+        latency = {} if goal is None else {"latency_ms": round(goal.latency_ms(self.supernet, found.macro), 3)}
+        return latency | {
             "search": {"space": self.config.space, "strategy": self.loop.strategy, "seed": self.loop.seed},
             "epochs": self.loop.epochs,
             "iterations": self.loop.iterations,

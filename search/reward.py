@@ -1,12 +1,10 @@
 """What an architecture is worth with the shared weights: AP, optionally times a power of its latency."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
-from autopose.errors import ConfigError
-from autopose.search.config import LatencyConfig, SearchConfig
+from autopose.search.config import SearchConfig
+from autopose.search.latency_goal import LatencyGoal
 from autopose.search.samples import SearchData
 from autopose.search.space import Draw, Macro, SearchSpace, Supernet
 from autopose.training.predictor import TorchPredictor
@@ -37,23 +35,7 @@ class Reward:
 
     def __init__(self, config: SearchConfig, space: SearchSpace, supernet: Supernet, data: SearchData) -> None:
         self.config, self.space, self.supernet, self.data = config, space, supernet, data
-        self.latency_ms: Callable[[Macro], float] | None = None
-        if config.latency.table is not None:
-            self.latency_ms = self._predictor(config.latency.table)
-
-    def _predictor(self, table: str) -> Callable[[Macro], float]:
-        from autopose.search.latency import LatencyTable
-
-        times = LatencyTable.load(table)
-
-        def predict(macro: Macro) -> float:
-            genotype = self.space.derive(self.supernet, macro, name="candidate", provenance={})
-            units = self.space.latency_units(genotype, self.config.codec.input_size_wh)
-            if units is None:
-                raise ConfigError(f"latency.table is set, but the space {self.space.name!r} cannot predict latency.")
-            return times.predict_ms(units)
-
-        return predict
+        self.goal = LatencyGoal(config, space) if config.latency.table is not None else None
 
     def average_precision(self, macro: Macro) -> float:
         """Return AP on the tune split."""
@@ -73,10 +55,4 @@ class Reward:
     def __call__(self, macro: Macro) -> float:
         """Return the controller's reward."""
         ap = self.average_precision(macro)
-        return ap if self.latency_ms is None else ap * latency_factor(self.latency_ms(macro), self.config.latency)
-
-
-def latency_factor(latency_ms: float, config: LatencyConfig) -> float:
-    """Return (latency / target) ^ exponent, at most 1 with ``only_above``."""
-    factor = float((latency_ms / config.target_ms) ** config.exponent)
-    return min(factor, 1.0) if config.only_above else factor
+        return ap if self.goal is None else ap * self.goal.factor(self.supernet, macro)

@@ -13,7 +13,7 @@ The loop samples a :class:`Draw`, evaluates ``supernet(images, draw)`` and asks 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import ValidationError
@@ -21,6 +21,9 @@ from torch import Tensor, nn
 
 from autopose.errors import ConfigError
 from autopose.genotype import Genotype
+
+if TYPE_CHECKING:
+    from autopose.search.latency import LatencyTable
 
 #: Network-level decisions: one token per controller step.
 Macro = tuple[int, ...]
@@ -127,6 +130,12 @@ class SearchSpace(ABC):
 
     def latency_units(self, genotype: Genotype, input_size_wh: tuple[int, int]) -> Sequence[str] | None:
         """Return the keys of the latency table that make up a network, with repetition; None: not supported."""
+        return None
+
+    def expected_latency_ms(
+        self, tables: Mapping[str, Tensor], macro: Macro, table: "LatencyTable", input_size_wh: tuple[int, int]
+    ) -> Tensor | None:
+        """Return the latency expected under the softmax of the tables, differentiable; None: not supported."""
         return None
 
 

@@ -14,9 +14,9 @@ from autopose.genotype import AutoPoseGenotype
 from autopose.search.ablation import ABLATIONS, ablated
 from autopose.search.config import LatencyConfig, SearchConfig
 from autopose.search.latency import LatencyTable, all_units, report, units
+from autopose.search.latency_goal import latency_factor
 from autopose.search.monitor import alarms, entropy, free_shares
 from autopose.search.report import write_report
-from autopose.search.reward import latency_factor
 from autopose.search.samples import SearchData
 from autopose.search.seeds import search
 from autopose.search.space import open_space
@@ -24,7 +24,7 @@ from autopose.search.space import open_space
 Make = Callable[..., SearchConfig]
 
 
-@pytest.mark.parametrize("name", ["smoke", "small", "paper"])
+@pytest.mark.parametrize("name", ["smoke", "small", "paper", "small-cpu"])
 def test_every_recipe_loads_and_says_what_it_is(name: str) -> None:
     config = load_config(SearchConfig, name, group="search")
     open_space(config.space, config.space_settings())
@@ -137,6 +137,27 @@ def test_latency_factor() -> None:
     assert latency_factor(80, config) == pytest.approx(0.5)
     assert latency_factor(5, config) == pytest.approx(2)
     assert latency_factor(5, config.model_copy(update={"only_above": True})) == 1
+
+
+@pytest.mark.parametrize("sharing", ["branch", "global"])
+def test_expected_latency_is_that_of_the_network_when_the_tables_are_certain(sharing: str) -> None:
+    space = open_space("autopose", {"channels": (4, 8, 12, 16), "stem_channels": 4, "sharing": sharing})
+    supernet = space.supernet(2)
+    supernet.randomize(torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for logits in supernet.arch.values():
+            logits.copy_(200.0 * torch.nn.functional.one_hot(logits.argmax(-1), 6))
+    macro = (9, 0, 15)
+    genotype = space.derive(supernet, macro, name="n", provenance={})
+    assert isinstance(genotype, AutoPoseGenotype)
+    names = sorted(set(all_units(genotype, (64, 64))))
+    table = LatencyTable(
+        device="d", milliseconds={name: 0.1 + 0.01 * i for i, name in enumerate(names)}, scale=1.5, offset_ms=0.2
+    )
+    expected = space.expected_latency_ms(dict(supernet.arch.items()), macro, table, (64, 64))
+    assert expected is not None
+    assert float(expected.detach()) == pytest.approx(table.predict_ms(units(genotype, (64, 64))), rel=1e-5)
+    expected.backward()  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.slow
