@@ -29,7 +29,7 @@ class Gpu:
 @cache
 def gpu_here() -> Gpu | None:
     """Return the first GPU, or None without a driver or a device."""
-    driver = _driver()
+    driver = driver_library()
     count = ctypes.c_int(0)
     if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
         return None
@@ -55,7 +55,8 @@ def gpu_here() -> Gpu | None:
     )
 
 
-def _driver() -> Any:
+def driver_library() -> Any:
+    """Return the CUDA driver library through ctypes, or None."""
     for library in _LIBRARIES:
         try:
             return ctypes.CDLL(library)

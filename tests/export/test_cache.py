@@ -1,0 +1,129 @@
+"""The engine cache: what is found again, what is not, and that nothing damaged is trusted."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autopose.export import cache
+from autopose.export.recipe import Recipe, engine_key, rebuild_command
+from autopose.manifest import Manifest
+from autopose.runtime.engine_sidecar import EngineSidecar, read_sidecar, sha256_of
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AUTOPOSE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def write(engine: Path) -> dict[str, Any]:
+    engine.write_bytes(b"plan")
+    EngineSidecar(
+        manifest=Manifest(),
+        builder="tensorrt",
+        builder_version="11",
+        onnx_sha256="",
+        engine_sha256=sha256_of(engine),
+        batches=(1, 1, 1),
+        half_share=1,
+    ).save(engine)
+    return {"half_share": 1.0}
+
+
+def test_roundtrip(folder: Path, tmp_path: Path) -> None:
+    assert cache.cached_engine("key") is None
+    engine, report = cache.keep("key", write)
+    assert engine.parent == folder
+    assert cache.cached_engine("key") == (engine, report)
+    assert cache.cached_engine("another") is None
+    out = tmp_path / "out" / "model.engine"
+    cache.copy_engine(engine, out)
+    assert read_sidecar(out) == read_sidecar(engine)
+    cache.copy_engine(engine, engine)
+    assert engine.read_bytes() == b"plan"
+
+
+@pytest.mark.parametrize("part", ["engine", "engine.json", "report.json"])
+@pytest.mark.parametrize("damage", [b"", b"other", None])
+def test_damaged_entries_are_named_and_dropped(
+    part: str, damage: bytes | None, caplog: pytest.LogCaptureFixture, folder: Path
+) -> None:
+    cache.keep("key", write)
+    path = folder / f"key.{part}"
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage)
+    with caplog.at_level(logging.WARNING):
+        assert cache.cached_engine("key") is None
+    if path.name != "key.engine" or damage is not None:
+        assert "cannot be used and is built again" in caplog.text
+        assert list(folder.iterdir()) == []
+    assert cache.keep("key", write)
+    assert cache.cached_engine("key") is not None
+
+
+def test_an_interrupted_entry_does_not_count(folder: Path) -> None:
+    def interrupted(engine: Path) -> dict[str, Any]:
+        write(engine)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cache.keep("key", interrupted)
+    assert cache.cached_engine("key") is None
+
+
+def test_timing_caches_are_kept_whole_or_not_used(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert cache.load_timing_cache("trt-11-L4") is None
+    cache.save_timing_cache("trt-11-L4", b"timings")
+    assert cache.load_timing_cache("trt-11-L4") == b"timings"
+    assert cache.load_timing_cache("trt-11-A10") is None
+    path = folder / "trt-11-L4.timing"
+    path.write_bytes(path.read_bytes()[:-1])
+    with caplog.at_level(logging.WARNING):
+        assert cache.load_timing_cache("trt-11-L4") is None
+    assert "damaged" in caplog.text
+    assert not path.exists()
+
+
+def test_key_changes_with_everything_that_changes_the_engine(tmp_path: Path) -> None:
+    source, other = tmp_path / "a.onnx", tmp_path / "b.onnx"
+    source.write_bytes(b"graph")
+    other.write_bytes(b"graph!")
+    base = Recipe(builder="tensorrt_rtx", targets=("sm89",))
+    keys = [engine_key(source, base, "1.7"), engine_key(other, base, "1.7"), engine_key(source, base, "1.8")]
+    for change in (
+        {"precision": "fp32"},
+        {"targets": ("sm89", "sm120")},
+        {"batches": (1, 4, 8)},
+        {"workspace_gib": 1.0},
+        {"portable": True},
+        {"flip": False},
+        {"decode": False},
+        {"io": "plain"},
+        {"builder": "tensorrt"},
+        {"calibration": tmp_path},
+    ):
+        fields = {"builder": "tensorrt_rtx", "targets": ("sm89",), **change}
+        keys.append(engine_key(source, Recipe(**fields), "1.7"))  # type: ignore[arg-type]
+    assert len(set(keys)) == len(keys)
+    assert engine_key(source, base, "1.7") == keys[0]
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(b"graph")
+    assert engine_key(copy, base, "1.7") == keys[0]  # the content counts, not the name
+
+
+def test_rebuild_command_names_what_was_asked(tmp_path: Path) -> None:
+    recipe = Recipe(builder="tensorrt_rtx", targets=("sm89", "sm120"), flip=False, batches=(1, 2, 4))
+    assert rebuild_command("my run", Path("m.engine"), recipe) == (
+        "autopose export 'my run' --trt-rtx --target sm89,sm120 --batch 1,2,4 --no-flip -o m.engine"
+    )
+    assert rebuild_command("default", None, Recipe(builder="tensorrt")) == "autopose export default --trt"
+
+
+def test_folder_is_the_users_unless_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("AUTOPOSE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache.cache_folder() == tmp_path / "autopose"

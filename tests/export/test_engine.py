@@ -1,0 +1,166 @@
+"""Engines on the real TensorRT-RTX, built without a GPU: parser, precision proof, profile, sidecar, cache."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from autopose.checkpoint import Checkpoint, save_checkpoint
+from autopose.errors import BackendError, MissingDependencyError, ModelError, UsageError
+from autopose.export.builders import load_builder
+from autopose.export.crops import synthetic_crops
+from autopose.export.engine import EngineOptions, build_engine, inspected_half_share, require_half
+from autopose.export.half import half_graph
+from autopose.export.pipeline import export_model
+from autopose.export.recipe import Recipe
+from autopose.export.to_onnx import manifest_for
+from autopose.runtime.engine_sidecar import read_sidecar, sha256_of, sidecar_path
+
+AHEAD = EngineOptions(batches=(1, 2, 4), targets=("sm89",))
+RECIPE = Recipe(builder="tensorrt_rtx", targets=("sm89", "sm120"), batches=(1, 2, 4))
+
+
+@pytest.fixture(scope="module")
+def trt_rtx() -> Any:
+    return pytest.importorskip("tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'autopose[trt-rtx]'")
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("AUTOPOSE_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def half_onnx(pose_onnx: Path, pose_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("half") / "half.onnx"
+    crops = synthetic_crops(2, pose_checkpoint.codec.input_size_wh)
+    onnx.save(half_graph(onnx.load(pose_onnx), crops).model, str(path))
+    return path
+
+
+def test_builds_a_half_precision_engine_without_a_gpu(
+    trt_rtx: Any, half_onnx: Path, pose_checkpoint: Checkpoint
+) -> None:
+    manifest = manifest_for(pose_checkpoint).model_copy(update={"precision": "fp16"})
+    built = build_engine(half_onnx, manifest, "tensorrt_rtx", AHEAD)
+    assert built.half_share == 1
+    assert len(built.plan) > 10_000
+
+
+def test_refuses_a_single_precision_graph_that_claims_to_be_half(
+    trt_rtx: Any, pose_onnx: Path, pose_checkpoint: Checkpoint
+) -> None:
+    claimed = manifest_for(pose_checkpoint).model_copy(update={"precision": "fp16"})
+    with pytest.raises(BackendError, match="0% of its convolutions in half precision"):
+        build_engine(pose_onnx, claimed, "tensorrt_rtx", AHEAD)
+
+
+def test_refuses_what_cannot_be_parsed_or_built(trt_rtx: Any, half_onnx: Path, tmp_path: Path) -> None:
+    from autopose.manifest import Manifest
+
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(half_onnx.read_bytes()[:1000])
+    with pytest.raises(BackendError, match="cannot parse the graph"):
+        build_engine(broken, Manifest(), "tensorrt_rtx", AHEAD)
+    with pytest.raises(UsageError, match=r"--target sm12: .* builds for .*sm89"):
+        build_engine(half_onnx, Manifest(precision="fp16"), "tensorrt_rtx", EngineOptions(targets=("sm12",)))
+
+
+def test_second_export_comes_from_the_cache_and_a_change_does_not(
+    trt_rtx: Any, pose_onnx: Path, tmp_path: Path, cache_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "model.engine"
+    first = export_model(str(pose_onnx), out, RECIPE)
+    sidecar = read_sidecar(out)
+    assert sidecar.half_share == 1
+    assert sidecar.targets == ("sm89", "sm120")
+    assert sidecar.batches == (1, 2, 4)
+    assert sidecar.builder_version == trt_rtx.__version__
+    assert sidecar.manifest.precision == "fp16"
+    assert sidecar.manifest.flip
+    assert f"--trt-rtx --target sm89,sm120 --batch 1,2,4 -o {out}" in sidecar.rebuild
+    assert "from_cache" not in first.details
+    assert first.deviation.mean_px <= 0.3
+
+    again = export_model(str(pose_onnx), tmp_path / "again.engine", RECIPE)
+    assert again.details["from_cache"] is True
+    assert sha256_of(tmp_path / "again.engine") == sha256_of(out)
+    assert again.deviation == first.deviation
+
+    other = Recipe(builder="tensorrt_rtx", targets=("sm89",), batches=(1, 2, 4))
+    assert "from_cache" not in export_model(str(pose_onnx), tmp_path / "other.engine", other).details
+
+    (entry,) = (path for path in cache_folder.glob("*.engine") if sha256_of(path) == sha256_of(out))
+    entry.write_bytes(entry.read_bytes()[:-100])
+    with caplog.at_level(logging.WARNING):
+        rebuilt = export_model(str(pose_onnx), tmp_path / "rebuilt.engine", RECIPE)
+    assert "built again" in caplog.text
+    assert "from_cache" not in rebuilt.details
+    read_sidecar(tmp_path / "rebuilt.engine")
+
+
+def test_an_engine_is_refused_where_it_cannot_run(trt_rtx: Any, pose_onnx: Path, tmp_path: Path) -> None:
+    from autopose.runtime.gpu import gpu_here
+    from autopose.runtime.session import open_session
+
+    out = tmp_path / "model.engine"
+    export_model(str(pose_onnx), out, RECIPE)
+    if gpu_here() is None:
+        with pytest.raises(BackendError, match="runs on an NVIDIA GPU"):
+            open_session(out)
+    sidecar_path(out).unlink()
+    with pytest.raises(ModelError, match="sidecar"):
+        open_session(out)
+
+
+def test_export_to_triton_refuses_rtx_engines(trt_rtx: Any, pose_onnx: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(UsageError, match="no backend for TensorRT-RTX"):
+        export_model(str(pose_onnx), tmp_path / "m.engine", replace(RECIPE, triton=tmp_path / "repository"))
+
+
+@pytest.mark.parametrize(("kind", "extra"), [("tensorrt", "trt"), ("tensorrt_rtx", "trt-rtx")])
+def test_refuses_without_the_library_in_one_sentence(
+    kind: Any, extra: str, monkeypatch: pytest.MonkeyPatch, pose_checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, kind, None)
+    save_checkpoint(tmp_path / "m.safetensors", pose_checkpoint)
+    with pytest.raises(MissingDependencyError, match=rf"(?s)install 'autopose\[{extra}\]'.*Instead, 'autopose"):
+        export_model(str(tmp_path / "m.safetensors"), tmp_path / "m.engine", Recipe(builder=kind))
+    assert not (tmp_path / "m.engine").exists()
+
+
+def test_refuses_old_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+    from types import SimpleNamespace
+
+    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="10.9.0.34"))
+    with pytest.raises(BackendError, match=r"tensorrt 10\.9\.0\.34 is too old: 10\.12"):
+        load_builder("tensorrt")
+
+
+def test_precision_proof_reads_the_inspectors_of_both_generations() -> None:
+    ten = [
+        {
+            "Name": "conv_0",
+            "LayerType": "CaskConvolution",
+            "Outputs": [{"Format/Datatype": "Channel major FP16"}],
+        },
+        {"Name": "conv_1", "LayerType": "CaskConvolution", "Outputs": [{"Format/Datatype": "Row major linear FP32"}]},
+        {"Name": "reformat", "LayerType": "Reformat", "Outputs": [{"Format/Datatype": "Row major linear FP32"}]},
+    ]
+    assert inspected_half_share(ten) == 0.5
+    eleven = [{"Name": "Conv_3 + Relu", "LayerType": "Gemm", "Outputs": [{"Format": "Half NHWC8"}]}]
+    assert inspected_half_share(eleven) == 1
+    assert inspected_half_share([]) is None
+    require_half("fp32", 0.0, "engine")
+    require_half("fp16", 0.8, "engine")
+    with pytest.raises(BackendError, match="79% of its convolutions"):
+        require_half("fp16", 0.79, "engine")

@@ -1,0 +1,102 @@
+"""Triton model repositories: the layout and the text, read back by a small parser of protobuf's text form."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from autopose.errors import UsageError
+from autopose.export.triton import triton_config, write_repository
+from autopose.heatmap import Codec
+from autopose.manifest import METADATA_KEY, Manifest
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Read protobuf text: scalars, enums, lists in brackets, repeated messages as lists of dicts."""
+    tokens = re.findall(r'"[^"]*"|[\w.]+|[{}\[\]:,]', text)
+
+    def message(position: int) -> tuple[dict[str, Any], int]:
+        fields: dict[str, Any] = {}
+        while position < len(tokens) and tokens[position] != "}":
+            if tokens[position] == ",":
+                position += 1
+                continue
+            name = tokens[position]
+            position += 1
+            if tokens[position] == ":":
+                position += 1
+            value, position = read(position)
+            if name in fields:
+                previous = fields[name]
+                fields[name] = (previous if isinstance(previous, list) else [previous]) + [value]
+            else:
+                fields[name] = value
+        return fields, position
+
+    def read(position: int) -> tuple[Any, int]:
+        token = tokens[position]
+        if token == "{":
+            inner, position = message(position + 1)
+            return inner, position + 1
+        if token == "[":
+            items: list[Any] = []
+            position += 1
+            while tokens[position] != "]":
+                if tokens[position] == ",":
+                    position += 1
+                    continue
+                item, position = read(position)
+                items.append(item)
+            return items, position + 1
+        return (token.strip('"') if not token.isdigit() else int(token)), position + 1
+
+    return message(0)[0]
+
+
+def test_against_the_exported_graph(pose_onnx: Path, tmp_path: Path) -> None:
+    model = onnx.load(pose_onnx)
+    manifest = Manifest.from_json({item.key: item.value for item in model.metadata_props}[METADATA_KEY], "model")
+    folder = write_repository(tmp_path, pose_onnx, manifest)
+    assert (folder / "1" / "model.onnx").read_bytes() == pose_onnx.read_bytes()
+    config = parse((folder / "config.pbtxt").read_text())
+    assert config["name"] == folder.name
+    assert re.fullmatch(r"\w+", folder.name)
+    assert config["platform"] == "onnxruntime_onnx"
+    assert config["max_batch_size"] == 64
+    kinds = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
+    for entries, values in ((config["input"], model.graph.input), (config["output"], model.graph.output)):
+        assert len(entries) == len(values)
+        for entry, value in zip(entries, values, strict=True):
+            tensor = value.type.tensor_type
+            assert entry["name"] == value.name
+            assert entry["data_type"] == kinds[tensor.elem_type]
+            assert entry["dims"] == [side.dim_value for side in tensor.shape.dim][1:]
+    assert config["dynamic_batching"] == {"preferred_batch_size": [8, 64], "max_queue_delay_microseconds": 2000}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "dims", "outputs"),
+    [
+        (Manifest(io="plain", decode=False, outputs=("heatmaps",)), [3, 256, 192], {"heatmaps": [17, 64, 48]}),
+        (
+            Manifest(task="detector", outputs=("boxes", "scores"), codec=Codec(input_size_wh=(416, 288))),
+            [288, 416, 3],
+            {"boxes": [100, 4], "scores": [100]},
+        ),
+    ],
+)
+def test_shapes_of_other_exports(manifest: Manifest, dims: list[int], outputs: dict[str, list[int]]) -> None:
+    config = parse(triton_config(manifest, engine=True, batches=(1, 4, 16)))
+    assert config["platform"] == "tensorrt_plan"
+    assert config["max_batch_size"] == 16
+    assert config["input"][0]["dims"] == dims
+    assert {entry["name"]: entry["dims"] for entry in config["output"]} == outputs
+
+
+def test_refuses_engines_without_a_batch_of_one(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"")
+    with pytest.raises(UsageError, match="starts from batches of 1"):
+        write_repository(tmp_path, path, Manifest(), batches=(4, 8, 16))

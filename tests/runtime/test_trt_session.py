@@ -1,0 +1,336 @@
+"""The TensorRT session's own logic on a painted TensorRT and host memory; the real ones under the ``gpu`` mark.
+
+What is faked is the interface alone (names, shapes, addresses, streams); its network gives the mean brightness.
+"""
+
+import ctypes
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autopose.errors import BackendError, MissingDependencyError, ModelError
+from autopose.heatmap import Codec
+from autopose.manifest import Manifest
+from autopose.runtime import trt_session
+from autopose.runtime.device_memory import Bytes, CapturedGraph, Cuda, open_cuda
+from autopose.runtime.engine_sidecar import EngineSidecar, sha256_of
+from autopose.runtime.gpu import Gpu
+from autopose.runtime.session import open_session
+from autopose.runtime.trt_session import TrtSession, bucket_for, buckets
+
+JOINTS, HEIGHT, WIDTH = 17, 64, 32
+
+
+class HostCuda(Cuda):
+    """Device memory that is host memory; streams do everything at once."""
+
+    name = "host"
+
+    def __init__(self) -> None:
+        self.memory: dict[int, Bytes] = {}
+        self.depth = 0
+        self.closed = False
+        self.copied = 0
+
+    def enter(self) -> None:
+        self.depth += 1
+
+    def leave(self) -> None:
+        self.depth -= 1
+
+    def stream(self) -> int:
+        return 7
+
+    def allocate(self, size: int) -> int:
+        array = np.zeros(size, np.uint8)
+        self.memory[array.ctypes.data] = array
+        return array.ctypes.data
+
+    def pinned(self, size: int) -> Bytes:
+        return np.zeros(size, np.uint8)
+
+    def upload(self, address: int, host: Bytes, stream: int) -> None:
+        self.memory[address][: host.nbytes] = host
+        self.copied += host.nbytes
+
+    def download(self, host: Bytes, address: int, stream: int) -> None:
+        host[:] = self.memory[address][: host.nbytes]
+        self.copied += host.nbytes
+
+    def synchronise(self, stream: int) -> None:
+        return
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Context:
+    """Writes the mean brightness of each image into all its keypoints."""
+
+    def __init__(self, cuda: HostCuda) -> None:
+        self.cuda = cuda
+        self.addresses: dict[str, int] = {}
+        self.shape: tuple[int, ...] = ()
+        self.runs = 0
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self.shape = shape
+        return True
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self.addresses[name] = address
+        return True
+
+    def execute_async_v3(self, stream: int) -> bool:
+        self.runs += 1
+        batch = self.shape[0]
+        images = self.cuda.memory[self.addresses["images"]][: int(np.prod(self.shape))].reshape(batch, -1)
+        keypoints = self.cuda.memory[self.addresses["keypoints"]].view(np.float32)[: batch * JOINTS * 3]
+        keypoints.reshape(batch, -1)[:] = images.astype(np.float32).mean(-1, keepdims=True)
+        return True
+
+
+def painted_tensorrt(cuda: HostCuda, contexts: list[Context]) -> Any:
+    shapes = {"images": (-1, HEIGHT, WIDTH, 3), "keypoints": (-1, JOINTS, 3)}
+
+    def create_execution_context() -> Context:
+        contexts.append(Context(cuda))
+        return contexts[-1]
+
+    engine = SimpleNamespace(
+        num_io_tensors=2,
+        get_tensor_name=list(shapes).__getitem__,
+        get_tensor_mode=lambda name: "in" if name == "images" else "out",
+        get_tensor_dtype=lambda name: np.uint8 if name == "images" else np.float32,
+        get_tensor_shape=shapes.__getitem__,
+        create_execution_context=create_execution_context,
+    )
+
+    class Logger:
+        ERROR = 1
+
+        def __init__(self, level: int) -> None:
+            return
+
+    return SimpleNamespace(
+        __version__="11.4.0",
+        Logger=Logger,
+        Runtime=lambda logger: SimpleNamespace(
+            deserialize_cuda_engine=lambda plan: engine if plan == b"a plan" else None
+        ),
+        TensorIOMode=SimpleNamespace(INPUT="in"),
+        nptype=lambda dtype: dtype,
+    )
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Path:
+    return write_engine(tmp_path, b"a plan")
+
+
+def write_engine(folder: Path, plan: bytes) -> Path:
+    path = folder / "model.engine"
+    path.write_bytes(plan)
+    EngineSidecar(
+        manifest=Manifest(codec=Codec(input_size_wh=(WIDTH, HEIGHT)), precision="fp16"),
+        builder="tensorrt",
+        builder_version="11.4.0",
+        onnx_sha256="0" * 64,
+        engine_sha256=sha256_of(path),
+        batches=(1, 4, 12),
+        gpu="Painted",
+        compute_capability="8.9",
+        half_share=1.0,
+        rebuild="autopose export default --trt",
+    ).save(path)
+    return path
+
+
+@pytest.fixture
+def painted(monkeypatch: pytest.MonkeyPatch) -> tuple[HostCuda, list[Context]]:
+    cuda, contexts = HostCuda(), []  # type: ignore[var-annotated]
+    monkeypatch.setitem(sys.modules, "tensorrt", painted_tensorrt(cuda, contexts))
+    monkeypatch.setattr(trt_session, "gpu_here", lambda: Gpu("Painted", "8.9", "13.0", 24.0))
+
+    def open_painted(which: str | None = None) -> HostCuda:
+        cuda.enter()
+        return cuda
+
+    monkeypatch.setattr(trt_session, "open_cuda", open_painted)
+    return cuda, contexts
+
+
+def test_every_batch_has_a_bucket_that_holds_it() -> None:
+    assert buckets(1, 64) == [1, 2, 4, 8, 16, 32, 64]
+    assert buckets(1, 12) == [1, 2, 4, 8, 12]
+    assert buckets(3, 20) == [3, 4, 8, 16, 20]
+    assert buckets(1, 1) == [1]
+    sizes = buckets(1, 12)
+    assert [bucket_for(count, sizes) for count in range(1, 13)] == [1, 2, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12]
+
+
+def test_batches_run_in_buckets_and_come_back_whole(
+    engine: Path, painted: tuple[HostCuda, list[Context]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda, contexts = painted
+    launched = []
+
+    class Graph:
+        def __init__(self, stream: int, record: Any) -> None:
+            self.record = record
+            record()  # the painted stream does not record: the real one would not run it here
+
+        def launch(self) -> None:
+            launched.append(1)
+            self.record()
+
+        def close(self) -> None:
+            launched.append(-1)
+
+    monkeypatch.setattr(trt_session, "CapturedGraph", Graph)
+    rng = np.random.default_rng(0)
+    with open_session(engine) as session:
+        assert (session.backend, session.device, session.max_batch) == ("tensorrt", "cuda", 12)
+        for count in (3, 1, 3, 4, 12, 3):
+            images = rng.integers(0, 256, (count, HEIGHT, WIDTH, 3), dtype=np.uint8)
+            (keypoints,) = session.run(images)
+            assert keypoints.shape == (count, JOINTS, 3)
+            assert keypoints.dtype == np.float32
+            expected = np.broadcast_to(images.reshape(count, -1).mean(-1)[:, None, None], keypoints.shape)
+            np.testing.assert_allclose(keypoints, expected, rtol=1e-5)
+        assert sorted(context.shape[0] for context in contexts) == [1, 4, 12]  # 3 shares with 4
+        assert sum(launched) == 3  # the second and later runs of the bucket of 4
+        first = session.run(images[:1])[0]
+        session.run(images[1:2])
+        assert first[0, 0, 0] == pytest.approx(images[0].mean(), rel=1e-5)  # owned by the caller
+        with pytest.raises(BackendError, match="at most 12"):
+            session.run(np.zeros((13, HEIGHT, WIDTH, 3), np.uint8))
+    assert cuda.closed
+    assert cuda.depth == 0  # every enter has its leave
+    with pytest.raises(BackendError, match="closed"):
+        session.run(images)
+    session.close()
+
+
+def test_goes_on_without_a_graph_where_capture_fails(
+    engine: Path, painted: tuple[HostCuda, list[Context]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = []
+
+    def refuse(stream: int, record: Any) -> Any:
+        attempts.append(1)
+        raise BackendError("CUDA graph: not capturable")
+
+    monkeypatch.setattr(trt_session, "CapturedGraph", refuse)
+    images = np.full((2, HEIGHT, WIDTH, 3), 9, np.uint8)
+    with TrtSession(engine) as session:
+        for _ in range(4):
+            assert session.run(images)[0].max() == 9
+    assert len(attempts) == 1
+
+
+def test_refuses_engines_that_cannot_run_here(
+    tmp_path: Path, painted: tuple[HostCuda, list[Context]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = write_engine(tmp_path, b"another plan")
+    with pytest.raises(ModelError, match="refuses the engine"):
+        TrtSession(other)
+    assert painted[0].closed
+    monkeypatch.setattr(trt_session, "gpu_here", lambda: None)
+    with pytest.raises(BackendError, match="runs on an NVIDIA GPU"):
+        TrtSession(other)
+    monkeypatch.setattr(trt_session, "gpu_here", lambda: Gpu("Other", "8.6", "13.0", 8.0))
+    with pytest.raises(ModelError, match="this GPU is Other"):
+        TrtSession(other)
+
+
+def test_refuses_without_the_library(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(MissingDependencyError, match=r"needs tensorrt(.|\n)*pip install 'autopose\[trt\]'"):
+        TrtSession(engine)
+
+
+class Driver:
+    """Records the calls of the CUDA driver's graph functions."""
+
+    def __init__(self, fail: str = "") -> None:
+        self.calls: list[str] = []
+        self.fail = fail
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any) -> int:
+            self.calls.append(name)
+            if name == "cuStreamEndCapture":
+                ctypes.cast(arguments[1], ctypes.POINTER(ctypes.c_void_p))[0] = 11
+            if name == "cuGraphInstantiateWithFlags":
+                ctypes.cast(arguments[0], ctypes.POINTER(ctypes.c_void_p))[0] = 12
+            return 1 if name == self.fail else 0
+
+        return call
+
+
+def test_graph_is_captured_instantiated_launched_and_freed() -> None:
+    driver = Driver()
+    graph = CapturedGraph(7, lambda: driver.calls.append("work"), driver)
+    graph.launch()
+    graph.close()
+    graph.close()
+    assert driver.calls == [
+        *("cuStreamBeginCapture_v2", "work", "cuStreamEndCapture", "cuGraphInstantiateWithFlags", "cuGraphLaunch"),
+        *("cuGraphExecDestroy", "cuGraphDestroy"),
+    ]
+
+
+def test_a_stream_does_not_stay_in_capture_when_the_work_fails() -> None:
+    driver = Driver()
+
+    def fail() -> None:
+        raise BackendError("no")
+
+    with pytest.raises(BackendError, match="no"):
+        CapturedGraph(7, fail, driver)
+    assert driver.calls == ["cuStreamBeginCapture_v2", "cuStreamEndCapture"]
+    with pytest.raises(BackendError, match="could not be captured"):
+        CapturedGraph(7, lambda: None, Driver("cuStreamEndCapture"))
+
+
+def test_refuses_without_any_cuda_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("pycuda", "pycuda.driver", "cuda", "cuda.bindings", "cuda.bindings.runtime"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingDependencyError, match=r"pycuda or cuda-python(.|\n)*autopose\[trt\]"):
+        open_cuda()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("which", ["pycuda", "cuda-python"])
+def test_copies_there_and_back_on_a_device(which: str) -> None:
+    try:
+        cuda = open_cuda(which)
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    try:
+        stream = cuda.stream()
+        source, target = cuda.pinned(1 << 20), cuda.pinned(1 << 20)
+        source[:] = np.random.default_rng(0).integers(0, 256, len(source), dtype=np.uint8)
+        address = cuda.allocate(len(source))
+
+        def work() -> None:
+            cuda.upload(address, source, stream)
+            cuda.download(target, address, stream)
+
+        work()
+        cuda.synchronise(stream)
+        np.testing.assert_array_equal(source, target)
+        graph = CapturedGraph(stream, work)
+        source += 1
+        graph.launch()
+        cuda.synchronise(stream)
+        np.testing.assert_array_equal(source, target)
+        graph.close()
+    finally:
+        cuda.close()
+        cuda.leave()
