@@ -67,21 +67,3 @@ def clip_boxes(boxes: NDArray[np.floating], image_size_wh: tuple[int, int]) -> N
     """Return the boxes cut to the image."""
     limit = np.array([*image_size_wh, *image_size_wh], np.float32)
     return np.clip(np.asarray(boxes, np.float32).reshape(-1, 4), 0, limit)
-
-
-def boxes_around(
-    poses: Poses, min_score: float = 0.2, margin: float = 0.1
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return boxes ``(n, 4)`` around the confident joints, as the next frame's boxes, and which are usable ``(n,)``.
-
-    A joint's box is narrower than the person, hence ``margin`` of its longer side all around. Fewer than four confident
-    joints do not tell where the whole person is.
-    """
-    seen = poses.keypoint_scores >= min_score
-    usable = seen.sum(-1) >= 4
-    xy = poses.keypoints
-    low = np.where(seen[..., None], xy, np.inf).min(1, initial=np.inf)
-    high = np.where(seen[..., None], xy, -np.inf).max(1, initial=-np.inf)
-    low, high = np.where(usable[:, None], low, 0), np.where(usable[:, None], high, 0)
-    pad = (high - low).max(-1, keepdims=True) * margin if len(poses) else np.zeros((0, 1))
-    return np.concatenate([low - pad, high + pad], -1).astype(np.float32), usable

@@ -27,6 +27,17 @@ class Detector(Protocol):
         ...
 
 
+@runtime_checkable
+class AdjustableDetector(Protocol):
+    """A detector whose threshold can be chosen per image: trackers also look at doubtful boxes."""
+
+    threshold: float
+
+    def detect(self, image: NDArray[np.uint8], threshold: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return boxes and scores down to a threshold."""
+        ...
+
+
 class SessionDetector:
     """The package's own detector network: letterbox, one run, boxes back to image pixels.
 
@@ -45,11 +56,15 @@ class SessionDetector:
 
     def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Find the persons of one image."""
+        return self.detect(image, self.threshold)
+
+    def detect(self, image: NDArray[np.uint8], threshold: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Find the persons of one image, down to another threshold."""
         size_wh = image.shape[1], image.shape[0]
         input_wh = self.session.manifest.codec.input_size_wh
         matrix = letterbox_matrix(size_wh, input_wh)
         boxes, scores = self.session.run(warp(image, matrix, input_wh)[None])
-        return finished_boxes(boxes[0], scores[0], matrix, size_wh, self.threshold, self.iou)
+        return finished_boxes(boxes[0], scores[0], matrix, size_wh, threshold, self.iou)
 
     def close(self) -> None:
         """Close the session."""

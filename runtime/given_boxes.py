@@ -12,7 +12,7 @@ import numpy as np
 from autopose.errors import DataError
 from autopose.results import FORMAT, load_results
 from autopose.runtime.crops import checked_boxes
-from autopose.runtime.pipeline import Found
+from autopose.runtime.follow import Found
 from autopose.runtime.video import Frame
 
 

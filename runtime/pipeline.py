@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from autopose.errors import UsageError
 from autopose.poses import Poses
 from autopose.runtime.crops import Crops
+from autopose.runtime.follow import Follower, Found, find_all
 from autopose.runtime.smoother import Smoothing, open_smoother
 from autopose.runtime.sources import Selection, Source, find_sources, open_source
 from autopose.runtime.stages import Stage, run_stages
@@ -21,11 +22,8 @@ from autopose.runtime.video import Frame
 if TYPE_CHECKING:
     from autopose.runtime.estimator import Estimator
 
-Found = tuple[NDArray[np.float32], NDArray[np.float32]]
 #: Frames from one detection to the next, as measured by ``benchmarks/every.py``; between them boxes follow the poses.
 DEFAULT_EVERY = 3
-#: Between detections, a person whose mean joint score falls below this share of its last value is looked for again.
-SCORE_DROP = 0.6
 #: Frames whose persons may share a run of the pose network.
 POSE_BATCH_FRAMES = 8
 
@@ -58,7 +56,6 @@ class PosePipeline:
         smooth: needs tracking unless ``none``.
         boxes: gives the persons of a frame instead of the detector.
         fps: of the source, for the smoother's windows and the clock of separate images.
-        redetected: frames in which a falling score led to a detection out of turn.
     """
 
     estimator: "Estimator"
@@ -67,7 +64,6 @@ class PosePipeline:
     smooth: Smoothing = "online"
     boxes: Callable[[Frame], Found] | None = None
     fps: float = 25.0
-    redetected: int = 0
     tracker: Tracker = field(default_factory=Tracker)
 
     def __post_init__(self) -> None:
@@ -80,13 +76,15 @@ class PosePipeline:
         if self.smooth != "none" and not self.tracking:
             raise UsageError(f"--smooth {self.smooth} needs tracking: give --smooth none with --no-track.")
         self._count = 0
+        self._follows = self.every > 1 and self.boxes is None
+        self.follower = Follower(self.estimator, self.tracker)
         self._smoother = open_smoother(self.smooth, self.fps)
 
     def stages(self) -> list[Stage]:
         """Return the stages in order; they map ``Work`` to ``Work``."""
         detect = Stage("detect", self._detect)
-        if self.every > 1 and self.boxes is None:
-            stages = [detect, Stage("pose", self._pose_and_follow)]
+        if self._follows:
+            stages = [detect, Stage("pose", self._follow)]
         else:
             stages = [detect, Stage("crop", self._crop), Stage("pose", self._pose, batch=POSE_BATCH_FRAMES)]
             if self.tracking:
@@ -103,7 +101,8 @@ class PosePipeline:
             if self.boxes is not None:
                 work.found = self.boxes(work.frame)
             elif self._count % self.every == 0:
-                work.found = self.estimator.detector(work.frame.image)
+                detector = self.estimator.detector
+                work.found = find_all(detector, work.frame.image) if self._follows else detector(work.frame.image)
             self._count += 1
         return items
 
@@ -126,18 +125,10 @@ class PosePipeline:
             work.poses = self.tracker.update(work.result, self._time_s(work.frame))
         return items
 
-    def _pose_and_follow(self, items: list[Work]) -> list[Work]:
+    def _follow(self, items: list[Work]) -> list[Work]:
         """Estimate frame by frame: where nothing was detected, the boxes come from the frame before."""
         for work in items:
-            expected = self.tracker.expected(self._time_s(work.frame)) if work.found is None else None
-            if expected is not None:
-                work.found = expected.boxes, expected.box_scores
-            self._pose(self._crop([work]))
-            if expected is not None and _lost_someone(expected, work.result):
-                self.redetected += 1
-                work.found = self.estimator.detector(work.frame.image)
-                self._pose(self._crop([work]))
-            self._track([work])
+            work.poses = self.follower.step(work.frame.image, work.found, self._time_s(work.frame))
         return items
 
     def _smooth(self, items: list[Work]) -> list[Work]:
@@ -153,13 +144,6 @@ class PosePipeline:
         for item, poses in held:
             item.poses = poses
         return [item for item, _ in held]
-
-
-def _lost_someone(expected: Poses, found: Poses) -> bool:
-    """Tell whether a person's joints became much less certain, or two persons became one."""
-    if len(found) < len(expected):
-        return True
-    return bool((found.keypoint_scores.mean(-1) < SCORE_DROP * expected.keypoint_scores.mean(-1)).any())
 
 
 def timed_work(source: Iterable[Frame], clock: Stage) -> Iterator[Work]:

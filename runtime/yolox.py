@@ -71,6 +71,10 @@ class YoloxDetector:
 
     def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Find the persons of one image: boxes xyxy ``(n, 4)`` in image pixels, scores ``(n,)``."""
+        return self.detect(image, self.threshold)
+
+    def detect(self, image: NDArray[np.uint8], threshold: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Find the persons of one image, down to another threshold."""
         size_wh = image.shape[1], image.shape[0]
         matrix = letterbox_matrix(size_wh, self.input_size_wh)
         inputs = warp(image, matrix, self.input_size_wh, _BORDER).transpose(2, 0, 1)[None].astype(np.float32)
@@ -80,12 +84,12 @@ class YoloxDetector:
                 f"{self.path}: gives {raw.shape}; YOLOX's layout is ({len(self._cells)}, 5 + classes) at this size."
             )
         scores = raw[:, 4] * raw[:, 5]
-        likely = scores >= self.threshold
+        likely = scores >= threshold
         raw, scores = raw[likely], scores[likely]
         center = (raw[:, :2] + self._cells[likely]) * self._stride[likely]
         half = np.exp(raw[:, 2:4]) * self._stride[likely] / 2
         boxes = np.concatenate([center - half, center + half], -1)
-        return finished_boxes(boxes, scores, matrix, size_wh, self.threshold, self.iou)
+        return finished_boxes(boxes, scores, matrix, size_wh, threshold, self.iou)
 
     def close(self) -> None:
         """Free the network."""

@@ -80,8 +80,7 @@ def test_infer_writes_video_and_json(models: Path, walk: Path, tmp_path: Path) -
     assert "24 frames, 48 persons" in result.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["walk.json", "walk.mp4"]
     with av.open(str(tmp_path / "walk.mp4")) as container:
-        stream = container.streams.video[0]
-        times = [float(frame.pts * stream.time_base) for frame in container.decode(stream)]  # type: ignore[operator]
+        times = [frame.time for frame in container.decode(video=0)]
     np.testing.assert_allclose(times, np.arange(24) / 12, atol=1e-6)
     results = load_results(tmp_path / "walk.json")
     assert len(results.frames) == 24
@@ -183,7 +182,7 @@ def test_a_killed_run_leaves_readable_files(models: Path, tmp_path: Path, figure
 
     long = VideoWriter(tmp_path / "long.mp4", (320, 240), fps=Fraction(25), time_base=Fraction(1, 25))
     picture = figures.paint((320, 240), *_truth(figures, 2))
-    for t in range(3000):
+    for t in range(1000):
         long.write(picture, t)
     long.close()
     out = tmp_path / "out"
@@ -193,14 +192,14 @@ def test_a_killed_run_leaves_readable_files(models: Path, tmp_path: Path, figure
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     part = out / "long.part.jsonl"
     deadline = time.monotonic() + 120
-    while not (part.exists() and part.read_bytes().count(b"\n") > 150) and time.monotonic() < deadline:
+    while not (part.exists() and part.read_bytes().count(b"\n") > 80) and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     if (out / "long.json").exists():
         pytest.skip("the run was over before it could be killed")
     results = load_results(part)
-    assert len(results.frames) >= 150
+    assert len(results.frames) >= 80
     assert len((out / "long.part.csv").read_text().splitlines()) > 100
     with av.open(str(out / "long.part.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) >= 50
@@ -229,4 +228,4 @@ def test_sources_by_name(tmp_path: Path, walk: Path, figures: Any) -> None:
 def test_selection_refuses_nonsense() -> None:
     for wrong in ({"start_s": -1.0}, {"start_s": 2.0, "end_s": 1.0}, {"stride": 0}, {"max_frames": 0}):
         with pytest.raises(UsageError):
-            Selection(**wrong)  # type: ignore[arg-type]
+            Selection(**wrong)

@@ -18,7 +18,8 @@ FPS = 30.0
 def _poses(keypoints: NDArray[Any], ids: tuple[int, ...] = (1,)) -> Poses:
     joints = np.asarray(keypoints, np.float32).reshape(len(ids), 17, 2)
     boxes = np.tile(np.array([[100, 100, 180, 300]], np.float32), (len(ids), 1))
-    return Poses(boxes, np.ones(len(ids)), joints, np.full((len(ids), 17), 0.9), ids=np.array(ids, np.int64))
+    scores = np.full((len(ids), 17), 0.9, np.float32)
+    return Poses(boxes, scores[:, 0], joints, scores, ids=np.array(ids, np.int64))
 
 
 def _run(smoother: Any, series: NDArray[np.float64]) -> NDArray[np.float64]:

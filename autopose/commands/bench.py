@@ -1,0 +1,99 @@
+"""``autopose bench``: how fast a model is here, and where the time goes."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from autopose.runtime.bench import BenchResult
+
+
+class Device(StrEnum):
+    """Where the networks run."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def bench(
+    subject: Annotated[
+        str,
+        typer.Argument(
+            metavar="[MODEL|SOURCE|RESULT.json]",
+            help="A pose model (timed on synthetic frames), a source (with --model), or a saved result.",
+        ),
+    ] = "default",
+    against: Annotated[
+        str | None, typer.Option(metavar="MODEL|RESULT.json", help="Time this one too and compare.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Pose model, where a source is given.")] = "default",
+    detector: Annotated[str, typer.Option(help="Person detector.")] = "default",
+    every: Annotated[int | None, typer.Option(help="Detect in every n-th frame.")] = None,
+    flip: Annotated[bool, typer.Option(help="Average over the mirrored crop.")] = True,
+    device: Annotated[Device, typer.Option(help="Where the networks run.")] = Device.auto,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each network.")] = None,
+    max_frames: Annotated[int, typer.Option(min=1, help="Frames to take.")] = 100,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    ops: Annotated[
+        bool, typer.Option("--ops", help="Time the operations of the search space, for the search.")
+    ] = False,
+    out: Annotated[Path, typer.Option("-o", "--out", help="File for --ops.")] = Path("latency.json"),
+) -> None:
+    """Time the pose network by batch size, each stage alone, and the whole pipeline.
+
+    Examples:
+        autopose bench default --json before.json
+
+        autopose bench video.mp4 --against fast
+
+        autopose bench small --ops -o latency.json
+    """
+    if ops:
+        _bench_operations("small" if subject == "default" else subject, threads, out)
+        return
+    from autopose.files import write_atomic
+    from autopose.runtime.bench import as_text, comparison, load_bench
+    from autopose.runtime.bench_run import bench_subject
+
+    options = {"detector": detector, "flip": flip, "device": device.value, "threads": threads}
+
+    def measure(what: str, pose_model: str) -> "BenchResult":
+        if Path(what).suffix == ".json" and Path(what).is_file():
+            return load_bench(Path(what))
+        return bench_subject(what, model=pose_model, every=every, max_frames=max_frames, **options)
+
+    first = measure(subject, model)
+    typer.echo(as_text(first))
+    if json_out is not None:
+        write_atomic(json_out, first.to_json())
+    if against is not None:
+        is_source = first.settings.get("source") is not None and not against.endswith(".json")
+        second = measure(subject if is_source else against, against)
+        typer.echo(as_text(second))
+        typer.echo(comparison(first, second))
+
+
+def _bench_operations(genotype: str, threads: int | None, out: Path) -> None:
+    """Write the latency table of the genotype's widths."""
+    from autopose.console import progress
+    from autopose.errors import ModelError, require
+    from autopose.genotype import AutoPoseGenotype, Genotype
+
+    require("torch", extra="train", why="autopose bench --ops")
+    from autopose.search.latency_bench import measure
+
+    chosen = Genotype.load(genotype)
+    if not isinstance(chosen, AutoPoseGenotype):
+        raise ModelError(f"{genotype}: is of the space {chosen.kind!r}; operations are timed for 'autopose' genotypes.")
+    with progress(1, "operations") as bar:
+
+        def watch(done: int, total: int) -> None:
+            bar.resize(total)
+            bar(done)
+
+        table = measure(chosen, (192, 256), threads=threads or 1, watch=watch)
+    table.save(out)
+    typer.echo(f"{len(table.milliseconds)} operations timed ({table.device}, {table.threads} threads) -> {out}")

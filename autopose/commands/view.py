@@ -1,0 +1,27 @@
+"""``autopose view``: a results file as a page to look through."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def view(
+    results: Annotated[Path, typer.Argument(metavar="RESULT.json", help="Written by 'autopose infer'.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The page; if not given, beside the results.")] = None,
+    pictures: Annotated[bool, typer.Option("--pictures/--no-pictures", help="Embed the source, made smaller.")] = True,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Write one HTML page with the skeletons, a timeline of tracks, joint angles and speeds.
+
+    Examples:
+        autopose view autopose-out/video.json
+
+        autopose view autopose-out/video.json -o page.html --no-pictures
+    """
+    from autopose.runtime.viewer import write_viewer
+
+    page = write_viewer(results, out, pictures=pictures)
+    typer.echo(str(page))
+    if open_browser:
+        typer.launch(str(page))

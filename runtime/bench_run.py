@@ -1,0 +1,79 @@
+"""A benchmark from what a user names: a model on synthetic frames, or a source with a model."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from autopose.runtime.bench import (
+    BenchResult,
+    bench_network,
+    bench_pipeline,
+    bench_stages,
+    peak_memory_mib,
+    settings_of,
+    synthetic_boxes,
+    synthetic_frames,
+)
+from autopose.runtime.follow import Found
+from autopose.runtime.models import bundled_models
+from autopose.runtime.pipeline import PosePipeline, pipeline_for
+from autopose.runtime.run import open_estimator
+from autopose.runtime.sources import Selection, find_sources, open_source
+from autopose.runtime.video import Frame
+
+
+def bench_subject(
+    subject: str, *, model: str = "default", every: int | None = None, max_frames: int = 100, **options: Any
+) -> BenchResult:
+    """Measure a model, or a source with a model.
+
+    Args:
+        subject: a pose model's name, file or run folder; else a source as ``autopose infer`` takes it.
+        model: pose model where the subject is a source.
+        every: frames from one detection to the next; None for the default.
+        max_frames: of the source, or synthetic ones.
+        options: of the estimator: detector, flip, device, threads.
+
+    Raises:
+        ModelError: the model cannot be opened.
+        MediaError: the subject is neither a model nor a source.
+    """
+    if is_model(subject):
+        with open_estimator({"model": subject, **options}) as estimator:
+            estimator.warmup()
+            result = BenchResult(f"model {subject}", settings_of(estimator, str(options.get("detector", "default"))))
+            frames = synthetic_frames(max_frames)
+            _measure(result, estimator, lambda: frames, synthetic_boxes, PosePipeline(estimator, boxes=synthetic_boxes))
+        return result
+    (spec, *_) = find_sources([subject])
+    selection = Selection(max_frames=max_frames)
+    with open_estimator({"model": model, **options}) as estimator:
+        estimator.warmup()
+        settings = {"source": subject, **settings_of(estimator, str(options.get("detector", "default")))}
+        result = BenchResult(f"{subject} with model {model}", settings)
+        probe = open_source(spec, Selection(max_frames=1))
+        with_every = pipeline_for(estimator, probe, every=every)
+        probe.close()
+        _measure(result, estimator, lambda: open_source(spec, selection), None, with_every)
+    return result
+
+
+def is_model(subject: str) -> bool:
+    """Tell whether a word means a model: a bundled name, an exported file, or a folder that holds one."""
+    path = Path(subject)
+    if path.is_dir():
+        return any(path.glob("*.onnx")) or any(path.glob("*.engine"))
+    return subject in bundled_models() or path.suffix.lower() in (".onnx", ".engine", ".plan")
+
+
+def _measure(
+    result: BenchResult,
+    estimator: Any,
+    frames: Callable[[], Iterable[Frame]],
+    boxes: Callable[[Frame], Found] | None,
+    pipeline: PosePipeline,
+) -> None:
+    result.network = bench_network(estimator)
+    result.stages = bench_stages(estimator, frames(), boxes)
+    result.pipeline = bench_pipeline(pipeline, frames())
+    result.peak_memory_mib = peak_memory_mib()

@@ -1,0 +1,96 @@
+"""Persons followed by their own poses in frames without a detection, and doubted when the poses become uncertain."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autopose.poses import Poses
+from autopose.runtime.boxes import box_iou
+from autopose.runtime.detector import AdjustableDetector, Detector
+from autopose.runtime.tracker import Tracker
+
+if TYPE_CHECKING:
+    from autopose.runtime.estimator import Estimator
+
+Found = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+#: Least score of a box that may continue a track.
+DOUBTFUL = 0.12
+
+
+class Follower:
+    """Estimates one frame after the other; where nothing was detected, boxes come from the frame before.
+
+    A guess is dropped when its mean joint score falls below ``keep`` of what the person had, and the detector is asked
+    at once. Where the detector overlooks a person who is still well seen, the guess goes on for ``Tracker.bridge_s``.
+    Doubtful boxes count where a person was before, and nowhere else.
+
+    Args:
+        estimator: to use.
+        tracker: keeps the persons.
+        keep: share of a person's usual mean joint score below which a guess is dropped.
+
+    Attributes:
+        redetected: frames in which the detector was asked out of turn.
+    """
+
+    def __init__(self, estimator: "Estimator", tracker: Tracker, *, keep: float = 0.65) -> None:
+        self.estimator, self.tracker, self.keep = estimator, tracker, keep
+        self.redetected = 0
+
+    def step(self, image: NDArray[np.uint8], found: Found | None, time_s: float) -> Poses:
+        """Return the tracked poses of a frame.
+
+        Args:
+            image: ``(H, W, 3)`` BGR.
+            found: boxes and scores if the detector has seen the frame.
+            time_s: of the frame.
+        """
+        expected = self.tracker.expected(time_s)
+        if found is None:
+            poses, guessed, dropped = self._estimate(image, _nothing(), expected)
+            if not dropped:
+                return self.tracker.update(poses, time_s, guessed=guessed)
+            self.redetected += 1
+            found = find_all(self.estimator.detector, image)
+        boxes, scores = found
+        worth = (scores >= self.tracker.start_score) | self.tracker.concerns(boxes, time_s)
+        poses, guessed, _ = self._estimate(image, (boxes[worth], scores[worth]), expected)
+        return self.tracker.update(poses, time_s, guessed=guessed)
+
+    def _estimate(
+        self, image: NDArray[np.uint8], found: Found, expected: Poses
+    ) -> tuple[Poses, NDArray[np.bool_], bool]:
+        """Return poses of detections and of expected persons not covered by one; which are guesses; if one was lost."""
+        boxes, scores = found
+        open_ = np.ones(len(expected), np.bool_)
+        if len(boxes) and len(expected):
+            open_ = box_iou(expected.boxes, boxes).max(1) < 0.3
+        guesses = expected[open_]
+        all_boxes = np.concatenate([boxes, guesses.boxes])
+        all_scores = np.concatenate([scores, guesses.box_scores])
+        crops = self.estimator.crop(image, all_boxes)
+        size_wh = image.shape[1], image.shape[0]
+        (poses,) = self.estimator.estimate([crops], [(all_boxes, all_scores)], [size_wh], unique=False)
+        guessed = np.arange(len(poses)) >= len(boxes)
+        usual = np.concatenate([np.zeros(len(boxes)), [self.tracker.usual_score(t) for t in _ids(guesses)]])
+        certain = poses.keypoint_scores.mean(-1) >= self.keep * usual if len(poses) else np.zeros(0, np.bool_)
+        lost = bool((guessed & ~certain).any())
+        return poses[certain], guessed[certain], lost
+
+
+def find_all(detector: Detector, image: NDArray[np.uint8]) -> Found:
+    """Return a detector's boxes down to doubtful ones, where it can give these."""
+    if isinstance(detector, AdjustableDetector):
+        return detector.detect(image, min(DOUBTFUL, detector.threshold))
+    return detector(image)
+
+
+def _nothing() -> Found:
+    return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+
+
+def _ids(poses: Poses) -> list[int]:
+    return [] if poses.ids is None else poses.ids.tolist()

@@ -1,0 +1,122 @@
+"""Many sources side by side: a Ray Data actor pool, one estimator per actor, whole sources as its units of work.
+
+The results are those of the plain run: each actor runs :func:`autopose.runtime.inference.infer_source`, and no source is
+split, since ids and smoothing need its frames in order.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from autopose.errors import AutoposeError, BackendError, UsageError, require
+from autopose.runtime.inference import InferOptions, RunReport, infer_source
+from autopose.runtime.ort_session import usable_cores
+from autopose.runtime.run import open_estimator
+from autopose.runtime.sources import Selection, SourceSpec
+
+
+def run_with_ray(
+    specs: Sequence[SourceSpec],
+    settings: Mapping[str, Any],
+    options: InferOptions,
+    *,
+    actors: int | None = None,
+) -> list[RunReport]:
+    """Process sources on Ray actors and return a report of each, in the order given.
+
+    A running Ray cluster is joined; else one is started on this machine. Paths must mean the same on every node.
+
+    Args:
+        specs: files; live sources belong to one machine and are refused.
+        settings: of the estimators.
+        options: of the runs.
+        actors: how many; None for one per two cores, or per source if those are fewer.
+
+    Raises:
+        MissingDependencyError: Ray is not installed.
+        UsageError: a live source.
+        BackendError: an actor could not be made.
+    """
+    ray = require("ray", extra="ray", why="--ray")
+    data = require("ray.data", extra="ray", why="--ray")
+    if any(spec.kind == "live" for spec in specs):
+        raise UsageError("--ray is for files: read a webcam or a stream without it.")
+    if options.show is not None:
+        raise UsageError("--show has no place with --ray: the frames are drawn in other processes.")
+    count = min(len(specs), actors or max(1, usable_cores() // 2))
+    absolute = replace(options, out=Path(options.out).resolve(), boxes=options.boxes and options.boxes.resolve())
+    rows = [{"number": i, "spec": _packed(spec)} for i, spec in enumerate(specs)]
+    own = not ray.is_initialized()
+    if own:
+        ray.init(include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    try:
+        context = data.DataContext.get_current()
+        context.enable_progress_bars = False
+        dataset = data.from_items(rows, override_num_blocks=len(rows)).map(
+            Worker,
+            fn_constructor_kwargs={"settings": dict(settings), "options": _packed_options(absolute)},
+            compute=data.ActorPoolStrategy(size=count),
+            num_cpus=max(1, usable_cores() // max(count, 1)),
+        )
+        results = sorted(dataset.take_all(), key=lambda row: int(row["number"]))
+    except ray.exceptions.RayError as error:
+        raise BackendError(f"Ray could not finish the run: {str(error).strip().splitlines()[-1]}") from None
+    finally:
+        if own:
+            ray.shutdown()
+    reports = [_report(json.loads(row["report"])) for row in results]
+    if len(reports) == 1 and reports[0].problem and not reports[0].frames:
+        raise BackendError(reports[0].problem)
+    return reports
+
+
+class Worker:
+    """What each actor holds: an estimator; called with one source at a time."""
+
+    def __init__(self, settings: dict[str, Any], options: str) -> None:
+        self.estimator = open_estimator(settings)
+        self.options = _unpacked_options(options)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Process a source and return its report as JSON."""
+        spec = _unpacked(row["spec"])
+        try:
+            report = infer_source(self.estimator, spec, self.options)
+        except AutoposeError as error:
+            report = RunReport(spec.location, problem=str(error))
+        content = {**asdict(report), "files": [str(path) for path in report.files]}
+        return {"number": row["number"], "report": json.dumps(content)}
+
+
+def _packed(spec: SourceSpec) -> str:
+    """Return a source as JSON, its files absolute: actors run in another folder."""
+    return json.dumps({**asdict(spec), "files": [str(path.resolve()) for path in spec.files]})
+
+
+def _unpacked(text: str) -> SourceSpec:
+    content = json.loads(text)
+    return SourceSpec(**{**content, "files": tuple(Path(name) for name in content["files"])})
+
+
+def _packed_options(options: InferOptions) -> str:
+    content = asdict(replace(options, show=None))
+    return json.dumps({**content, "out": str(options.out), "boxes": options.boxes and str(options.boxes)})
+
+
+def _unpacked_options(text: str) -> InferOptions:
+    content = json.loads(text)
+    return InferOptions(
+        **{
+            **content,
+            "out": Path(content["out"]),
+            "boxes": content["boxes"] and Path(content["boxes"]),
+            "save": None if content["save"] is None else tuple(content["save"]),
+            "selection": Selection(**content["selection"]),
+        }
+    )
+
+
+def _report(content: dict[str, Any]) -> RunReport:
+    return RunReport(**{**content, "files": [Path(name) for name in content["files"]]})

@@ -1,0 +1,47 @@
+"""``--ray`` gives the plain run's results; without it Ray is never imported."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autopose.errors import UsageError
+from autopose.results import load_results
+from autopose.runtime.inference import InferOptions, infer_source
+from autopose.runtime.ray_actors import run_with_ray
+from autopose.runtime.run import open_estimator
+from autopose.runtime.sources import SourceSpec, find_sources
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # Ray's own
+def test_results_are_those_of_the_plain_run(models: Path, walk: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray.data", reason="Ray is not installed: pip install 'autopose[ray]'")
+    for name in ("one.mp4", "two.mp4", "three.mp4"):
+        (tmp_path / name).write_bytes(walk.read_bytes())
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    specs = find_sources([tmp_path])
+    settings = {"model": str(models / "pose-flip.onnx"), "detector": str(models / "detector.onnx"), "device": "cpu"}
+    reports = run_with_ray(specs, settings, InferOptions(out=tmp_path / "ray", save=("json",)), actors=2)
+    assert [Path(report.source).name for report in reports] == ["bad.mp4", "one.mp4", "three.mp4", "two.mp4"]
+    assert reports[0].problem is not None
+    with open_estimator(settings) as estimator:
+        plain = infer_source(estimator, specs[1], InferOptions(out=tmp_path / "plain", save=("json",)))
+    expected = load_results(plain.files[0])
+    for report in reports[1:]:
+        found = load_results(report.files[0])
+        assert [entry.poses.to_dict()["persons"] for entry in found.frames] == [
+            entry.poses.to_dict()["persons"] for entry in expected.frames
+        ]
+
+
+def test_refuses_live_sources() -> None:
+    pytest.importorskip("ray.data", reason="Ray is not installed: pip install 'autopose[ray]'")
+    with pytest.raises(UsageError, match="files"):
+        run_with_ray([SourceSpec("webcam-0", "live", "0")], {}, InferOptions())
+
+
+def test_ray_is_not_imported_without_being_asked_for() -> None:
+    code = "import sys; sys.modules['ray'] = None; import autopose.runtime.ray_actors, autopose.commands.infer"
+    subprocess.run([sys.executable, "-c", code], check=True)
