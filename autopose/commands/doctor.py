@@ -1,0 +1,61 @@
+"""``autopose doctor``: what works on this machine, and what would fall back."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Backend(StrEnum):
+    """What has to work for exit code 0."""
+
+    ort = "ort"
+    ort_cuda = "ort-cuda"
+    trt = "trt"
+    trt_rtx = "trt-rtx"
+
+
+def doctor(
+    backend: Annotated[Backend, typer.Option(help="The backend that has to work: its exit code says whether it does.")]
+    = Backend.ort,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write everything here; '-' prints it.")] = None,
+) -> None:  # fmt: skip
+    """Report versions, GPU, which backends truly open, and room for cached engines.
+
+    Examples:
+        autopose doctor
+
+        autopose doctor --backend ort-cuda --json doctor.json
+    """
+    from autopose.export.diagnosis import diagnose
+    from autopose.files import write_atomic
+
+    found = diagnose()
+    text = json.dumps(found.to_dict(), indent=2) + "\n"
+    if str(json_out) == "-":
+        print(text, end="")
+    else:
+        print(found.system)
+        print("packages:", ", ".join(f"{name} {version}" for name, version in found.packages.items() if version))
+        print("absent:", ", ".join(name for name, version in found.packages.items() if not version) or "none")
+        gpu = found.gpu
+        if gpu is None:
+            print("GPU: none (no NVIDIA driver or device)")
+        else:
+            print(f"GPU: {gpu['name']}, compute capability {gpu['capability']}, {gpu['memory_gib']:.0f} GiB")
+            print(f"driver: for CUDA up to {gpu['driver']}")
+        for trial in found.trials:
+            print(f"{trial.backend:9s} {'works' if trial.works else 'does not work'}: {trial.detail}")
+        for kind, words in found.builders.items():
+            print(f"builds {kind} engines: {words}")
+        cache = found.cache
+        print(f"engine cache: {cache['folder']}, {cache['engines']} engines, {cache['free_gb']} GB free"
+              f"{'' if cache['writable'] else ', NOT writable'}")  # fmt: skip
+        for warning in found.warnings:
+            print(f"warning: {warning}")
+        if json_out is not None:
+            write_atomic(json_out, text)
+    if not found.works(backend.value):
+        raise typer.Exit(1)

@@ -1,0 +1,55 @@
+"""What the doctor says, and its exit code."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from autopose.cli import app
+from autopose.export import diagnosis
+from autopose.export.diagnosis import BACKENDS, diagnose
+from autopose.runtime.gpu import gpu_here
+
+
+def test_every_backend_is_tried_and_explained() -> None:
+    found = diagnose()
+    assert tuple(trial.backend for trial in found.trials) == BACKENDS
+    assert all(trial.detail for trial in found.trials)
+    assert found.packages["numpy"]
+    assert found.cache["free_gb"] > 0
+    if gpu_here() is None:
+        assert found.gpu is None
+        assert not any(found.works(backend) for backend in ("ort-cuda", "trt", "trt-rtx"))
+        assert "CUDA" in found.trials[1].detail or "cuda" in found.trials[1].detail
+
+
+def test_exit_code_says_whether_the_asked_for_backend_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    def engine_runs(kind: str) -> str:
+        return "painted"
+
+    monkeypatch.setattr(diagnosis, "_engine_runs", engine_runs)
+    out = tmp_path / "doctor.json"
+    assert CliRunner().invoke(app, ["doctor", "--backend", "trt", "--json", str(out)]).exit_code == 0
+    content = json.loads(out.read_text())
+    assert {"system", "packages", "gpu", "trials", "builders", "cache", "warnings"} <= content.keys()
+    if gpu_here() is None:
+        result = CliRunner().invoke(app, ["doctor", "--backend", "ort-cuda"])
+        assert result.exit_code == 1
+        assert "ort-cuda  does not work" in result.output
+
+
+def test_two_onnx_runtimes_in_one_environment_are_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        return "1.0"
+
+    def tried(device: str) -> str:
+        return f"ran on {device}"
+
+    monkeypatch.setattr(diagnosis, "_version", version)
+    monkeypatch.setattr(diagnosis, "_run_bundled", tried)
+    found = diagnose()
+    assert any("overwrite each other" in warning for warning in found.warnings)
+    assert found.works("ort")
