@@ -20,7 +20,7 @@ from autopose.genotype import AutoPoseGenotype
 from autopose.models.network import build_network
 from autopose.search.config import SearchConfig
 from autopose.search.latency import LatencyTable, report
-from autopose.search.latency_bench import measure, median_ms, onnx_bytes
+from autopose.search.latency_bench import measure_space, median_ms, onnx_bytes
 from autopose.search.space import open_space
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     if options.table.exists():
         table = LatencyTable.load(options.table)
     else:
-        table = measure(genotypes[0], size_wh, threads=options.threads, rounds=options.rounds)
+        table = measure_space(config, threads=options.threads, rounds=options.rounds)
     plain = table.model_copy(update={"scale": 1.0, "offset_ms": 0.0})
     predicted = [plain.predict_ms(space.latency_units(genotype, size_wh) or []) for genotype in genotypes]
     measured: list[float] = []

@@ -2,9 +2,10 @@
 
     python benchmarks/search_step.py [--config paper] [--batch 8] [--rounds 3] [--threads 2] [--bias]
 
-Prints seconds, CPU seconds (what counts on a loaded machine: use --threads 1) and the bytes of saved activations (each storage counted once, parameters not counted) per step, and the
-ratios. ``soft`` runs, weighs and learns from all six operations of every edge; ``full`` runs one where alpha is not
-learned and all where it is. ``--bias`` compares the single-path gradient for alpha with the straight-through one.
+Prints seconds, CPU seconds (what counts on a loaded machine: use --threads 1) and the bytes of saved activations (each
+storage counted once, parameters not counted) per step, and the ratios. ``soft`` runs, weighs and learns from all six
+operations of every edge; ``full`` runs one where alpha is not learned and all where it is. ``--bias`` compares the
+single-path gradient for alpha with the straight-through one.
 """
 
 import argparse

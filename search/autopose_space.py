@@ -89,7 +89,8 @@ class AutoPoseSpace(SearchSpace):
             return tuple(tuple(macro[stage * BRANCHES : (stage + 1) * BRANCHES]) for stage in range(STAGES))
         return tuple(self.vectors[token] for token in macro)
 
-    def _genotype(self, multiplier: int, **fields: Any) -> AutoPoseGenotype:
+    def template(self, multiplier: int, **fields: Any) -> AutoPoseGenotype:
+        """Return a genotype of the space; its cells are 1x1 convolutions unless ``fields`` say otherwise."""
         config, first = self.config, OP_SETS[self.config.op_set][0]
         defaults: dict[str, Any] = {
             "individual": ((first,) * 10,) * BRANCHES,
@@ -110,7 +111,7 @@ class AutoPoseSpace(SearchSpace):
     def supernet(self, joints: int) -> Supernet:
         """Return a fresh supernet at the search's widths."""
         return AutoPoseSupernet(
-            self._genotype(1),
+            self.template(1),
             joints,
             self.stage_bits,
             sharing=self.config.sharing,
@@ -129,7 +130,7 @@ class AutoPoseSpace(SearchSpace):
                     tuple(supernet.choices[table][k] for k in supernet.arch[table].argmax(-1).tolist())
                     for table in names
                 )
-        return self._genotype(
+        return self.template(
             self.config.derived_multiplier,
             scales=self.stage_bits(macro),
             name=name,
@@ -151,7 +152,7 @@ class AutoPoseSpace(SearchSpace):
     ) -> Tensor:
         """Return the expected latency of a derived network under the softmax of the tables."""
         bits, ops, sizes = self.stage_bits(macro), OP_SETS[self.config.op_set], map_sizes(input_size_wh)
-        idle = self._genotype(
+        idle = self.template(
             self.config.derived_multiplier,
             scales=bits,
             individual=((("skip",) * 10,) * BRANCHES),

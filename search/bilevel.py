@@ -22,7 +22,7 @@ Loss = Callable[[Tensors, Tensors], Tensor]
 
 def gradients(loss: Tensor, tensors: Tensors) -> dict[str, Tensor]:
     """Return the gradients of those tensors that the loss depends on."""
-    found = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True)
+    found: tuple[Tensor | None, ...] = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True)
     return {name: grad for name, grad in zip(tensors, found, strict=True) if grad is not None}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from autopose.search.bilevel import second_order
+from autopose.search.bilevel import gradients, second_order
 from autopose.search.controller import Controller, reinforce
 from autopose.search.samples import Batch
 from autopose.search.space import Draw, Macro
@@ -57,7 +57,7 @@ class BilevelSearch(Strategy):
         return losses
 
     def _step_arch(self, train: Batch, arch: Batch, draw: Draw, step: int) -> float:
-        tables = self.s.supernet.arch
+        tables: dict[str, Tensor] = dict(self.s.supernet.arch.items())
         if self.loop.gradient == "second":
             seen: list[Tensor] = []
 
@@ -72,15 +72,14 @@ class BilevelSearch(Strategy):
                 lambda weights, values: loss_of(train, weights, values),
                 validation,
                 self.weights,
-                dict(tables.items()),
+                tables,
                 lr=self.rate(step),
             )
             loss = seen[0]
         else:
             self.trainable(weights=False, arch=True)
             loss = self._with_latency(self.loss(arch, draw), tables, draw.macro)
-            grads = torch.autograd.grad(loss, list(tables.values()), allow_unused=True)
-            found = {name: grad for name, grad in zip(tables, grads, strict=True) if grad is not None}
+            found = gradients(loss, tables)
         for name, table in tables.items():
             table.grad = found.get(name)
         self.s.group.average(found.values())
@@ -96,7 +95,7 @@ class BilevelSearch(Strategy):
         loss = self.loss(batch, draw)
         self.optimizer.zero_grad(set_to_none=True)
         self.arch_optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.s.group.average([t.grad for t in self.s.supernet.arch_parameters() if t.grad is not None])
         self.arch_optimizer.step()
         return self._apply_weights(loss, step)

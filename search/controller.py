@@ -146,7 +146,7 @@ def reinforce(
     )
     loss = -(advantage * sampled.log_probability).mean() - config.entropy_weight * sampled.entropy.mean()
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimizer.step()
     controller.baseline.mul_(config.baseline_decay).add_((1 - config.baseline_decay) * mean)
     return Update(sampled.macros, rewards, float(loss.detach()), float(sampled.entropy.detach().mean()))

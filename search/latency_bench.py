@@ -10,13 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autopose.errors import require
+from autopose.errors import ConfigError, require
 from autopose.genotype import AGGREGATION_NODES, BRANCHES, INDIVIDUAL_NODES, AutoPoseGenotype
 from autopose.models.heads import ConcatHead, SumHead
 from autopose.models.multiscale import resize
 from autopose.models.network import Stem
 from autopose.models.ops import OPS, ConvBN, pre_activated
+from autopose.search.autopose_space import AutoPoseSpace
+from autopose.search.config import SearchConfig
 from autopose.search.latency import LatencyTable, all_units, map_sizes
+from autopose.search.space import open_space
 
 #: A unit is repeated so often in its graph, to be long against the cost of a call.
 REPEAT = 4
@@ -127,6 +130,21 @@ def measure(
             watch(done, len(graphs))
     device = f"{platform.processor() or platform.machine()}, ONNX Runtime {ort.__version__} CPU"
     return LatencyTable(device=device, threads=threads, milliseconds=times)
+
+
+def measure_space(
+    config: SearchConfig, *, threads: int = 1, rounds: int = 15, watch: Watch | None = None
+) -> LatencyTable:
+    """Measure every unit of the networks that a search can derive.
+
+    Raises:
+        ConfigError: its space has no latency table.
+    """
+    space = open_space(config.space, config.space_settings())
+    if not isinstance(space, AutoPoseSpace):
+        raise ConfigError(f"Latency tables are for the space 'autopose'; this configuration searches {config.space!r}.")
+    genotype = space.template(space.config.derived_multiplier)
+    return measure(genotype, config.codec.input_size_wh, threads=threads, rounds=rounds, watch=watch)
 
 
 def onnx_bytes(module: nn.Module, shapes: list[tuple[int, int, int]]) -> bytes:

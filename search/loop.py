@@ -23,7 +23,7 @@ from autopose.search.random_search import RandomSearch
 from autopose.search.reward import Reward
 from autopose.search.samples import Batch, SearchData, to_device
 from autopose.search.space import SearchSpace, Supernet, open_space
-from autopose.search.state import NEWEST, Progress, load_state, save_state
+from autopose.search.state import Progress, has_state, load_state, save_state
 from autopose.search.strategy import Found, Setting, Strategy
 
 #: Called with (iterations done, iterations in all, the last epoch's entry or None).
@@ -61,7 +61,7 @@ class Run:
     ) -> None:
         self.config, self.loop, self.folder = config, config.search, folder
         self.states = folder / "checkpoints"
-        if (self.states / NEWEST).exists() and not resume:
+        if has_state(self.states) and not resume:
             raise UsageError(
                 f"{folder}: holds a search already. Add --resume to go on, or choose another folder with -o."
             )

@@ -28,14 +28,14 @@ class WeightedSum(torch.autograd.Function):
         ctx.factors = weights.tolist()
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward(*terms)
-        total = terms[0] * ctx.factors[0]
+        total: Tensor = terms[0] * ctx.factors[0]
         for factor, term in zip(ctx.factors[1:], terms[1:], strict=True):
             if factor != 0.0:
                 total.add_(term, alpha=factor)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = upstream
         weights = torch.stack([(term * grad).sum() for term in ctx.saved_tensors]) if ctx.saved_tensors else None
         wanted = ctx.needs_input_grad[1:]
@@ -84,7 +84,8 @@ class Source:
             if op not in self._pooled:
                 self._pooled[op] = module(self.x)
             return self._pooled[op]
-        pool, norm = module  # type: ignore[misc]
+        assert isinstance(module, nn.Sequential)
+        pool, norm = module[0], module[1]
         raw = f"{op} without normalisation"
         if raw not in self._pooled:
             self._pooled[raw] = pool(self.x)
@@ -143,7 +144,8 @@ class MixedCell(nn.Module):
                 node = WeightedSum.apply(choice.weights[row : row + count].flatten(), *terms)  # type: ignore[no-untyped-call]
             sources.append(Source(node))
             row += count
-        return self.project([source.activated for source in sources[self.inputs :]])
+        result: Tensor = self.project([source.activated for source in sources[self.inputs :]])
+        return result
 
     def run_edge(self, source: Source, edge: int, op: int, gate: Tensor | None = None) -> Tensor:
         """Return one operation of one edge."""

@@ -74,7 +74,7 @@ class Journal:
         try:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epoch + 1)  # type: ignore[no-untyped-call]
+            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epoch + 1)
         except ImportError:
             pass  # the JSON lines have everything
 

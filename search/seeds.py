@@ -12,6 +12,7 @@ from autopose.search.config import SearchConfig
 from autopose.search.loop import Run, SearchResult, Watch
 from autopose.search.monitor import read_log
 from autopose.search.report import write_report
+from autopose.search.state import has_state
 
 
 def search(
@@ -46,8 +47,7 @@ def search(
         if resume and (part / "genotype.json").exists():
             results.append(SearchResult(Genotype.load(part / "genotype.json"), part))
             continue
-        started = (part / "checkpoints").exists()
-        result = _one(single, part, resume=resume and started, watch=watch)
+        result = _one(single, part, resume=resume and has_state(part / "checkpoints"), watch=watch)
         if result.genotype is None:
             return SearchResult(None, folder)
         results.append(result)

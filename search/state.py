@@ -69,7 +69,24 @@ def save_state(folder: Path, tensors: Mapping[str, Tensor], progress: Progress) 
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         if newest.exists():
-            newest.replace(folder / PREVIOUS)
+            _keep(newest, folder / PREVIOUS)
+
+
+def _keep(newest: Path, previous: Path) -> None:
+    """Make the newest state the previous one without a moment in which there is no newest."""
+    beside = previous.with_suffix(".beside")
+    beside.unlink(missing_ok=True)
+    try:
+        beside.hardlink_to(newest)
+    except OSError:  # a file system without hard links
+        newest.replace(previous)
+        return
+    beside.replace(previous)
+
+
+def has_state(folder: Path) -> bool:
+    """Return whether there is anything to resume from."""
+    return (folder / NEWEST).exists() or (folder / PREVIOUS).exists()
 
 
 def load_state(folder: Path, identity: str) -> tuple[dict[str, Tensor], Progress]:

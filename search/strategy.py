@@ -134,7 +134,7 @@ class Strategy(ABC):
         self.trainable(weights=True, arch=False)
         loss = self.loss(batch, draw)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return self._apply_weights(loss, step)
 
     def _apply_weights(self, loss: Tensor, step: int) -> float:

@@ -61,7 +61,9 @@ class MixedModule(nn.Module):
         result = list(streams)
         for b in range(BRANCHES):
             if active[b]:
-                at_scale = [module(x) for module, x in zip(self.resize[b], processed, strict=True)]  # type: ignore[arg-type]
+                paths = self.resize[b]
+                assert isinstance(paths, nn.ModuleList)
+                at_scale = [path(x) for path, x in zip(paths, processed, strict=True)]
                 fuse = self.aggregation[b]
                 if isinstance(fuse, MixedCell):
                     result[b] = fuse(at_scale, aggregation[b])

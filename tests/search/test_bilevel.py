@@ -42,7 +42,9 @@ def test_second_order_against_finite_differences_of_the_unrolled_loss() -> None:
 
     def unrolled(values: dict[str, Tensor]) -> float:
         leaves = {name: value.clone().requires_grad_() for name, value in weights.items()}
-        grads = torch.autograd.grad(_loss(train, leaves, values), list(leaves.values()), allow_unused=True)
+        grads: tuple[Tensor | None, ...] = torch.autograd.grad(
+            _loss(train, leaves, values), list(leaves.values()), allow_unused=True
+        )
         ahead = {
             name: value if grad is None else value - LR * grad
             for (name, value), grad in zip(weights.items(), grads, strict=True)
@@ -76,7 +78,8 @@ def test_second_order_runs_through_the_supernet() -> None:
 
     def loss(images: Tensor, weights: Tensors, arch: Tensors) -> Tensor:
         tensors = {**weights, **{f"arch.{name}": value for name, value in arch.items()}}
-        return ((torch.func.functional_call(supernet, tensors, (images, draw)) - 1) ** 2).mean()
+        maps: Tensor = torch.func.functional_call(supernet, tensors, (images, draw))
+        return ((maps - 1) ** 2).mean()
 
     weights, arch = dict(supernet.named_weights()), dict(supernet.arch.items())
     found = second_order(

@@ -67,7 +67,7 @@ def test_the_entropy_bonus_alone_keeps_the_policy_uniform() -> None:
     torch.manual_seed(0)
     controller = Controller((4,), hidden=4)
     with torch.no_grad():
-        controller.heads[0].bias.copy_(torch.tensor([3.0, 0.0, 0.0, 0.0]))  # type: ignore[operator,union-attr]
+        controller.heads[0].bias.copy_(torch.tensor([3.0, 0.0, 0.0, 0.0]))  # type: ignore[operator]
     optimizer = torch.optim.Adam(controller.parameters(), lr=0.05)
     config = ControllerConfig(hidden=4, entropy_weight=1.0)
     generator = torch.Generator().manual_seed(0)

@@ -29,7 +29,8 @@ def _all_operations(cell: MixedCell, x: torch.Tensor, weights: torch.Tensor) -> 
                 total = total + weights[row, k] * module(source.relu() if op.startswith("conv") else source)
             row += 1
         sources.append(total)
-    return cell.project([node.relu() for node in sources[1:]])
+    result: torch.Tensor = cell.project([node.relu() for node in sources[1:]])
+    return result
 
 
 def test_single_path_equals_all_operations_with_the_unsampled_terms_detached() -> None:
@@ -38,7 +39,7 @@ def test_single_path_equals_all_operations_with_the_unsampled_terms_detached() -
     upstream = torch.randn(2, 3, 8, 6, dtype=torch.float64)
     y = cell([x], relax(logits, noise, 0.7, "single"))
     wanted = (logits, x, *cell.parameters())
-    found = torch.autograd.grad(y, wanted, upstream, allow_unused=True)
+    found: tuple[torch.Tensor | None, ...] = torch.autograd.grad(y, wanted, upstream, allow_unused=True)
 
     p = ((logits.log_softmax(-1) + noise) / 0.7).softmax(-1)
     sampled = torch.nn.functional.one_hot((logits + noise).argmax(-1), len(OPS)).double()
@@ -107,7 +108,7 @@ def test_only_sampled_operations_run_and_save() -> None:
             return t
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-            cell([x], relax(logits, noise, 1.0, mode))  # type: ignore[arg-type]
+            cell([x], relax(logits, noise, 1.0, mode))
         for handle in handles:
             handle.remove()
         saved[mode] = sum(kept.values())

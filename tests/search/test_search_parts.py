@@ -157,7 +157,7 @@ def test_expected_latency_is_that_of_the_network_when_the_tables_are_certain(sha
     expected = space.expected_latency_ms(dict(supernet.arch.items()), macro, table, (64, 64))
     assert expected is not None
     assert float(expected.detach()) == pytest.approx(table.predict_ms(units(genotype, (64, 64))), rel=1e-5)
-    expected.backward()  # type: ignore[no-untyped-call]
+    expected.backward()
 
 
 @pytest.mark.slow

@@ -74,7 +74,7 @@ def test_optimiser_moments_return_in_the_parameters_formats() -> None:
 
     def step(parameter: torch.nn.Parameter, optimizer: torch.optim.Optimizer) -> None:
         optimizer.zero_grad()
-        (parameter**2).sum().backward()  # type: ignore[no-untyped-call]
+        (parameter**2).sum().backward()
         optimizer.step()
 
     a, first = make()
