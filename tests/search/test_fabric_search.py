@@ -1,0 +1,52 @@
+"""The loop over the fabric space, in every published mode: the result is a genotype and, unless random, a model."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from autopose.checkpoint import load_checkpoint
+from autopose.fabric_genotype import FabricGenotype
+from autopose.genotype import Genotype
+from autopose.search.config import SearchConfig
+from autopose.search.fabric_supernet import FabricSupernet
+from autopose.search.loop import Run
+from autopose.search.space import Draw
+
+FABRIC = {"backbone": "stem", "backbone_width": 4, "channels": [4, 4, 8, 8], "parts": 1, "vector": 2}
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        {"gradient": "sync", "arch_share": 0},
+        {"gradient": "first"},
+        {"gradient": "second"},
+        {"strategy": "random", "random_sharing": "separate", "arch_share": 0},
+        {"strategy": "random", "random_sharing": "shared"},
+    ],
+    ids=["sync", "first", "second", "random", "random-shared"],
+)
+def test_every_mode_finds_a_network(
+    mode: dict[str, Any], tiny_search: Callable[..., SearchConfig], tmp_path: Path
+) -> None:
+    config = tiny_search(**mode).model_copy(update={"space": "fabric", "fabric": FABRIC})
+    run = Run(config, tmp_path / "run")
+    found = run.search().genotype
+    assert isinstance(found, FabricGenotype)
+    assert Genotype.load(tmp_path / "run" / "genotype.json") == found
+    assert found.parts[0].cells[0].alpha != ((0.0, 0.0, 0.0, 0.0),)  # it has moved
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in log] == [1, 2]
+    if "strategy" in mode:
+        assert found.provenance["ranked"] == 2
+        assert not (tmp_path / "run" / "best.safetensors").exists()
+        return
+    # The trained supernet, pruned, is a model already.
+    assert isinstance(run.supernet, FabricSupernet)
+    network = load_checkpoint(tmp_path / "run").build()
+    image = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(network(image), run.supernet.eval()(image, Draw()), rtol=1e-4, atol=1e-6)
