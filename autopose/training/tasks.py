@@ -61,6 +61,22 @@ class Task(ABC):
         """Return figures on the tune split."""
 
 
+def pose_loss(network: nn.Module, batch: Batch, config: TrainConfig, device: torch.device) -> Tensor:
+    """Return the weighted mean squared error of the heatmaps of a batch of :meth:`PoseTask.collate`."""
+    crops, xy, weight = (item.to(device, non_blocking=True) for item in batch)
+    maps = network(normalize(crops, channels_last=config.train.channels_last))
+    targets, weight = heatmap_targets(config.codec, xy, weight)
+    return heatmap_loss(maps, targets, weight)
+
+
+def detector_loss(network: nn.Module, batch: Batch, config: TrainConfig, stride: int, device: torch.device) -> Tensor:
+    """Return the focal and box loss of a batch of :meth:`DetectorTask.collate`."""
+    images, boxes, weights, ignore = batch
+    maps = network(normalize(images.to(device), channels_last=config.train.channels_last))
+    targets = center_targets(boxes, weights, ignore, (maps.shape[-1], maps.shape[-2]), stride)
+    return center_loss(maps, targets.to(device))
+
+
 class PoseTask(Task):
     """Heatmaps of person crops, scored by keypoint AP on the tune split with ground-truth boxes."""
 
@@ -93,10 +109,7 @@ class PoseTask(Task):
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the weighted mean squared error of the heatmaps."""
-        crops, xy, weight = (item.to(self.device, non_blocking=True) for item in batch)
-        maps = network(normalize(crops, channels_last=self.config.train.channels_last))
-        targets, weight = heatmap_targets(self.config.codec, xy, weight)
-        return heatmap_loss(maps, targets, weight)
+        return pose_loss(network, batch, self.config, self.device)
 
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         """Return the ten COCO figures."""
@@ -135,10 +148,7 @@ class DetectorTask(Task):
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the focal and box loss."""
-        images, boxes, weights, ignore = batch
-        maps = network(normalize(images.to(self.device), channels_last=self.config.train.channels_last))
-        targets = center_targets(boxes, weights, ignore, (maps.shape[-1], maps.shape[-2]), self.stride)
-        return center_loss(maps, targets.to(self.device))
+        return detector_loss(network, batch, self.config, self.stride, self.device)
 
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         """Return the COCO box figures."""

@@ -1,0 +1,211 @@
+"""Rehearse a recipe without its data: check the files, build the network, take one step on synthetic data, estimate."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autopose.data.annotations import load_persons
+from autopose.errors import ConfigError, DataError
+from autopose.genotype import Genotype
+from autopose.models.cost import profile
+from autopose.models.network import build_network
+from autopose.skeleton import Skeleton, skeleton_by_name
+from autopose.training.config import Source, TrainConfig
+from autopose.training.sources import DATA_VARIABLE, find_annotations, image_folder
+from autopose.training.tasks import Batch, detector_loss, pose_loss
+from autopose.training.trainer import make_optimizer
+
+#: Persons with joints in the files that recipes name, for estimates where a file is not there.
+PUBLISHED_PERSONS = {
+    "annotations/person_keypoints_train2017.json": 149_813,
+    "mpii/annot/train.json": 22_246,
+}
+GIB = 1024**3
+#: A CPU step is taken with one sample above this cost, two below: enough for shapes and for a rate.
+LARGE_MACS = 3e9
+
+
+def dry_run(genotype: Genotype, config: TrainConfig) -> dict[str, Any]:
+    """Return what training this genotype by this recipe would be and cost, after one real step on synthetic data.
+
+    On a GPU the step has the recipe's batch; on a CPU one or two samples, and activations and time are scaled up.
+
+    Returns:
+        ``input`` and ``output`` shapes, ``params``, ``macs``, ``macs_gi``, ``data`` (each annotation file: found or
+        what is missing, persons), ``samples`` per epoch, ``batch``, ``steps``, ``memory_gib`` (weights with gradients,
+        optimiser and average; activations of a whole batch), ``step`` (device, batch, seconds of it, loss) and
+        ``hours`` on this machine with nothing else running, evaluation and loading not counted. ``hours`` and ``steps``
+        are None if the number of samples is not known.
+
+    Raises:
+        ConfigError: genotype and recipe do not fit: skeleton, task, or the size of the maps.
+    """
+    skeleton = skeleton_by_name(config.skeleton)
+    _check(genotype, config)
+    torch.manual_seed(config.train.seed)
+    network = build_network(genotype, len(skeleton))
+    cost = profile(network, config.codec.input_size_wh)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    count = config.train.batch if device.type == "cuda" else (1 if cost.macs > LARGE_MACS else 2)
+    network = network.to(device)
+    if config.train.channels_last:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    step = _step(network, genotype, config, skeleton, count, device)
+    data, samples = _data(config, skeleton)
+    batch = config.train.batch
+    steps = config.train.steps
+    if steps is None and samples is not None:
+        steps = config.train.epochs * max(round(samples / batch), 1)
+    values = sum(p.numel() for p in network.parameters())
+    copies = 4 + (1 if config.train.ema else 0)  # weights, gradients, Adam's two moments, the average
+    weights_gib = 4 * values * copies / GIB
+    activations_gib = step.pop("saved_bytes") / count * batch / GIB
+    width, height = config.codec.input_size_wh
+    return {
+        "genotype": genotype.name,
+        "fingerprint": genotype.fingerprint(),
+        "task": config.task,
+        "skeleton": skeleton.name,
+        "input": [3, height, width],
+        "output": step.pop("output"),
+        "params": cost.params,
+        "macs": cost.macs,
+        "macs_gi": round(cost.macs_gi, 3),
+        "data": data,
+        "samples": samples,
+        "batch": batch,
+        "steps": steps,
+        "memory_gib": {
+            "weights": round(weights_gib, 4),
+            "activations": round(activations_gib, 4),
+            "total": round(weights_gib + activations_gib, 4),
+        },
+        "step": step,
+        "hours": None if steps is None else round(step["seconds"] / count * batch * steps / 3600, 1),
+    }
+
+
+def _check(genotype: Genotype, config: TrainConfig) -> None:
+    wanted = getattr(genotype, "skeleton", config.skeleton)  # fabrics are made for one skeleton
+    if wanted != config.skeleton:
+        raise ConfigError(
+            f"Genotype {genotype.name!r} is made for the skeleton {wanted}; the recipe trains {config.skeleton}. "
+            f"Choose another genotype, or --set skeleton={wanted} with data of that skeleton."
+        )
+    detector = getattr(genotype, "head", "") == "center"
+    if detector != (config.task == "detector"):
+        kind = "a detector" if detector else "a pose network"
+        raise ConfigError(f"Genotype {genotype.name!r} is {kind}; the recipe's task is {config.task!r}.")
+
+
+def _step(
+    network: nn.Module, genotype: Genotype, config: TrainConfig, skeleton: Skeleton, count: int, device: torch.device
+) -> dict[str, Any]:
+    """Take one optimiser step (a second, timed, where it is cheap) and count what is kept for the backward pass."""
+    rng = np.random.default_rng(config.train.seed)
+    batch = _batch(config, skeleton, count, rng)
+    optimizer = make_optimizer(network, config.train)
+    own = {parameter.data_ptr() for parameter in network.parameters()}
+    saved: dict[int, int] = {}
+    shape: list[int] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.data_ptr() not in own:
+            saved[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    hook = network.register_forward_hook(lambda module, inputs, output: shape.extend(output.shape[1:]))
+    network.train()
+    for attempt in range(2):
+        started, used = time.perf_counter(), time.process_time()
+        with (
+            torch.autocast(device.type, torch.bfloat16, enabled=config.train.amp == "bf16"),
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        ):
+            if config.task == "pose":
+                loss = pose_loss(network, batch, config, device)
+            else:
+                loss = detector_loss(network, batch, config, getattr(genotype, "head_stride", 4), device)
+        if attempt == 0:
+            hook.remove()
+            saved_bytes = sum(saved.values())
+            _check_maps(shape, config)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        value = float(loss.detach())  # waits for the device
+        seconds = time.perf_counter() - started
+        if device.type == "cpu":  # processor time, so that other programs on the machine do not count
+            seconds = min(seconds, (time.process_time() - used) / torch.get_num_threads())
+        if seconds > 1:
+            break
+    return {
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "batch": count,
+        "seconds": round(seconds, 4),
+        "loss": value,
+        "output": shape,
+        "saved_bytes": saved_bytes,
+    }
+
+
+def _check_maps(shape: list[int], config: TrainConfig) -> None:
+    width, height = config.codec.heatmap_size_wh
+    if config.task == "pose" and shape[1:] != [height, width]:
+        raise ConfigError(
+            f"The network's maps are {shape[2]}x{shape[1]}, the codec's {width}x{height}: set codec.input_size_wh to "
+            f"multiples of 32, and codec.stride to the network's."
+        )
+
+
+def _batch(config: TrainConfig, skeleton: Skeleton, count: int, rng: np.random.Generator) -> Batch:
+    """Return random pictures with joints, or a person's box, anywhere in them."""
+    width, height = config.codec.input_size_wh
+    pictures = torch.from_numpy(rng.integers(0, 256, (count, height, width, 3), np.uint8))
+    if config.task == "pose":
+        xy = torch.from_numpy(rng.uniform(0, (width - 1, height - 1), (count, len(skeleton), 2)).astype(np.float32))
+        return pictures, xy, torch.ones(count, len(skeleton))
+    box = torch.tensor([[0.25 * width, 0.25 * height, 0.75 * width, 0.75 * height]])
+    return pictures, [box] * count, [torch.ones(1)] * count, [torch.zeros(0, 4)] * count
+
+
+def _data(config: TrainConfig, skeleton: Skeleton) -> tuple[list[dict[str, Any]], int | None]:
+    """Return what is known of each source, and the samples drawn per epoch (None if a source's size is not known)."""
+    found, samples = [], 0.0
+    for source in config.data.sources:
+        entry = _source(source, config, skeleton)
+        found.append(entry)
+        samples += (entry["persons"] or 0) * source.repeat * (1 - config.data.tune_share)
+    known = all(entry["persons"] is not None for entry in found)
+    return found, round(samples) if known else None
+
+
+def _source(source: Source, config: TrainConfig, skeleton: Skeleton) -> dict[str, Any]:
+    entry: dict[str, Any] = {"annotations": source.annotations, "found": True, "persons": None}
+    if source.annotations == "synthetic":
+        return entry | {"persons": 2 * config.data.synthetic_images}  # 1 to 3 figures each
+    try:
+        if os.environ.get(DATA_VARIABLE) is None and not source.annotations.startswith("/"):
+            raise DataError(f"{source.annotations}: set {DATA_VARIABLE} to the folder that holds it.")
+        path = find_annotations(source.annotations, config.data.synthetic_images, Path(os.devnull))
+        if config.task == "detector":
+            return entry
+        persons = load_persons(path, skeleton=skeleton, images=image_folder(source))
+        kept = [
+            person
+            for person in persons
+            if source.contains in str(person.image_path) and (person.weight > 0).sum() >= source.min_keypoints
+        ]
+        return entry | {"persons": len(kept)}
+    except DataError as error:
+        return entry | {
+            "found": False,
+            "problem": str(error).splitlines()[0],
+            "persons": PUBLISHED_PERSONS.get(source.annotations),
+        }

@@ -1,0 +1,121 @@
+"""Rehearsals of every packaged recipe, and what a rehearsal says about shapes, cost, data and misfits."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from autopose.config import load_config, packaged_configs
+from autopose.errors import ConfigError
+from autopose.genotype import AutoPoseGenotype, Genotype
+from autopose.training.config import TrainConfig
+from autopose.training.dry_run import dry_run
+
+RECIPES = packaged_configs("train")
+COMMAND = re.compile(r"^# Command: autopose train (\S+) --config (\S+)", re.M)
+
+TINY = AutoPoseGenotype(
+    individual=(("conv1", *["skip"] * 9),) * 4,
+    aggregation=(("skip",) * 9,) * 4,
+    scales=((1, 1, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0)),
+    channels=(8, 8, 8, 8),
+    modules_per_stage=1,
+    stem_channels=8,
+    stem_expansion=1,
+    head="sum",
+)
+
+
+@pytest.fixture(autouse=True)
+def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AUTOPOSE_DATA", raising=False)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_says_what_it_reproduces_and_rehearses(name: str) -> None:
+    text = RECIPES[name].read_text()
+    head = text[: text.index("\n\n")]
+    assert all(line.startswith("# ") for line in head.splitlines())
+    for word in ("Reproduces:", "Published:", "Cost:"):
+        assert word in head or name in ("smoke", "small"), word
+    command = COMMAND.search(head)
+    assert command is not None
+    assert command[2] == name
+    config = load_config(TrainConfig, name, group="train")
+    figures = dry_run(Genotype.load(command[1]), config)
+    width, height = config.codec.heatmap_size_wh
+    if config.task == "detector":  # centre, size and offset at half the resolution of heatmaps
+        assert figures["output"] == [5, height // 2, width // 2]
+    else:
+        assert figures["output"] == [{"coco17": 17, "mpii16": 16}[config.skeleton], height, width]
+    assert figures["step"]["loss"] > 0
+    stated = re.search(r"Cost: ([\d.]+) Gi MACs, ([\d.]+) M parameters", head)
+    if stated is not None:  # the heading is true
+        assert float(stated[1]) == pytest.approx(figures["macs_gi"], abs=0.006)
+        assert float(stated[2]) == pytest.approx(figures["params"] / 1e6, abs=0.06)
+        assert figures["steps"] == config.train.epochs * round(figures["samples"] / config.train.batch)
+
+
+def test_every_row_of_the_papers_tables_has_a_recipe() -> None:
+    published = {name: path.read_text() for name, path in RECIPES.items()}
+    for figure, row in [
+        ("AP 73.6, AP50 90.6", "paper"),
+        ("Total 88.0", "mpii"),
+        ("AP 63.9", "ablation-single-branch"),
+        ("AP 70.8", "ablation-no-aggregation"),
+        ("AP 71.8", "ablation-all-branches"),
+        ("AP 70.1", "ablation-search-128x96"),
+        ("AP 68.0", "pnfs-coco-mobilenet"),
+        ("AP 73.0", "pnfs-coco-hrnet"),
+        ("total 90.1", "pnfs-mpii-hrnet"),
+        ("AP 73.4", "hrnet-w32"),
+        ("AP 73.5", "hrnet-w48"),
+        ("AP 70.4", "simplebaseline-50"),
+        ("AP 71.4", "simplebaseline-101"),
+        ("AP 72.0", "simplebaseline-152"),
+        ("Total 90.3", "mpii-hrnet-w32"),
+        ("Total 89.6", "mpii-simplebaseline-152"),
+    ]:
+        assert figure in published[row], row
+
+
+def test_estimates_are_counted_from_the_file(tmp_path: Path) -> None:
+    (tmp_path / "joints.csv").write_text("one.jpg," + ",".join(["5"] * 32) + "\n")
+    more = [
+        f'data.sources=[{{annotations="{tmp_path}/joints.csv", images="{tmp_path}", repeat=40}}]',
+        "data.tune_share=0.5",
+    ]
+    base = ["skeleton=mpii16", "codec.input_size_wh=[64, 64]", "train.batch=4", "train.epochs=3"]
+    figures = dry_run(TINY, load_config(TrainConfig, None, [*base, *more]))
+    assert figures["data"] == [{"annotations": f"{tmp_path}/joints.csv", "found": True, "persons": 1}]
+    assert figures["samples"] == 20
+    assert figures["steps"] == 3 * 5
+    assert figures["input"] == [3, 64, 64]
+    assert figures["memory_gib"]["total"] > 0
+
+
+def test_a_missing_file_is_said_and_its_published_size_used() -> None:
+    figures = dry_run(TINY, load_config(TrainConfig, "paper", ["codec.input_size_wh=[64, 64]"], group="train"))
+    (source,) = figures["data"]
+    assert not source["found"]
+    assert "AUTOPOSE_DATA" in source["problem"]
+    assert source["persons"] == 149813
+
+
+def test_a_detector_rehearses() -> None:
+    detector = Genotype.load("detector-small")
+    figures = dry_run(detector, load_config(TrainConfig, None, ["task=detector", "codec.input_size_wh=[64, 64]"]))
+    assert figures["task"] == "detector"
+    assert figures["output"][0] == 5
+
+
+def test_refuses_a_genotype_that_does_not_fit() -> None:
+    pose, detector = load_config(TrainConfig, "smoke", group="train"), load_config(TrainConfig, None, ["task=detector"])
+    with pytest.raises(ConfigError, match="is a detector"):
+        dry_run(Genotype.load("detector-small"), pose)
+    with pytest.raises(ConfigError, match="is a pose network"):
+        dry_run(TINY, detector)
+    with pytest.raises(ConfigError, match="mpii16"):
+        dry_run(Genotype.load("pnfs-hrnet-cnf5-mpii"), pose)
+    with pytest.raises(ConfigError, match=r"codec\.stride"):
+        dry_run(TINY, load_config(TrainConfig, "smoke", ["codec.stride=8"], group="train"))
