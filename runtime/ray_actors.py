@@ -1,6 +1,6 @@
 """Many sources side by side: a Ray Data actor pool, one estimator per actor, whole sources as its units of work.
 
-The results are those of the plain run: each actor runs :func:`autopose.runtime.inference.infer_source`, and no source is
+The results are those of the plain run: each actor runs :func:`autopose.runtime.inference.infer_source`; no source is
 split, since ids and smoothing need its frames in order.
 """
 

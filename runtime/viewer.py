@@ -54,7 +54,7 @@ def write_viewer(results_path: str | Path, out: str | Path | None = None, *, pic
     model = results.header.get("model", {})
     facts = [str(source.get("path", "")), f"model {model['name']}" if model.get("name") else "", note]
     content["note"] = " · ".join(fact for fact in facts if fact)
-    text = json.dumps(content, separators=(",", ":")).replace("</", "<\\/")
+    text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")  # no name can end the script element
     page = (resources.files("autopose.runtime") / "viewer.html").read_text(encoding="utf-8")
     title = html.escape(Path(str(source.get("path") or results_path)).name)
     write_atomic(out, page.replace("{{title}}", title).replace("{{data}}", text))

@@ -1,0 +1,61 @@
+"""How often to detect: agreement with the truth, ids and cost of ``--every N`` on synthetic walkers.
+
+Usage: python benchmarks/every.py [--model default] [--detector default] [--frames 150]
+
+Prints per N: persons found, mean OKS with the true pose, id switches (a true person whose id changes), CPU seconds.
+The default of ``--every`` is the largest N that finds at least 97 % of the persons that N = 1 finds.
+"""
+
+import argparse
+import time
+
+import numpy as np
+
+from autopose.data.walkers import synthetic_clip
+from autopose.runtime.assignment import assign
+from autopose.runtime.boxes import box_iou, oks
+from autopose.runtime.estimator import Estimator
+from autopose.runtime.pipeline import PosePipeline, timed_work
+from autopose.runtime.stages import Stage, run_stages
+from autopose.runtime.video import Frame
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--detector", default="default")
+    parser.add_argument("--frames", type=int, default=150)
+    parser.add_argument("--seeds", type=int, default=3)
+    given = parser.parse_args()
+    clips = [list(synthetic_clip(given.frames, persons=3, seed=seed)) for seed in range(given.seeds)]
+    truths = sum(len(truth) for clip in clips for _, truth in clip)
+    print(f"{given.seeds} clips of {given.frames} frames at 25 per second, {truths} true persons in all frames")
+    print(f"{'every':>5}{'found':>8}{'OKS':>8}{'switches':>10}{'detections':>12}{'CPU s':>8}")
+    with Estimator(given.model, given.detector, device="cpu", threads=1) as estimator:
+        for every in (1, 2, 3, 5, 8):
+            found, similar, switches, detections = 0, [], 0, 0
+            begin = time.process_time()
+            for clip in clips:
+                frames = [Frame(image, i, i / 25) for i, (image, _) in enumerate(clip)]
+                pipeline = PosePipeline(estimator, every=every, smooth="none", fps=25)
+                works = list(run_stages(timed_work(frames, Stage("decode", list)), pipeline.stages()))
+                detections += -(-len(frames) // every) + pipeline.follower.redetected
+                last: dict[int, int] = {}
+                for work, (_, truth) in zip(works, clip, strict=True):
+                    poses = work.result
+                    overlaps = box_iou(truth.boxes, poses.boxes)
+                    for row, column in assign(1 - overlaps):
+                        if overlaps[row, column] < 0.4:
+                            continue
+                        found += 1
+                        similar.append(oks(truth[row], poses[column], min_score=0.0)[0, 0])
+                        person, track = int(truth.ids[row]), int(poses.ids[column])
+                        switches += last.get(person, track) != track
+                        last[person] = track
+            cpu = time.process_time() - begin
+            score = float(np.mean(similar)) if similar else 0.0
+            print(f"{every:>5}{found:>8}{score:>8.3f}{switches:>10}{detections:>12}{cpu:>8.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""``autopose bench``: all figures there, saved and compared; none is judged by its size."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from autopose.cli import app
+from autopose.errors import DataError, MediaError
+from autopose.runtime.bench import BenchResult, as_text, comparison, load_bench
+from autopose.runtime.bench_run import bench_subject
+
+
+def test_a_model_on_synthetic_frames(models: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    model = str(models / "pose-flip.onnx")
+    arguments = ["bench", model, "--against", model, "--detector", str(models / "detector.onnx"), "--device", "cpu"]
+    arguments += ["--max-frames", "3", "--json", str(out)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    content = json.loads(out.read_text())
+    assert set(content["network"]) == {"1", "4", "8", "16"}
+    assert content["settings"]["flip"] is True
+    assert content["settings"]["detector"] == str(models / "detector.onnx")
+    assert content["pipeline"]["persons"] == 3 * 4
+    for name in ("detect", "crop", "pose", "track", "smooth", "draw"):
+        assert content["stages"][name]["p95_ms"] >= content["stages"][name]["p50_ms"] > 0
+    assert "persons/s" in result.output
+    saved = load_bench(out)
+    assert as_text(saved).splitlines()[0] in result.output
+    again = CliRunner().invoke(app, ["bench", str(out), "--against", str(out)])
+    assert "pipeline: 1.00x" in again.output
+
+
+def test_a_video(models: Path, walk: Path) -> None:
+    result = bench_subject(
+        str(walk),
+        model=str(models / "pose-flip.onnx"),
+        detector=str(models / "detector.onnx"),
+        device="cpu",
+        max_frames=6,
+    )
+    assert result.pipeline["frames"] == 6
+    assert result.pipeline["persons"] == 12
+    assert result.stages["decode"]["total_s"] > 0
+    assert result.settings["source"] == str(walk)
+
+
+def test_comparison_by_hand() -> None:
+    def made(ms: float, threads: int) -> BenchResult:
+        row = {"p50_ms": ms, "p95_ms": ms, "persons_per_s": 1.0}
+        return BenchResult("x", {"threads": threads}, {"1": row}, {"pose": row}, {"fps": 1 / ms})
+
+    text = comparison(made(10, 1), made(4, 2))
+    assert "threads: 1 -> 2" in text
+    assert "batch 1: 2.50x" in text
+    assert "pipeline: 2.50x" in text
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"format": "other"}', '{"format": "autopose-bench", "version": 2}'])
+def test_refuses_other_files(tmp_path: Path, content: str) -> None:
+    (tmp_path / "other.json").write_text(content)
+    with pytest.raises(DataError, match="other"):
+        load_bench(tmp_path / "other.json")
+
+
+def test_refuses_what_is_neither_model_nor_source() -> None:
+    options: dict[str, Any] = {"device": "cpu"}
+    with pytest.raises(MediaError, match="nothing-of-the-kind"):
+        bench_subject("nothing-of-the-kind", **options)
