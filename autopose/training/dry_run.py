@@ -119,7 +119,11 @@ def _step(
             saved[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    hook = network.register_forward_hook(lambda module, inputs, output: shape.extend(output.shape[1:]))
+    def look(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        shape.extend(output.shape[1:])
+        _check_maps(shape, config)
+
+    hook = network.register_forward_hook(look)
     network.train()
     for attempt in range(2):
         started, used = time.perf_counter(), time.process_time()
@@ -134,9 +138,8 @@ def _step(
         if attempt == 0:
             hook.remove()
             saved_bytes = sum(saved.values())
-            _check_maps(shape, config)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         value = float(loss.detach())  # waits for the device
         seconds = time.perf_counter() - started
