@@ -23,7 +23,13 @@ from autopose.runtime.video import Frame
 
 
 def bench_subject(
-    subject: str, *, model: str = "default", every: int | None = None, max_frames: int = 100, **options: Any
+    subject: str,
+    *,
+    model: str = "default",
+    every: int | None = None,
+    max_frames: int = 100,
+    rounds: int = 30,
+    **options: Any,
 ) -> BenchResult:
     """Measure a model, or a source with a model.
 
@@ -32,6 +38,7 @@ def bench_subject(
         model: pose model where the subject is a source.
         every: frames from one detection to the next; None for the default.
         max_frames: of the source, or synthetic ones.
+        rounds: runs of the pose network per batch size.
         options: of the estimator: detector, flip, device, threads.
 
     Raises:
@@ -43,7 +50,8 @@ def bench_subject(
             estimator.warmup()
             result = BenchResult(f"model {subject}", settings_of(estimator, str(options.get("detector", "default"))))
             frames = synthetic_frames(max_frames)
-            _measure(result, estimator, lambda: frames, synthetic_boxes, PosePipeline(estimator, boxes=synthetic_boxes))
+            pipeline = PosePipeline(estimator, boxes=synthetic_boxes)
+            _measure(result, estimator, lambda: frames, synthetic_boxes, pipeline, rounds)
         return result
     (spec, *_) = find_sources([subject])
     selection = Selection(max_frames=max_frames)
@@ -54,7 +62,7 @@ def bench_subject(
         probe = open_source(spec, Selection(max_frames=1))
         with_every = pipeline_for(estimator, probe, every=every)
         probe.close()
-        _measure(result, estimator, lambda: open_source(spec, selection), None, with_every)
+        _measure(result, estimator, lambda: open_source(spec, selection), None, with_every, rounds)
     return result
 
 
@@ -72,8 +80,9 @@ def _measure(
     frames: Callable[[], Iterable[Frame]],
     boxes: Callable[[Frame], Found] | None,
     pipeline: PosePipeline,
+    rounds: int,
 ) -> None:
-    result.network = bench_network(estimator)
+    result.network = bench_network(estimator, rounds=rounds)
     result.stages = bench_stages(estimator, frames(), boxes)
     result.pipeline = bench_pipeline(pipeline, frames())
     result.peak_memory_mib = peak_memory_mib()

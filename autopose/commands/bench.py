@@ -36,6 +36,7 @@ def bench(
     device: Annotated[Device, typer.Option(help="Where the networks run.")] = Device.auto,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each network.")] = None,
     max_frames: Annotated[int, typer.Option(min=1, help="Frames to take.")] = 100,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of the pose network per batch size.")] = 30,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     ops: Annotated[
         bool, typer.Option("--ops", help="Time the operations of the search space, for the search.")
@@ -63,7 +64,7 @@ def bench(
     def measure(what: str, pose_model: str) -> "BenchResult":
         if Path(what).suffix == ".json" and Path(what).is_file():
             return load_bench(Path(what))
-        return bench_subject(what, model=pose_model, every=every, max_frames=max_frames, **options)
+        return bench_subject(what, model=pose_model, every=every, max_frames=max_frames, rounds=rounds, **options)
 
     first = measure(subject, model)
     typer.echo(as_text(first))

@@ -17,7 +17,7 @@ def test_a_model_on_synthetic_frames(models: Path, tmp_path: Path) -> None:
     out = tmp_path / "bench.json"
     model = str(models / "pose-flip.onnx")
     arguments = ["bench", model, "--against", model, "--detector", str(models / "detector.onnx"), "--device", "cpu"]
-    arguments += ["--max-frames", "3", "--json", str(out)]
+    arguments += ["--max-frames", "3", "--rounds", "2", "--json", str(out)]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     content = json.loads(out.read_text())
@@ -41,6 +41,7 @@ def test_a_video(models: Path, walk: Path) -> None:
         detector=str(models / "detector.onnx"),
         device="cpu",
         max_frames=6,
+        rounds=2,
     )
     assert result.pipeline["frames"] == 6
     assert result.pipeline["persons"] == 12
