@@ -21,7 +21,7 @@ def line_chart(
     left, right, top, bottom = 58.0, width - 14, 34.0, height - 44
     xs = [x for points in lines.values() for x, _ in points]
     ys = [y for points in lines.values() for _, y in points]
-    low, high = min(*ys, 0.0) if min(ys) < 0.4 * max(ys) else min(ys), max(ys)
+    low, high = min(*ys, 0.0), max(ys)  # from zero: a small change must look small
     high = high if high > low else low + 1.0
     first, last = min(xs), max(max(xs), min(xs) + 1)
 

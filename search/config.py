@@ -32,7 +32,8 @@ class LoopConfig(Config):
         clip: largest norm of the weights' gradient; 0 = none.
         arch_lr: of Adam on the architecture.
         arch_betas: of Adam on the architecture.
-        arch_weight_decay: of Adam on the architecture.
+        arch_weight_decay: of Adam on the architecture. The 1e-3 of classification searches would outweigh the gradient
+            of the heatmap loss (measured: docs/search.md) and hold the cells at uniform.
         temperature: of the Gumbel-softmax in the first epoch.
         temperature_end: in the last epoch, linearly.
         candidates: N of the derivation; of the random baseline, how many architectures are ranked.
@@ -62,7 +63,7 @@ class LoopConfig(Config):
     clip: float = Field(0.0, ge=0)
     arch_lr: float = Field(3e-3, gt=0)
     arch_betas: tuple[float, float] = (0.5, 0.999)
-    arch_weight_decay: float = Field(1e-3, ge=0)
+    arch_weight_decay: float = Field(0.0, ge=0)
     temperature: float = Field(1.0, gt=0)
     temperature_end: float = Field(1.0, gt=0)
     candidates: int = Field(10, ge=1)
