@@ -105,13 +105,16 @@ def _logits(values: Sequence[float] | None, count: int, learned: bool) -> nn.Par
 class KeypointVectors(nn.Module):
     """ReLU and a 1x1 convolution to a vector per keypoint and location; heatmap = ||v||^2 / (1 + ||v||^2).
 
-    With dimension 1 the convolution gives the heatmaps themselves.
+    With dimension 1 the convolution gives the heatmaps themselves. The convolution starts small: from large vectors the
+    loss first drives all of them to zero, where their gradient vanishes too (``docs/fabric.md`` has the measurement).
     """
 
     def __init__(self, channels: int, joints: int, dimension: int) -> None:
         super().__init__()
         self.joints, self.dimension = joints, dimension
         self.project = nn.Conv2d(channels, joints * dimension, 1)
+        nn.init.normal_(self.project.weight, std=1e-2 if dimension > 1 else 1e-3)
+        nn.init.zeros_(self.project.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, C, h, w)`` to heatmaps ``(N, joints, h, w)``, in [0, 1) for vectors."""
