@@ -1,7 +1,7 @@
 """Compare the fabric space's search modes, and the AutoPose space, over seeds at equal budgets.
 
     python benchmarks/fabric_modes.py -o runs/fabric-modes [--config smoke] [--seeds 3] [--train-steps 400]
-                                      [--set search.epochs=4 ...]
+                                      [--set search.epochs=4 ...] [--train-set train.batch=8 ...]
 
 Every search gets the same number of gradient steps: ``sync`` takes one per iteration on all training data, ``first``
 one of the weights and one of the architecture, ``random`` divides them among its candidates. So ``sync`` and ``random``
@@ -59,12 +59,8 @@ def one(mode: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         Run(config, folder / "search").search()
     searched = time.process_time() - begun
     genotype = Genotype.load(folder / "search" / "genotype.json")
-    recipe = load_config(
-        TrainConfig,
-        "smoke",
-        [f"train.seed={seed}", f"train.steps={options.train_steps}", f"train.eval_every={options.train_steps}"],
-        group="train",
-    )
+    steps = [f"train.seed={seed}", f"train.steps={options.train_steps}", f"train.eval_every={options.train_steps}"]
+    recipe = load_config(TrainConfig, "smoke", [*options.train_settings, *steps], group="train")
     begun = time.process_time()
     best = train(genotype, recipe, folder / "train")
     figures = {
@@ -86,7 +82,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--train-steps", type=int, default=400)
     parser.add_argument("--modes", nargs="+", default=list(MODES), choices=list(MODES))
-    parser.add_argument("--set", dest="settings", action="append", default=[])
+    parser.add_argument("--set", dest="settings", action="append", default=[], help="of the search")
+    parser.add_argument("--train-set", dest="train_settings", action="append", default=[], help="of the training")
     options = parser.parse_args()
     rows = []
     for seed in range(options.seeds):
