@@ -98,7 +98,6 @@ def check(
     The exit code is 1 if something is wrong, or if there is nothing.
 
     Examples:
-
         autopose data check datasets/
 
         autopose data check datasets/ --quick --json findings.json
@@ -153,7 +152,6 @@ def convert(
     """Write annotations of any known format in COCO's, with another skeleton if asked.
 
     Examples:
-
         autopose data convert lsp/joints.mat -o lsp.json
 
         autopose data convert crowdpose_train.json --to coco17 -o crowdpose17.json
