@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 Found = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
-#: Least score of a box that may continue a track.
-DOUBTFUL = 0.12
+#: Share of the detector's threshold down to which a box may continue a track.
+DOUBTFUL = 0.4
 
 
 class Follower:
@@ -84,7 +84,7 @@ class Follower:
 def find_all(detector: Detector, image: NDArray[np.uint8]) -> Found:
     """Return a detector's boxes down to doubtful ones, where it can give these."""
     if isinstance(detector, AdjustableDetector):
-        return detector.detect(image, min(DOUBTFUL, detector.threshold))
+        return detector.detect(image, DOUBTFUL * detector.threshold)
     return detector(image)
 
 

@@ -25,9 +25,10 @@ LIVE_TIME_BASE = Fraction(1, 90_000)
 
 
 class Feed(Protocol):
-    """A connection that gives images until it breaks."""
+    """A connection that gives images until it breaks, or until its end if it is ``finite``."""
 
     fps: float
+    finite: bool
 
     def read(self) -> NDArray[np.uint8] | None:
         """Return the next image ``(H, W, 3)`` BGR, or None when the connection has ended."""
@@ -125,7 +126,7 @@ class LiveSource(Source):
                     self.received += 1
                     self._changed.notify_all()
                 continue
-            if not self._come_back(last):
+            if (self._feed is not None and self._feed.finite) or not self._come_back(last):
                 break
             gap = time.monotonic() - last
             self.gaps, self.gap_s = self.gaps + 1, self.gap_s + gap
@@ -197,6 +198,7 @@ class StreamFeed:
             raise MediaError(f"{address}: the stream has no pictures.")
         stream = self._container.streams.video[0]
         self.fps = float(stream.average_rate or stream.guessed_rate or 25)
+        self.finite = bool(self._container.duration)  # a file on a server: its end is no loss
         self._frames = self._container.decode(stream)
 
     def read(self) -> NDArray[np.uint8] | None:
@@ -214,6 +216,8 @@ class StreamFeed:
 
 class WebcamFeed:
     """A camera of this machine, through OpenCV."""
+
+    finite = False
 
     def __init__(self, number: int) -> None:
         logging_of = cv2.utils.logging  # OpenCV would print its own lines about a missing camera

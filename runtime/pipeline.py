@@ -1,7 +1,7 @@
 """Estimator, tracker and smoother over a whole source, as stages that run side by side."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from autopose.errors import UsageError
 from autopose.poses import Poses
 from autopose.runtime.crops import Crops
+from autopose.runtime.detector import DEFAULT_THRESHOLD
 from autopose.runtime.follow import Follower, Found, find_all
 from autopose.runtime.smoother import Smoothing, open_smoother
 from autopose.runtime.sources import Selection, Source, find_sources, open_source
@@ -64,7 +65,6 @@ class PosePipeline:
     smooth: Smoothing = "online"
     boxes: Callable[[Frame], Found] | None = None
     fps: float = 25.0
-    tracker: Tracker = field(default_factory=Tracker)
 
     def __post_init__(self) -> None:
         if self.every < 1:
@@ -77,6 +77,7 @@ class PosePipeline:
             raise UsageError(f"--smooth {self.smooth} needs tracking: give --smooth none with --no-track.")
         self._count = 0
         self._follows = self.every > 1 and self.boxes is None
+        self.tracker = Tracker(start_score=float(getattr(self.estimator.detector, "threshold", DEFAULT_THRESHOLD)))
         self.follower = Follower(self.estimator, self.tracker)
         self._smoother = open_smoother(self.smooth, self.fps)
 

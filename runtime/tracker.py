@@ -57,7 +57,7 @@ class Tracker:
     """
 
     def __init__(
-        self, *, start_score: float = 0.4, lost_s: float = 2.0, least: float = 0.12, bridge_s: float = 1.0
+        self, *, start_score: float = 0.3, lost_s: float = 2.0, least: float = 0.12, bridge_s: float = 1.0
     ) -> None:
         self.start_score, self.lost_s, self.least, self.bridge_s = start_score, lost_s, least, bridge_s
         self.tracks: list[Track] = []

@@ -50,6 +50,7 @@ def infer(
     detector: Annotated[
         str, typer.Option(help="Person detector: a bundled name, a file (YOLOX's layout too), or full-frame.")
     ] = "default",
+    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least score of a person's box.")] = 0.3,
     boxes: Annotated[Path | None, typer.Option(help="JSON of boxes to use instead of a detector.")] = None,
     save: Annotated[
         str | None,
@@ -105,6 +106,7 @@ def infer(
     settings = {
         "model": model,
         "detector": "full-frame" if boxes is not None else detector,
+        "detector_threshold": threshold,
         "device": device.value,
         "backend": backend.value,
         "flip": flip,

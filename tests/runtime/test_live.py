@@ -22,6 +22,7 @@ class _Feed:
     """Gives numbered images at a steady pace, then breaks."""
 
     fps = 100.0
+    finite = False
 
     def __init__(self, count: int, pause_s: float = 0.002) -> None:
         self.left, self.pause_s, self.closed = count, pause_s, False
@@ -89,6 +90,15 @@ def test_it_gives_up_after_a_while_and_says_so() -> None:
     assert source.problem is not None
     assert "no frame for 0.2 s" in source.problem
     assert _live_threads() == []
+
+
+def test_a_file_on_a_server_ends() -> None:
+    feed = _Feed(30)
+    feed.finite = True
+    source = LiveSource(SPEC, Selection(), connect=lambda _: feed)
+    assert len(list(source)) >= 1
+    assert source.problem is None
+    assert source.report()["gaps"] == 0
 
 
 def test_a_last_frame_is_not_lost_when_the_source_ends() -> None:
@@ -160,7 +170,7 @@ def test_cable_pulled() -> None:
             break
     _pull(restored[0])
     assert source.report()["gaps"] == 1
-    assert source.report()["gap_s"] > 0.3
+    assert source.report()["gap_s"] > 0.1
     assert _live_threads() == []
     assert threading.active_count() <= before + 1  # a handler of the test's own server may be on its way out
 
