@@ -7,11 +7,9 @@ from typing import Protocol
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 
 from autopose.errors import ModelError
-from autopose.export.deployed import DetectorGraph, PoseGraph
 from autopose.export.deviation import LIMITS, Deviation, compare_boxes, compare_keypoints
 from autopose.export.onnx_graph import load_graph
 from autopose.export.rounding import rounding_graph
@@ -32,26 +30,6 @@ class Reference(Protocol):
     def maps(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
         """Return heatmaps ``(N, K, h, w)`` of a pose network, or boxes and scores of a detector."""
         ...
-
-
-class TorchReference:
-    """A deployed torch module as the reference."""
-
-    def __init__(self, module: PoseGraph | DetectorGraph, manifest: Manifest) -> None:
-        self.module, self.manifest = module, manifest
-
-    def maps(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
-        """Return what the network gives, see :class:`Reference`."""
-
-        def run(batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
-            plain = self.manifest.io == "plain"
-            tensor = torch.from_numpy(normalised(batch, self.manifest) if plain else np.ascontiguousarray(batch))
-            with torch.inference_mode():
-                if isinstance(self.module, PoseGraph):
-                    return (self.module.heatmaps(tensor).numpy(),)
-                return tuple(output.numpy() for output in self.module(tensor))
-
-        return in_batches(run, images)
 
 
 class GraphReference:

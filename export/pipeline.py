@@ -153,7 +153,7 @@ def _move(graph: Path, out: Path) -> dict[str, Any]:
 
 def _fp32(source: Source, recipe: Recipe, path: Path) -> tuple[Path, Any]:
     """Write (or take) the FP32 graph; return it with its reference."""
-    from autopose.export.parity import GraphReference, TorchReference
+    from autopose.export.parity import GraphReference
 
     if source.graph is not None:
         reference = GraphReference(source.graph)
@@ -173,6 +173,7 @@ def _fp32(source: Source, recipe: Recipe, path: Path) -> tuple[Path, Any]:
         return path, reference
     assert source.checkpoint is not None
     from autopose.export.to_onnx import deployed_module, export_onnx, manifest_for
+    from autopose.export.torch_reference import TorchReference
 
     options: dict[str, Any] = {"flip": recipe.flip, "decode": recipe.decode, "io": recipe.io}
     export_onnx(source.checkpoint, path, compact=recipe.compact and not recipe.builder, check=False, **options)

@@ -19,9 +19,9 @@ from autopose.checkpoint import Checkpoint
 from autopose.errors import ModelError
 from autopose.export.crops import synthetic_inputs
 from autopose.export.deployed import DetectorGraph, PoseGraph
-from autopose.export.parity import TorchReference
 from autopose.export.parity import check as check_artefact
 from autopose.export.slim import compact_weights, number_names, strip_notes
+from autopose.export.torch_reference import TorchReference
 from autopose.files import atomic_path
 from autopose.manifest import METADATA_KEY, Manifest
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from autopose.errors import BackendError, ModelError
+from autopose.runtime.first_engine import engine_of
 from autopose.runtime.session import Session, open_session
 
 Task = Literal["pose", "detector"]
@@ -114,9 +115,10 @@ def open_model(
         ModelError: see :func:`resolve_model`; or the file is for another task.
         BackendError: the device or backend cannot be had.
     """
-    session = open_session(
-        resolve_model(name_or_path, flip=flip, task=task, backend=backend), device=device, threads=threads
-    )
+    path = resolve_model(name_or_path, flip=flip, task=task, backend="auto" if backend == "trt" else backend)
+    if backend == "trt" and path.suffix.lower() == ".onnx":
+        path = engine_of(path)
+    session = open_session(path, device=device, threads=threads)
     if session.manifest.task != task:
         session.close()
         raise ModelError(f"{name_or_path}: is a {session.manifest.task} model; expected a {_called(task)}.")

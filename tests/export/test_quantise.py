@@ -1,0 +1,97 @@
+"""INT8 graphs: what is quantised and how, that results stay near, and that sensitive layers return to FP32."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from autopose.checkpoint import Checkpoint
+from autopose.errors import ModelError
+from autopose.export.crops import synthetic_crops
+from autopose.export.quantise import QuantisedGraph, quantised_graph, sensitivity
+
+
+@pytest.fixture(scope="module")
+def crops(pose_checkpoint: Checkpoint) -> np.ndarray:
+    return synthetic_crops(6, pose_checkpoint.codec.input_size_wh)
+
+
+@pytest.fixture(scope="module")
+def quantised(pose_onnx: Path, crops: np.ndarray) -> QuantisedGraph:
+    return quantised_graph(onnx.load(pose_onnx), crops)
+
+
+def _run(model: onnx.ModelProto, crops: np.ndarray) -> np.ndarray:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {"images": crops})[0])
+
+
+def test_all_convolutions_but_the_first_and_last_are_quantised(quantised: QuantisedGraph, pose_onnx: Path) -> None:
+    source = onnx.load(pose_onnx)
+    convolutions = [node.name for node in source.graph.node if node.op_type == "Conv"]
+    assert quantised.kept == (convolutions[0], convolutions[-1])
+    assert quantised.share == 1 - 2 / len(convolutions)
+    graph = quantised.model.graph
+    producer = {name: node for node in graph.node for name in node.output}
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type != "Conv":
+            continue
+        sources = [producer.get(name) for name in node.input[:2]]
+        kinds = [source.op_type if source is not None else None for source in sources]
+        if node.name in quantised.kept:
+            assert "DequantizeLinear" not in kinds
+            continue
+        assert kinds == ["DequantizeLinear", "DequantizeLinear"]
+        assert sources[1] is not None
+        values, scales, zero = (numpy_helper.to_array(weights[name]) for name in sources[1].input)
+        assert values.dtype == np.int8
+        assert scales.shape == (values.shape[0],)  # per output channel
+        assert not zero.any()  # symmetric
+    kept = {item.key: item.value for item in source.metadata_props}
+    assert {item.key: item.value for item in quantised.model.metadata_props} == kept
+
+
+def test_scores_stay_near(quantised: QuantisedGraph, pose_onnx: Path, crops: np.ndarray) -> None:
+    exact, rough = _run(onnx.load(pose_onnx), crops), _run(quantised.model, crops)
+    error = np.abs(exact[..., 2] - rough[..., 2])
+    assert 0 < error.mean() < 0.05 * np.abs(exact[..., 2]).mean()
+
+
+def test_symmetric_activations_have_no_zero_point(pose_onnx: Path, crops: np.ndarray) -> None:
+    graph = quantised_graph(onnx.load(pose_onnx), crops[:2], symmetric=True).model.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    zeros = [weights[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"]
+    assert zeros
+    assert {tensor.data_type for tensor in zeros} == {TensorProto.INT8}
+    assert not any(numpy_helper.to_array(tensor).any() for tensor in zeros)
+
+
+def test_convolutions_return_to_full_precision_until_the_result_is_accepted(
+    pose_onnx: Path, crops: np.ndarray, quantised: QuantisedGraph
+) -> None:
+    model = onnx.load(pose_onnx)
+    ranking = sensitivity(model, quantised.model, crops[:2])
+    seen = []
+
+    def accept(candidate: onnx.ModelProto) -> bool:
+        seen.append(Counter(node.op_type for node in candidate.graph.node)["QuantizeLinear"])
+        return len(seen) == 3
+
+    result = quantised_graph(model, crops[:2], accept=accept)
+    assert len(seen) == 3
+    assert len(result.kept) > len(quantised.kept)
+    assert set(result.kept) <= set(ranking) | set(quantised.kept)
+    assert result.share < quantised.share
+    assert seen[0] >= seen[2]
+
+
+def test_refuses_graphs_with_nothing_to_quantise() -> None:
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], []))
+    with pytest.raises(ModelError, match="has 0 convolutions"):
+        quantised_graph(model, np.zeros((1, 2, 2, 3), np.uint8))
