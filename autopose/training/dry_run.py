@@ -22,7 +22,7 @@ from autopose.training.trainer import make_optimizer
 
 #: Persons with joints in the files that recipes name, for estimates where a file is not there.
 PUBLISHED_PERSONS = {
-    "annotations/person_keypoints_train2017.json": 149_813,
+    "coco/annotations/person_keypoints_train2017.json": 149_813,
     "mpii/annot/train.json": 22_246,
 }
 GIB = 1024**3
