@@ -123,8 +123,15 @@ def check_images(
 
 
 def calibration_images(folder: Path | None, manifest: Manifest) -> NDArray[np.uint8]:
-    """Return the inputs ``(N, H, W, 3)`` uint8 BGR on which ranges are taken; synthetic ones without a folder."""
+    """Return the inputs ``(N, H, W, 3)`` uint8 BGR on which ranges are taken.
+
+    Args:
+        folder: of images, or COCO annotations whose persons are cropped; None: synthetic figures.
+        manifest: of the model.
+    """
     if folder is None:
         return synthetic_inputs(CALIBRATION_IMAGES, manifest, seed=1)
     size_wh, letterbox = manifest.codec.input_size_wh, manifest.task == "detector"
+    if folder.is_file() and not letterbox:
+        return crops_from_annotations(folder, size_wh, CALIBRATION_IMAGES)
     return crops_from_folder(folder, size_wh, CALIBRATION_IMAGES, letterbox=letterbox)

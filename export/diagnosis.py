@@ -100,7 +100,7 @@ def diagnose() -> Diagnosis:
         packages=packages,
         gpu=asdict(gpu) if gpu else None,
         trials=trials,
-        builders={kind: _builds(kind) for kind in ("tensorrt", "tensorrt_rtx")},  # type: ignore[misc]
+        builders={kind: _builds(kind) for kind in ("tensorrt", "tensorrt_rtx")},
         cache=_cache(),
         warnings=tuple(warnings),
     )

@@ -141,6 +141,11 @@ def _export(
         if precision != "fp32":
             graph, details = _convert(graph, reference, manifest, recipe)
         deviation = check(reference, graph, images, name=out.name)
+        if recipe.check is not None and recipe.check.is_file() and manifest.task == "pose":
+            from autopose.export.ap_change import ap_change
+
+            ap = ap_change(reference, graph, recipe.check, images=recipe.images)
+            details |= {"AP_fp32": ap.reference, "AP": ap.artefact, "AP_change": ap.change}
         details |= finish(graph, out, manifest)
     return Result(out, manifest, deviation, checked_on, details)
 

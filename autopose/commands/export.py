@@ -34,7 +34,8 @@ def export(
         Precision | None, typer.Option(help="fp32 for ONNX and fp16 for engines unless given.", show_default=False)
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="int8, fp16: folder of images like those to come.")
+        Path | None,
+        typer.Option(metavar="DIR|ANNOTATIONS.json", help="int8, fp16: images like those to come."),
     ] = None,
     trt: Annotated[bool, typer.Option("--trt", help="Build a TensorRT engine for the GPU at hand.")] = False,
     trt_rtx: Annotated[

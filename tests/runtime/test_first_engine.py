@@ -36,7 +36,7 @@ def test_builds_through_the_exporter_and_says_so(
         "autopose.export.recipe": SimpleNamespace(Recipe=lambda **options: options),
         "autopose.export.parity": SimpleNamespace(GraphReference=lambda path: SimpleNamespace(manifest=manifest)),
     }
-    monkeypatch.setattr(first_engine.importlib, "import_module", modules.__getitem__)
+    monkeypatch.setattr("importlib.import_module", modules.__getitem__)
     monkeypatch.setattr(first_engine, "gpu_here", lambda: Gpu("Painted", "8.9", "13.0", 24.0))
     monkeypatch.setattr(first_engine, "find_spec", lambda name: name == "tensorrt_rtx" or None)
     assert first_engine.engine_of(tmp_path / "m.onnx") == tmp_path / "cached.engine"
