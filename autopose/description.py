@@ -111,5 +111,6 @@ def text_of(figures: dict[str, Any]) -> str:
     if "published" in figures:
         lines.append(f"  published     {figures['published']}")
     for key, value in figures.get("provenance", {}).items():
-        lines.append(f"  {key:13s} {value}")
+        if key not in ("published", "input_size_wh"):  # shown above
+            lines.append(f"  {key:13s} {value}")
     return "\n".join(lines)

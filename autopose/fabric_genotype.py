@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from autopose.errors import GenotypeError
 from autopose.genotype import AutoPoseGenotype, Genotype, Positive
 from autopose.skeleton import SKELETONS
 
@@ -169,6 +170,11 @@ class FabricGenotype(Genotype):
             if self.shared_alpha and (cell.ops, cell.alpha) != (part.cells[0].ops, part.cells[0].alpha):
                 raise ValueError(f"{place}: ops or alpha differ from the part's first cell; shared_alpha forbids that")
 
+    @property
+    def joints(self) -> int:
+        """Return the number of heatmaps."""
+        return len(SKELETONS[self.skeleton])
+
     def joints_of(self, part: str) -> tuple[str, ...]:
         """Return the names of a part's keypoints."""
         return SKELETONS[self.skeleton].parts[len(self.parts)][part]
@@ -217,11 +223,21 @@ def edge_source(layer: int, level: int, edge: Edge | str, depth: int) -> tuple[i
 def full_parts(
     skeleton: str, parts: int, *, op_set: str = "hrnet", depth: int = 3, hidden_states: int = 1
 ) -> tuple[FabricPart, ...]:
-    """Return unpruned fabrics for the ``parts`` body parts of a skeleton: every cell, edge and operation."""
+    """Return unpruned fabrics for the ``parts`` body parts of a skeleton: every cell, edge and operation.
+
+    Raises:
+        GenotypeError: the skeleton is unknown or has no such parts.
+    """
+    groups = SKELETONS[skeleton].parts if skeleton in SKELETONS else {}
+    if parts not in groups:
+        known = ", ".join(name for name, other in SKELETONS.items() if other.parts)
+        raise GenotypeError(
+            f"Skeleton {skeleton!r} has no grouping into {parts} body parts; expected 1, 3, 5 or 8 of {known}."
+        )
     mixed = hidden_states * (hidden_states + 1) // 2
     ops = (FABRIC_OP_SETS[op_set],) * mixed
     cells = tuple(FabricCell(layer=layer, level=level, edges=EDGES, ops=ops) for layer, level in cell_places(depth))
-    return tuple(FabricPart(name=name, cells=cells) for name in SKELETONS[skeleton].parts[parts])
+    return tuple(FabricPart(name=name, cells=cells) for name in groups[parts])
 
 
 def consumers(part: FabricPart, depth: int) -> Iterator[tuple[FabricCell, str, tuple[int, int]]]:

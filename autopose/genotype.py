@@ -49,6 +49,17 @@ class Genotype(BaseModel):
     #: Where it came from (seed, command, search run): free form, not part of the fingerprint.
     provenance: dict[str, Any] = Field(default_factory=dict)
 
+    @property
+    def input_size_wh(self) -> tuple[int, int] | None:
+        """Return the input size that the provenance names for published figures."""
+        size = self.provenance.get("input_size_wh")
+        return None if size is None else (int(size[0]), int(size[1]))
+
+    @property
+    def published(self) -> str:
+        """Return the published figures of the same network, if the provenance has any."""
+        return str(self.provenance.get("published", ""))
+
     def fingerprint(self) -> str:
         """Return 12 hex digits that change with anything that changes the network (not its name or provenance)."""
         content = self.model_dump(mode="json", exclude={"name", "provenance"})

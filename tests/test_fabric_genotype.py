@@ -118,3 +118,18 @@ def test_refuses_impossible_fabrics() -> None:
 def test_size_of_the_space_by_hand() -> None:
     # Per part: 7 non-empty subsets of three edges in each of six cells, 15 of four operations for the shared alpha.
     assert _load("pnfs-hrnet-cnf5").search_space_size() == (7**6 * 15) ** 5
+
+
+def test_refuses_parts_that_a_skeleton_has_not() -> None:
+    with pytest.raises(GenotypeError, match="no grouping into 4 body parts"):
+        full_parts("coco17", 4)
+    with pytest.raises(GenotypeError, match="Skeleton 'hand21' has no grouping"):
+        full_parts("hand21", 3)
+
+
+def test_presets_name_the_size_of_their_published_figures() -> None:
+    genotype = _load("pnfs-hrnet-cnf5-mpii")
+    assert genotype.input_size_wh == (256, 256)
+    assert genotype.joints == 16
+    assert "16.4 M" in genotype.published
+    assert _load("fabric-tiny").input_size_wh is None

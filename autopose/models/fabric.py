@@ -142,9 +142,10 @@ class FabricNetwork(nn.Module):
         super().__init__()
         skeleton = SKELETONS[genotype.skeleton]
         if joints != len(skeleton):
+            known = ", ".join(name for name, other in SKELETONS.items() if other.parts)
             raise GenotypeError(
                 f"Genotype {genotype.name!r} has body parts of {skeleton.name} ({len(skeleton)} joints); the task has "
-                f"{joints}. Set its field 'skeleton' to the task's ({', '.join(SKELETONS)})."
+                f"{joints}. Set its field 'skeleton' to the task's; body parts are known of {known}."
             )
         self.genotype = genotype
         self.joints = joints
