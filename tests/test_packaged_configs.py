@@ -1,4 +1,4 @@
-"""Packaged recipes are found by group and name, with or without their suffix; a file of the user's own works as well."""
+"""Packaged recipes are found by group and name, with or without their suffix; so are files of the user."""
 
 from pathlib import Path
 
