@@ -31,7 +31,7 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
             raise ModelError(f"{path}: not a safetensors file ({error}).") from None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises pickle, zip, runtime and end-of-file errors for unreadable files
+    except Exception as error:  # noqa: BLE001  (pickle, zip, runtime and end-of-file errors: whatever cannot be read)
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{path}: cannot be read as tensors only ({reason}).") from None
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
