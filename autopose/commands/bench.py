@@ -50,7 +50,7 @@ def bench(
 
         autopose bench video.mp4 --against fast
 
-        autopose bench small --ops -o latency.json
+        autopose bench small-cpu --ops -o latency-cpu.json
     """
     if ops:
         _bench_operations("small" if subject == "default" else subject, threads, out)
@@ -77,24 +77,33 @@ def bench(
         typer.echo(comparison(first, second))
 
 
-def _bench_operations(genotype: str, threads: int | None, out: Path) -> None:
-    """Write the latency table of the genotype's widths."""
+def _bench_operations(subject: str, threads: int | None, out: Path) -> None:
+    """Write the latency table of a search recipe's networks, or of a genotype's widths at 192x256."""
+    from autopose.config import load_config, packaged_configs
     from autopose.console import progress
     from autopose.errors import ModelError, require
-    from autopose.genotype import AutoPoseGenotype, Genotype
+    from autopose.genotype import AutoPoseGenotype, Genotype, presets
 
     require("torch", extra="train", why="autopose bench --ops")
-    from autopose.search.latency_bench import measure
+    from autopose.search.config import SearchConfig
+    from autopose.search.latency_bench import measure, measure_space
 
-    chosen = Genotype.load(genotype)
-    if not isinstance(chosen, AutoPoseGenotype):
-        raise ModelError(f"{genotype}: is of the space {chosen.kind!r}; operations are timed for 'autopose' genotypes.")
+    recipe = subject.endswith(".toml") or (subject in packaged_configs("search") and subject not in presets())
     with progress(1, "operations") as bar:
 
         def watch(done: int, total: int) -> None:
             bar.resize(total)
             bar(done)
 
-        table = measure(chosen, (192, 256), threads=threads or 1, watch=watch)
+        if recipe:
+            config = load_config(SearchConfig, subject, group="search")
+            table = measure_space(config, threads=threads or 1, watch=watch)
+        else:
+            chosen = Genotype.load(subject)
+            if not isinstance(chosen, AutoPoseGenotype):
+                raise ModelError(
+                    f"{subject}: is of the space {chosen.kind!r}; operations are timed for 'autopose' genotypes."
+                )
+            table = measure(chosen, (192, 256), threads=threads or 1, watch=watch)
     table.save(out)
     typer.echo(f"{len(table.milliseconds)} operations timed ({table.device}, {table.threads} threads) -> {out}")
