@@ -6,7 +6,7 @@ Usage: python benchmarks/every.py [--model default] [--detector truth] [--frames
 less often is seen; CPU seconds are then without the detector's.
 
 Prints per N: persons found, mean OKS with the true pose, id switches (a true person whose id changes), CPU seconds.
-The default of ``--every`` is the largest N that finds at least 97 % of the persons that N = 1 finds.
+The default of ``--every`` is the largest N with no more id switches than N = 1 that finds as many persons.
 """
 
 import argparse

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from autopose.runtime.estimator import Estimator
 
 #: Frames from one detection to the next, as measured by ``benchmarks/every.py``; between them boxes follow the poses.
-DEFAULT_EVERY = 3
+DEFAULT_EVERY = 2
 #: Frames whose persons may share a run of the pose network.
 POSE_BATCH_FRAMES = 8
 

@@ -50,7 +50,8 @@ def run_with_ray(
     rows = [{"number": i, "spec": _packed(spec)} for i, spec in enumerate(specs)]
     own = not ray.is_initialized()
     if own:
-        ray.init(include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+        # One core more than the actors hold: Ray Data's own tasks would wait for ever for a free one.
+        ray.init(num_cpus=count + 1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     try:
         context = data.DataContext.get_current()
         context.enable_progress_bars = False
@@ -58,7 +59,7 @@ def run_with_ray(
             Worker,
             fn_constructor_kwargs={"settings": dict(settings), "options": _packed_options(absolute)},
             compute=data.ActorPoolStrategy(size=count),
-            num_cpus=max(1, usable_cores() // max(count, 1)),
+            num_cpus=1,
         )
         results = sorted(dataset.take_all(), key=lambda row: int(row["number"]))
     except ray.exceptions.RayError as error:
