@@ -127,6 +127,20 @@ def test_detection_boxes_and_pck(
     assert 0 <= content["PCK@0.05"] <= content["PCK@0.1"] <= content["PCK@0.2"] <= 1
 
 
+def test_detected_persons_are_the_best_of_each_image(
+    annotations: Path, perfect: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from autopose.commands import scored_models
+    from autopose.skeleton import COCO17
+
+    monkeypatch.setattr(scored_models, "run_detector", lambda *_, **__: perfect)
+    monkeypatch.setattr(scored_models, "PERSONS_PER_IMAGE", 1)
+    persons = scored_models.detected_persons(annotations, COCO17, images=None, device="cpu", threads=1)
+    best = {record["image_id"]: record["score"] for record in perfect}  # their scores rise
+    assert {person.image_id: person.score for person in persons} == best
+    assert len(persons) == len(best)
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
