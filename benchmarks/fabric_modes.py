@@ -12,6 +12,7 @@ with the same command: finished runs are not repeated.
 
 import argparse
 import json
+import shutil
 import statistics
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ from autopose.files import write_atomic
 from autopose.genotype import Genotype
 from autopose.search.config import SearchConfig
 from autopose.search.loop import Run
+from autopose.search.state import NEWEST
 from autopose.training.config import TrainConfig
 from autopose.training.trainer import train
 
@@ -56,12 +58,13 @@ def one(mode: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     begun = time.process_time()
     config = load_config(SearchConfig, options.config, overrides, group="search")
     if not (folder / "search" / "genotype.json").exists():
-        Run(config, folder / "search").search()
+        Run(config, folder / "search", resume=(folder / "search" / "checkpoints" / NEWEST).exists()).search()
     searched = time.process_time() - begun
     genotype = Genotype.load(folder / "search" / "genotype.json")
     steps = [f"train.seed={seed}", f"train.steps={options.train_steps}", f"train.eval_every={options.train_steps}"]
     recipe = load_config(TrainConfig, "smoke", [*options.train_settings, *steps], group="train")
     begun = time.process_time()
+    shutil.rmtree(folder / "train", ignore_errors=True)  # what an interrupted comparison left
     best = train(genotype, recipe, folder / "train")
     figures = {
         "mode": mode,
