@@ -1,6 +1,6 @@
 """Peak memory of ``autopose infer`` on a long video beside that on a short one, each in a process of its own.
 
-Usage: python benchmarks/memory.py [--frames 500 10000] [--model default] [--detector default]
+Usage: python benchmarks/memory.py [--frames 500 10000] [--size 640 360] [--model default] [--detector default]
 
 Both videos show the same walkers, so that only the length differs.
 """
@@ -21,9 +21,9 @@ from autopose.runtime.sources import find_sources
 from autopose.runtime.video_writer import VideoWriter
 
 
-def write_video(path: Path, frames: int) -> None:
-    pictures = [image for image, _ in synthetic_clip(50, size_wh=(640, 360), persons=3)]
-    writer = VideoWriter(path, (640, 360), fps=Fraction(25), time_base=Fraction(1, 25), preset="ultrafast")
+def write_video(path: Path, frames: int, size_wh: tuple[int, int]) -> None:
+    pictures = [image for image, _ in synthetic_clip(50, size_wh=size_wh, persons=3)]
+    writer = VideoWriter(path, size_wh, fps=Fraction(25), time_base=Fraction(1, 25), preset="ultrafast")
     for t, image in enumerate(itertools.islice(itertools.cycle(pictures), frames)):
         writer.write(image, t)
     writer.close()
@@ -41,6 +41,7 @@ def child(video: str, model: str, detector: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, nargs=2, default=(500, 10_000))
+    parser.add_argument("--size", type=int, nargs=2, default=(640, 360))
     parser.add_argument("--model", default="default")
     parser.add_argument("--detector", default="default")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -52,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for frames in given.frames:
             video = Path(folder) / f"{frames}.mp4"
-            write_video(video, frames)
+            write_video(video, frames, (given.size[0], given.size[1]))
             command = [
                 sys.executable,
                 __file__,
