@@ -120,7 +120,7 @@ def trace(module: nn.Module, manifest: Manifest) -> onnx.ModelProto:
         example = torch.randint(0, 256, (2, height, width, 3), dtype=torch.uint8)
     else:
         example = torch.randn(2, 3, height, width)
-    with _quiet_exporter(), torch.no_grad():
+    with quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
             module,
             (example,),
@@ -149,7 +149,7 @@ def set_manifest(model: onnx.ModelProto, manifest: Manifest) -> None:
 
 
 @contextmanager
-def _quiet_exporter() -> Iterator[None]:
+def quiet_exporter() -> Iterator[None]:
     """Silence what torch's exporter says about itself (deprecations inside torch, torchvision's absence)."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

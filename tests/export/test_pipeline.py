@@ -1,0 +1,148 @@
+"""``autopose export`` from start to end: files, figures, refusals."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from typer.testing import CliRunner
+
+from autopose.checkpoint import Checkpoint, save_checkpoint
+from autopose.cli import app
+from autopose.errors import AutoposeError, ModelError, UsageError
+from autopose.export.crops import synthetic_crops
+from autopose.export.parity import GraphReference
+from autopose.export.pipeline import export_model
+from autopose.export.recipe import Recipe
+from autopose.runtime.session import open_session
+from autopose.training.predictor import TorchPredictor
+
+
+def _invoke(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["export", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def run(pose_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    save_checkpoint(folder / "best.safetensors", pose_checkpoint)
+    return folder
+
+
+def test_a_run_folder_becomes_a_checked_file(run: Path, tmp_path: Path) -> None:
+    out, figures = tmp_path / "model.onnx", tmp_path / "figures.json"
+    result = _invoke(run, "-o", out, "--no-flip", "--json", figures, "--triton", tmp_path / "triton")
+    assert result.exit_code == 0, result.output
+    assert "checked on 16 synthetic pictures" in result.output
+    content = json.loads(figures.read_text())
+    assert content["precision"] == "fp32"
+    assert content["manifest"]["flip"] is False
+    assert content["deviation"]["joints"] > 50
+    assert content["deviation"]["mean_px"] <= content["limits"]["mean_px"]
+    assert len(list((tmp_path / "triton").glob("*/1/model.onnx"))) == 1
+
+
+@pytest.mark.parametrize(("precision", "share"), [("fp16", "half_share"), ("int8", "int8_share")])
+def test_an_exported_graph_becomes_smaller_types(
+    precision: Any, share: str, pose_onnx: Path, tmp_path: Path, pose_checkpoint: Checkpoint
+) -> None:
+    out = tmp_path / "model.onnx"
+    result = export_model(str(pose_onnx), out, Recipe(precision=precision))
+    assert result.details[share] > 0.5
+    with open_session(out, device="cpu") as session:
+        assert session.manifest.precision == precision
+        (keypoints,) = session.run(synthetic_crops(2, pose_checkpoint.codec.input_size_wh))
+    assert keypoints.shape == (2, 17, 3)
+    with pytest.raises(ModelError, match=f"is {precision}; artefacts are made from and held against an FP32 model"):
+        export_model(str(out), tmp_path / "again.onnx", Recipe())
+
+
+def test_graph_reference_gives_the_networks_heatmaps(pose_onnx: Path, pose_checkpoint: Checkpoint) -> None:
+    crops = synthetic_crops(2, pose_checkpoint.codec.input_size_wh, seed=4)
+    predictor = TorchPredictor(pose_checkpoint.build(), pose_checkpoint.codec, pose_checkpoint.skeleton, flip=True)
+    (maps,) = GraphReference(pose_onnx).maps(crops)
+    np.testing.assert_allclose(maps, predictor.heatmaps(crops), atol=1e-4)
+
+
+def test_calibration_and_check_take_a_folder_of_pictures(pose_onnx: Path, tmp_path: Path) -> None:
+    import cv2
+
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for index, crop in enumerate(synthetic_crops(3, (90, 120))):
+        cv2.imwrite(str(pictures / f"{index}.png"), crop)
+    recipe = Recipe(precision="fp16", calibration=pictures, check=pictures)
+    result = export_model(str(pose_onnx), tmp_path / "model.onnx", recipe)
+    assert result.checked_on == f"3 pictures of {pictures}"
+    assert result.deviation.crops == 3
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(AutoposeError, match="holds no image"):
+        export_model(str(pose_onnx), tmp_path / "none.onnx", Recipe(check=empty))
+    with pytest.raises(AutoposeError, match="No folder"):
+        export_model(str(pose_onnx), tmp_path / "none.onnx", Recipe(check=tmp_path / "missing"))
+    assert not (tmp_path / "none.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "reason"),
+    [
+        (Recipe(flip=False), "--no-flip cannot be had"),
+        (Recipe(decode=False), "--no-decode cannot be had"),
+        (Recipe(io="plain"), "--io plain cannot be had"),
+    ],
+)
+def test_refuses_what_an_exported_graph_cannot_become(
+    recipe: Recipe, reason: str, pose_onnx: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=reason):
+        export_model(str(pose_onnx), tmp_path / "model.onnx", recipe)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "reason"),
+    [
+        (["no-such-model"], 1, "no-such-model"),
+        (["no-such.onnx"], 1, "No model file"),
+        (["default", "--trt", "--trt-rtx"], 2, "different engines"),
+        (["default", "--target", "sm89"], 2, "--target goes with --trt-rtx"),
+        (["default", "--portable"], 2, "--portable goes with --trt"),
+        (["default", "-o", "model.engine"], 2, "writes a .onnx file"),
+        (["default", "--trt", "--batch", "8,1"], 2, "expected three numbers"),
+        (["default", "--trt", "--batch", "8,1,2"], 2, "smallest <= typical <= largest"),
+    ],
+)
+def test_refuses_in_one_sentence(arguments: list[str], code: int, reason: str) -> None:
+    result = _invoke(*arguments)
+    assert isinstance(result.exception, AutoposeError)
+    assert result.exception.exit_code == code
+    assert reason in str(result.exception)
+
+
+def test_refuses_files_that_are_no_models(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"not a model")
+    with pytest.raises(ModelError, match=r"broken\.onnx"):
+        export_model(str(broken), tmp_path / "out.onnx", Recipe())
+    foreign = tmp_path / "foreign.onnx"
+    onnx.save(
+        onnx.helper.make_model(
+            onnx.helper.make_graph(
+                [onnx.helper.make_node("Relu", ["images"], ["y"])],
+                "foreign",
+                [onnx.helper.make_tensor_value_info("images", 1, ["n"])],
+                [onnx.helper.make_tensor_value_info("y", 1, ["n"])],
+            ),
+            opset_imports=[onnx.helper.make_opsetid("", 20)],
+            ir_version=10,
+        ),
+        str(foreign),
+    )
+    with pytest.raises(ModelError, match="carries no autopose manifest"):
+        export_model(str(foreign), tmp_path / "out.onnx", Recipe())
+    engine = tmp_path / "model.engine"
+    engine.write_bytes(b"")
+    with pytest.raises(ModelError, match="is an engine already"):
+        export_model(str(engine), tmp_path / "out.onnx", Recipe())
