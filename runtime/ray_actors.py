@@ -51,7 +51,10 @@ def run_with_ray(
     own = not ray.is_initialized()
     if own:
         # One core more than the actors hold: Ray Data's own tasks would wait for ever for a free one.
-        ray.init(num_cpus=count + 1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+        try:
+            ray.init(num_cpus=count + 1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+        except Exception as error:  # noqa: BLE001 - Ray raises bare exceptions when it cannot start
+            raise BackendError(f"Ray could not be started on this machine: {error}") from None
     try:
         context = data.DataContext.get_current()
         context.enable_progress_bars = False

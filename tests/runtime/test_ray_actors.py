@@ -1,7 +1,9 @@
 """``--ray`` gives the plain run's results; without it Ray is never imported."""
 
+import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,9 @@ import pytest
 from autopose.errors import UsageError
 from autopose.results import load_results
 from autopose.runtime.inference import InferOptions, infer_source
-from autopose.runtime.ray_actors import run_with_ray
+from autopose.runtime.ray_actors import Worker, _packed, _packed_options, _report, run_with_ray
 from autopose.runtime.run import open_estimator
-from autopose.runtime.sources import SourceSpec, find_sources
+from autopose.runtime.sources import Selection, SourceSpec, find_sources
 
 
 @pytest.mark.slow
@@ -34,6 +36,23 @@ def test_results_are_those_of_the_plain_run(models: Path, walk: Path, tmp_path: 
         assert [entry.poses.to_dict()["persons"] for entry in found.frames] == [
             entry.poses.to_dict()["persons"] for entry in expected.frames
         ]
+
+
+def test_a_worker_alone_gives_the_plain_results(models: Path, walk: Path, tmp_path: Path) -> None:
+    settings = {"model": str(models / "pose-flip.onnx"), "detector": str(models / "detector.onnx"), "device": "cpu"}
+    (spec,) = find_sources([walk])
+    options = InferOptions(out=tmp_path / "worker", save=("json",), every=1, selection=Selection(max_frames=5))
+    worker = Worker(settings, _packed_options(options))
+    row = worker({"number": 3, "spec": _packed(spec)})
+    worker.estimator.close()
+    report = _report(json.loads(row["report"]))
+    with open_estimator(settings) as estimator:
+        plain = infer_source(estimator, spec, replace(options, out=tmp_path / "plain"))
+    assert row["number"] == 3
+    assert (report.frames, report.persons) == (plain.frames, plain.persons) == (5, 10)
+    found, expected = load_results(report.files[0]), load_results(plain.files[0])
+    for a, b in zip(found.frames, expected.frames, strict=True):
+        assert a.poses.to_dict()["persons"] == b.poses.to_dict()["persons"]
 
 
 def test_refuses_live_sources() -> None:
