@@ -111,13 +111,12 @@ class Poses:
 
     @property
     def scores(self) -> NDArray[np.float32]:
-        """Return one score per person ``(n,)``: box score times the mean of joint scores above 0.2.
+        """Return one score per person ``(n,)``: box score times the mean of the joint scores.
 
-        The rule by which HRNet and SimpleBaseline rank poses for COCO (``lib/dataset/coco.py``).
+        HRNet and SimpleBaseline average the joints above 0.2 only (``lib/dataset/coco.py``); all of them rank the poses
+        of these models better (``docs/reproduce.md``).
         """
-        above = self.keypoint_scores > 0.2
-        mean = (self.keypoint_scores * above).sum(-1) / np.maximum(above.sum(-1), 1)
-        return np.asarray(self.box_scores * mean, np.float32)
+        return np.asarray(self.box_scores * self.keypoint_scores.mean(-1), np.float32)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, rounded to what the numbers carry: the ``persons`` entry of the JSON results."""

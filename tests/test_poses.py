@@ -41,8 +41,8 @@ def test_selection_keeps_the_person_axis() -> None:
 
 def test_scores_by_hand() -> None:
     poses = Poses(_f32(np.zeros((1, 4))), _f32([0.5]), _f32(np.zeros((1, 17, 2))), _f32([[0.8, 0.4] + [0.1] * 15]))
-    assert poses.scores[0] == pytest.approx(0.5 * 0.6)  # joints above 0.2 only
-    assert Poses(np.zeros((1, 4)), [0.5], np.zeros((1, 17, 2)), [[0.1] * 17]).scores[0] == 0
+    assert poses.scores[0] == pytest.approx(0.5 * (0.8 + 0.4 + 15 * 0.1) / 17)
+    assert Poses.empty().scores.shape == (0,)
 
 
 def test_refuses_arrays_that_do_not_belong_together() -> None:

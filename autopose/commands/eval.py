@@ -44,6 +44,9 @@ def eval(
     ] = "gt",
     task: Annotated[Task, typer.Option(help="OKS of keypoints, IoU of a detector's boxes, or PCK.")] = Task.keypoints,
     flip: Annotated[bool, typer.Option(help="Average over the mirrored crop.")] = True,
+    visible_score: Annotated[
+        float, typer.Option(help="Joints above this count towards a pose's score; the papers say 0.2.")
+    ] = 0.0,
     nms: Annotated[
         bool | None, typer.Option("--nms/--no-nms", help="Drop repeated poses (OKS > 0.9); on unless boxes are gt.")
     ] = None,
@@ -118,8 +121,13 @@ def eval(
                 persons = load_coco(annotations, images=images, boxes=source, skeleton=skeleton)
             with _progress("persons", len(persons)) as advance:
                 results = predict_persons(
-                    opened.predict, persons, opened.codec, batch_size=batch, advance=advance
-                )  # fmt: skip
+                    opened.predict,
+                    persons,
+                    opened.codec,
+                    batch_size=batch,
+                    advance=advance,
+                    visible_score=visible_score,
+                )
         if nms if nms is not None else boxes != "gt":
             results = suppress_poses(results, skeleton=skeleton)
         if task is Task.pck:

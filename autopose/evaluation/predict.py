@@ -26,8 +26,8 @@ ImageDetector = Callable[[NDArray[np.uint8]], tuple[NDArray[np.floating], NDArra
 #: Called with how many more persons or images are done.
 Advance = Callable[[int], None]
 
-#: Joints count towards a pose's score above this (HRNet, ``TEST.IN_VIS_THRE``).
-VISIBLE_SCORE = 0.2
+#: The papers' rule: only joints above this count towards a pose's score (HRNet, ``TEST.IN_VIS_THRE``).
+PUBLISHED_VISIBLE_SCORE = 0.2
 
 
 def predict_persons(
@@ -38,11 +38,12 @@ def predict_persons(
     batch_size: int = 32,
     reader: ImageReader | None = None,
     advance: Advance | None = None,
+    visible_score: float = 0.0,
 ) -> list[dict[str, Any]]:
     """Return one COCO keypoint result per person, in their order.
 
-    A result's ``score`` is the box's score times the mean of the joint scores above 0.2, and its ``area`` that of the
-    cropped region (HRNet ``lib/dataset/coco.py``).
+    A result's ``score`` is the box's score times the mean of the joint scores above ``visible_score``, and its ``area``
+    that of the cropped region (HRNet ``lib/dataset/coco.py``).
 
     Args:
         predict: the model.
@@ -51,6 +52,7 @@ def predict_persons(
         batch_size: persons per call.
         reader: source of the pictures; None: the files.
         advance: called with the number of persons done, for progress.
+        visible_score: 0 = all joints count; the papers count those above 0.2, which ranks poses of unsure models worse.
 
     Raises:
         MediaError: a picture is missing or cannot be decoded.
@@ -70,14 +72,16 @@ def predict_persons(
         xy_crop, scores = predict(crops)
         xy = transform(xy_crop, invert(np.stack(matrices)))
         for person, points, joint_scores, area in zip(batch, xy, scores, areas, strict=True):
-            results.append(_result(person, points, joint_scores, area))
+            results.append(_result(person, points, joint_scores, area, visible_score))
         if advance is not None:
             advance(len(batch))
     return results
 
 
-def _result(person: Person, xy: NDArray[np.floating], scores: NDArray[np.floating], area: float) -> dict[str, Any]:
-    seen = scores[scores > VISIBLE_SCORE]
+def _result(
+    person: Person, xy: NDArray[np.floating], scores: NDArray[np.floating], area: float, visible_score: float
+) -> dict[str, Any]:
+    seen = scores[scores > visible_score]
     return {
         "image_id": person.image_id,
         "category_id": 1,

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from autopose.evaluation.predict import (
+    PUBLISHED_VISIBLE_SCORE,
     box_results,
     detect_images,
     keep_best,
@@ -68,8 +69,13 @@ def test_results_are_in_image_pixels_and_in_order(batch_size: int) -> None:
     json.dumps(results)  # plain numbers only
 
 
-def test_score_is_box_times_mean_of_joints_above_a_fifth() -> None:
-    (result,) = predict_persons(find_dot, [person(100, 90, (60, 40, 140, 200), 0.8)], CODEC, reader=Pictures())
+def test_score_is_box_times_mean_of_joints_all_or_as_published() -> None:
+    somebody = [person(100, 90, (60, 40, 140, 200), 0.8)]
+    (result,) = predict_persons(find_dot, somebody, CODEC, reader=Pictures())
+    assert result["score"] == pytest.approx(0.8 * (0.1 + 0.3 + 15 * 0.5) / 17)
+    (result,) = predict_persons(
+        find_dot, somebody, CODEC, reader=Pictures(), visible_score=PUBLISHED_VISIBLE_SCORE
+    )  # fmt: skip
     assert result["score"] == pytest.approx(0.8 * (0.3 + 15 * 0.5) / 16)
     # 80x160 widens to 120x160, padded 1.25 each way.
     assert result["area"] == pytest.approx(120 * 160 * 1.25**2)
@@ -79,7 +85,12 @@ def test_unsure_everywhere_scores_zero() -> None:
     def unsure(crops: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         return np.zeros((len(crops), 17, 2)), np.full((len(crops), 17), 0.2, np.float32)
 
-    assert predict_persons(unsure, [person(100, 90, (60, 40, 140, 200))], CODEC, reader=Pictures())[0]["score"] == 0
+    assert (
+        predict_persons(unsure, [person(100, 90, (60, 40, 140, 200))], CODEC, reader=Pictures(), visible_score=0.2)[0][
+            "score"
+        ]
+        == 0
+    )
 
 
 def test_suppression_by_hand() -> None:

@@ -1,0 +1,177 @@
+"""Measure trained weights, then write them with their figures and card as a bundled model.
+
+python benchmarks/model_card.py RUN NAME --notes NOTES.md       (AUTOPOSE_DATA names the folder of evaluation sets)
+
+NOTES.md becomes the card's text on data, recipe and known failures; the figures are measured here, with flip averaging
+and ground-truth boxes for pose models, and put above it.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+
+from autopose.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
+from autopose.data.coco import load_coco
+from autopose.data.pose_dataset import PoseDataset
+from autopose.evaluation.coco import bootstrap_interval, evaluate_boxes, evaluate_keypoints
+from autopose.evaluation.predict import predict_boxes, predict_persons
+from autopose.export.bundle import bundle
+from autopose.genotype import AutoPoseGenotype
+from autopose.models.cost import profile
+from autopose.training.predictor import TorchDetector, TorchPredictor
+from autopose.zoo import zoo_folder
+
+DATA = Path(os.environ["AUTOPOSE_DATA"])
+COCO_SUBSET, BODY_SET = DATA / "pose/val.json", DATA / "pose/lspet_val.json"
+
+
+def rounded_to_half(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the weights as they are bundled."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_checkpoint(Path(folder) / "half.safetensors", checkpoint, half=True)
+        return load_checkpoint(Path(folder) / "half.safetensors")
+
+
+def reliable_body_set(folder: Path) -> Path:
+    """Write the LSPET evaluation persons whose labels a second model agrees with (mv_agree >= 0.75)."""
+    content = json.loads(BODY_SET.read_text())
+    content["annotations"] = [a for a in content["annotations"] if a["mv_agree"] >= 0.75]
+    kept = {a["image_id"] for a in content["annotations"]}
+    content["images"] = [i for i in content["images"] if i["id"] in kept]
+    for image in content["images"]:
+        image["file_name"] = str(DATA / image["file_name"])
+    out = folder / "lspet.json"
+    out.write_text(json.dumps(content))
+    return out
+
+
+def pose_figures(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return headline figures and the full tables of a pose model."""
+    network = checkpoint.build()
+    tables: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        sets = {
+            "86-image COCO subset": COCO_SUBSET,
+            "LSPET body-only subset, mv_agree >= 0.75": reliable_body_set(Path(folder)),
+        }
+        for title, annotations in sets.items():
+            persons = load_coco(annotations)
+            for flip in (True, False):
+                predictor = TorchPredictor(network, checkpoint.codec, checkpoint.skeleton, flip=flip)
+                results = predict_persons(predictor, persons, checkpoint.codec)
+                figures = evaluate_keypoints(results, annotations)
+                row: dict[str, Any] = {key: round(value, 4) for key, value in figures.items()}
+                if flip:
+                    row["AP 95 % interval"] = [round(v, 3) for v in bootstrap_interval(results, annotations)]
+                row["persons"] = len(persons)
+                tables[f"{title}, {'flip' if flip else 'no flip'}"] = row
+    best = tables["86-image COCO subset, flip"]
+    return {"AP on an 86-image COCO val2017 subset, gt boxes, flip": best["AP"]}, tables
+
+
+def detector_figures(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return headline figures and the full table of a detector."""
+    assert isinstance(checkpoint.genotype, AutoPoseGenotype)
+    detector = TorchDetector(checkpoint.build(), checkpoint.genotype.head_stride)
+    results = predict_boxes(detector, COCO_SUBSET, checkpoint.codec.input_size_wh)
+    figures = evaluate_boxes(results, COCO_SUBSET, complete_only=True)
+    row: dict[str, Any] = {key: round(value, 4) for key, value in figures.items()}
+    interval = bootstrap_interval(results, COCO_SUBSET, task="bbox", complete_only=True)
+    row["AP 95 % interval"] = [round(v, 3) for v in interval]
+    title = "complete images of an 86-image COCO val2017 subset"
+    return {f"AP50 on {title}": row["AP50"]}, {title: row}
+
+
+def latency_ms(graph: Path, shape: tuple[int, ...], repeats: int = 30) -> float:
+    """Return the median time of one run on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    images = np.zeros(shape, np.uint8)
+    times = []
+    for _ in range(repeats + 5):
+        start = time.perf_counter()
+        session.run(None, {"images": images})
+        times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times[5:])
+
+
+def table(rows: dict[str, Any]) -> str:
+    """Return Markdown."""
+    keys = [key for key in next(iter(rows.values())) if key != "AP 95 % interval"]
+    lines = [f"| set | {' | '.join(keys)} | AP, 95 % interval |", "|" + "---|" * (len(keys) + 2)]
+    for title, row in rows.items():
+        interval = "{} to {}".format(*row["AP 95 % interval"]) if "AP 95 % interval" in row else ""
+        lines.append(f"| {title} | {' | '.join(str(row[key]) for key in keys)} | {interval} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, export, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("--notes", type=Path, required=True)
+    parser.add_argument("--input", type=int, nargs=2, help="another input size (detectors)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+
+    checkpoint = rounded_to_half(load_checkpoint(checkpoint_path(arguments.run)))
+    if arguments.input:
+        from dataclasses import replace
+
+        size = (arguments.input[0], arguments.input[1])
+        checkpoint = replace(checkpoint, codec=checkpoint.codec.model_copy(update={"input_size_wh": size}))
+    pose = checkpoint.task == "pose"
+    headline, tables = (pose_figures if pose else detector_figures)(checkpoint)
+    crops = None
+    if pose:
+        dataset = PoseDataset(load_coco(COCO_SUBSET)[:16], checkpoint.codec)
+        crops = np.stack([dataset.sample(i, np.random.default_rng(0)).crop for i in range(16)])
+    width, height = checkpoint.codec.input_size_wh
+    cost = profile(checkpoint.build(), (width, height))
+    folder = zoo_folder()
+    parts = {"figures": headline, "card": "", "crops": crops}
+    bundle(checkpoint, arguments.name, folder, **parts)  # the graphs are needed to be timed
+    times = {
+        path.name: latency_ms(path, (1, height, width, 3)) for path in sorted(folder.glob(f"{arguments.name}*.onnx"))
+    }
+    lines = [
+        f"# {arguments.name}",
+        "",
+        f"{'Pose network' if pose else 'Person detector'}, genotype `{checkpoint.genotype.name}` "
+        f"({checkpoint.genotype.fingerprint()}), input {width}x{height}, {cost.params:,} parameters, "
+        f"{cost.macs_gi:.2f} Gi MACs (MACs / 1024^3).",
+        "",
+        "## Figures",
+        "",
+        "Measured by `benchmarks/model_card.py` with the bundled FP16-rounded weights"
+        + (", ground-truth boxes" if pose else "")
+        + ". None of these is COCO val2017 as a whole; the intervals come from redrawing images.",
+        "",
+        table(tables),
+        "",
+        f"Time of one run, one thread, median of 30, {platform.processor() or platform.machine()}, ONNX Runtime "
+        f"{onnxruntime.__version__}, on a machine that was not otherwise idle: "
+        + ", ".join(f"`{name}` {value:.1f} ms" for name, value in times.items())
+        + ".",
+        "",
+        arguments.notes.read_text().strip(),
+        "",
+    ]
+    bundle(checkpoint, arguments.name, folder, figures=headline, card="\n".join(lines), crops=crops)
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
