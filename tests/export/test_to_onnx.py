@@ -125,7 +125,7 @@ def test_nothing_is_written_when_the_graph_deviates(
     pose_onnx: Path, pose_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _trace_once(pose_onnx, monkeypatch, weight_factor=1.5)
-    with pytest.raises(ParityError, match="model.onnx: deviates from the FP32 network"):
+    with pytest.raises(ParityError, match=r"model\.onnx: deviates from the FP32 network"):
         export_onnx(pose_checkpoint, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
