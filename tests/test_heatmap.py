@@ -50,7 +50,7 @@ def test_quarter_step_goes_towards_the_higher_neighbour_and_not_at_the_border() 
     maps[0, 1, 2, 0], maps[0, 1, 2, 1], maps[0, 1, 3, 0] = 1, 0.5, 0.5  # first column: no step in x
     maps[0, 2, 2, 3] = 1  # equal neighbours: no step
     xy, scores = decode(maps)
-    np.testing.assert_allclose(xy[0], [[3.25, 1.75], [0, 2.25], [3, 2]])
+    np.testing.assert_allclose(xy[0], [[3.25, 1.75], [0.0, 2.25], [3.0, 2.0]])
     np.testing.assert_array_equal(scores, [[1, 1, 1]])
 
 

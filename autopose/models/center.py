@@ -39,8 +39,9 @@ class CenterTargets:
 
     def to(self, device: torch.device) -> "CenterTargets":
         """Return the targets on a device."""
-        tensors = (self.heat, self.mask, self.box, self.box_weight)
-        return CenterTargets(*(tensor.to(device) for tensor in tensors), self.persons)
+        return CenterTargets(
+            self.heat.to(device), self.mask.to(device), self.box.to(device), self.box_weight.to(device), self.persons
+        )
 
 
 def center_targets(

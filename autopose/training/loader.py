@@ -59,7 +59,7 @@ class KeySampler(Sampler[list[Key]]):
         count = self.per_epoch * self.batch * self.world
         edges = np.cumsum(self.probability)
         points = (rng.random() + np.arange(count)) / count * edges[-1]
-        drawn = np.minimum(np.searchsorted(edges, points), len(edges) - 1)
+        drawn: NDArray[np.int64] = np.minimum(np.searchsorted(edges, points), len(edges) - 1)
         rng.shuffle(drawn)
         return drawn
 
@@ -85,7 +85,7 @@ def make_loader(
     return DataLoader(
         _Keyed(source),
         batch_sampler=sampler,
-        collate_fn=collate,  # type: ignore[arg-type]
+        collate_fn=collate,
         num_workers=workers,
         prefetch_factor=6 if workers else None,
         worker_init_fn=_one_thread if workers else None,

@@ -37,7 +37,7 @@ def test_show_takes_a_size() -> None:
 
 
 def test_show_refuses_unknown_names() -> None:
-    with pytest.raises(GenotypeError, match="Presets: .*reference"):
+    with pytest.raises(GenotypeError, match=r"Presets: .*reference"):
         _run("show", "no-such-genotype")
 
 
@@ -52,7 +52,7 @@ def test_models_lists_what_is_bundled(tmp_path: Path) -> None:
 
 def test_models_prints_a_card() -> None:
     assert _run("models", "default").stdout.startswith("# ")
-    with pytest.raises(ModelError, match="No bundled model 'nope'. Known: default"):
+    with pytest.raises(ModelError, match=r"No bundled model 'nope'\. Known: default"):
         _run("models", "nope")
 
 
@@ -60,7 +60,7 @@ def test_train_refuses_bad_input_before_it_starts(tmp_path: Path) -> None:
     out = tmp_path / "run"
     with pytest.raises(GenotypeError):
         _run("train", "nope", "-o", str(out))
-    with pytest.raises(ConfigError, match="unknown key 'train.learning'"):
+    with pytest.raises(ConfigError, match=r"unknown key 'train\.learning'"):
         _run("train", "small", "--config", "smoke", "--set", "train.learning=1", "-o", str(out))
     with pytest.raises(ModelError, match="exported graph cannot be trained on"):
         _run("train", "small", "--config", "smoke", "--init", "model.onnx", "-o", str(out))
