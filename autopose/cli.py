@@ -72,12 +72,7 @@ def _with_verbosity(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _register() -> None:
     for name in VERBS:
-        try:
-            module = importlib.import_module(f"autopose.commands.{name}")
-        except ModuleNotFoundError as error:  # verbs under construction; removed before release
-            if error.name != f"autopose.commands.{name}":
-                raise
-            continue
+        module = importlib.import_module(f"autopose.commands.{name}")
         group = getattr(module, "app", None)
         if isinstance(group, typer.Typer):
             for command in group.registered_commands:
