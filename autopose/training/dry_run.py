@@ -48,8 +48,9 @@ def dry_run(genotype: Genotype, config: TrainConfig) -> dict[str, Any]:
     skeleton = skeleton_by_name(config.skeleton)
     _check(genotype, config)
     torch.manual_seed(config.train.seed)
+    with torch.device("meta"):
+        cost = profile(build_network(genotype, len(skeleton)), config.codec.input_size_wh)
     network = build_network(genotype, len(skeleton))
-    cost = profile(network, config.codec.input_size_wh)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     count = config.train.batch if device.type == "cuda" else (1 if cost.macs > LARGE_MACS else 2)
     network = network.to(device)
