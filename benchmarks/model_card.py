@@ -149,9 +149,11 @@ def main() -> None:
     lines = [
         f"# {arguments.name}",
         "",
-        f"{'Pose network' if pose else 'Person detector'}, genotype `{checkpoint.genotype.name}` "
-        f"({checkpoint.genotype.fingerprint()}), input {width}x{height}, {cost.params:,} parameters, "
-        f"{cost.macs_gi:.2f} Gi MACs (MACs / 1024^3).",
+        (
+            f"{'Pose network' if pose else 'Person detector'}, genotype `{checkpoint.genotype.name}` "
+            f"({checkpoint.genotype.fingerprint()}), input {width}x{height}, {cost.params:,} parameters, "
+            f"{cost.macs_gi:.2f} Gi MACs (MACs / 1024^3)."
+        ),
         "",
         "## Figures",
         "",
