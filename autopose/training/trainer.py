@@ -2,12 +2,9 @@
 
 import json
 import os
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -23,6 +20,7 @@ from autopose.models.network import build_network
 from autopose.skeleton import skeleton_by_name
 from autopose.training.config import TrainConfig, TrainSection
 from autopose.training.ema import WeightAverage
+from autopose.training.interrupt import interruptible
 from autopose.training.loader import KeySampler, make_loader, steps_per_epoch
 from autopose.training.schedule import learning_rate
 from autopose.training.state import Progress, load_state, save_state
@@ -42,28 +40,6 @@ def make_optimizer(network: nn.Module, config: TrainSection) -> torch.optim.Opti
         {"params": vectors, "weight_decay": 0.0},
     ]
     return kind(groups, lr=config.lr, betas=config.betas, foreach=True)
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn SIGTERM and Ctrl-C into a request to stop after the step; yield the question whether one came."""
-    asked = False
-
-    def ask(signum: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
-
-    previous = {}
-    try:
-        for kind in (signal.SIGTERM, signal.SIGINT):
-            previous[kind] = signal.signal(kind, ask)
-    except ValueError:
-        pass  # not the main thread: the caller handles signals
-    try:
-        yield lambda: asked
-    finally:
-        for kind, handler in previous.items():
-            signal.signal(kind, handler)
 
 
 def train(
@@ -155,7 +131,7 @@ def train(
     writer = _summary_writer(out) if rank == 0 else None
     started, begun = progress.seconds, time.monotonic()
     running = 0.0
-    with _interruptible() as asked_to_stop:
+    with interruptible() as asked_to_stop:
         for batch in loader:
             step = progress.step
             rate = learning_rate(step, total, settings)
