@@ -164,7 +164,7 @@ def main() -> None:
         table(tables),
         "",
         f"Time of one run, one thread, median of 30, {platform.processor() or platform.machine()}, ONNX Runtime "
-        f"{onnxruntime.__version__}, on a machine that was not otherwise idle: "
+        f"{onnxruntime.__version__}, with another job on the second core: "
         + ", ".join(f"`{name}` {value:.1f} ms" for name, value in times.items())
         + ".",
         "",
