@@ -26,6 +26,7 @@ from autopose.data.pose_dataset import PoseDataset
 from autopose.evaluation.coco import bootstrap_interval, evaluate_boxes, evaluate_keypoints
 from autopose.evaluation.predict import predict_boxes, predict_persons
 from autopose.export.bundle import bundle
+from autopose.files import write_atomic
 from autopose.genotype import AutoPoseGenotype
 from autopose.models.cost import profile
 from autopose.training.predictor import TorchDetector, TorchPredictor
@@ -141,8 +142,8 @@ def main() -> None:
     width, height = checkpoint.codec.input_size_wh
     cost = profile(checkpoint.build(), (width, height))
     folder = zoo_folder()
-    parts = {"figures": headline, "card": "", "crops": crops}
-    bundle(checkpoint, arguments.name, folder, **parts)  # the graphs are needed to be timed
+    # Without its card at first: that states the times of the graphs.
+    bundle(checkpoint, arguments.name, folder, figures=headline, card="", crops=crops)
     times = {
         path.name: latency_ms(path, (1, height, width, 3)) for path in sorted(folder.glob(f"{arguments.name}*.onnx"))
     }
@@ -171,8 +172,9 @@ def main() -> None:
         arguments.notes.read_text().strip(),
         "",
     ]
-    bundle(checkpoint, arguments.name, folder, figures=headline, card="\n".join(lines), crops=crops)
-    print("\n".join(lines))
+    card = "\n".join(lines)
+    write_atomic(folder / f"{arguments.name}.md", card)
+    print(card)
 
 
 if __name__ == "__main__":
