@@ -1,0 +1,112 @@
+"""Label the joints that nobody labelled with a MoveNet teacher, weighted by its confidence.
+
+Usage: python benchmarks/teacher_labels.py TEACHER.onnx ANNOTATIONS.json OUT.json [--check]
+
+Joints that an annotation has are kept as they are; a joint without a label gets the teacher's position, averaged over
+the crop and its mirror image, and half its confidence as third value, which becomes the joint's loss weight (nothing
+below ``--min-confidence``, nor where the crop and its mirror image disagree by more than 5 % of the crop). Image paths
+in OUT are absolute. ``--check`` writes nothing and prints the teacher's own AP on the annotations instead.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from autopose.affine import center_scale_from_box, crop_matrix, invert, transform, warp
+from autopose.console import progress
+from autopose.data.coco_file import CocoFile, read_coco
+from autopose.data.images import DiskReader
+from autopose.evaluation.coco import evaluate_keypoints
+from autopose.skeleton import COCO17
+
+
+class Teacher:
+    """MoveNet single pose: int32 RGB ``(1, S, S, 3)`` to ``(1, 1, 17, 3)`` y, x, score relative to the crop."""
+
+    def __init__(self, model: Path) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self.input = self.session.get_inputs()[0]
+        self.size = int(self.input.shape[1])
+
+    def crop(self, crop: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return ``(17, 3)`` x, y in crop pixels and the score of an RGB crop."""
+        out = self.session.run(None, {self.input.name: crop[None].astype(np.int32)})[0].reshape(17, 3)
+        return np.stack([out[:, 1] * self.size - 0.5, out[:, 0] * self.size - 0.5, out[:, 2]], -1).astype(np.float64)
+
+    def person(self, image: NDArray[np.uint8], bbox: list[float]) -> NDArray[np.float64]:
+        """Return ``(17, 4)`` x, y in image pixels, score, and the distance of crop and mirror relative to the crop."""
+        x, y, w, h = bbox
+        center, region = center_scale_from_box(np.array([x, y, x + w, y + h]), 1.0)
+        matrix = crop_matrix(center, region, (self.size, self.size))
+        crop = np.ascontiguousarray(warp(image, matrix, (self.size, self.size))[..., ::-1])
+        direct, mirrored = self.crop(crop), self.crop(np.ascontiguousarray(crop[:, ::-1]))[COCO17.flip_order]
+        mirrored[:, 0] = self.size - 1 - mirrored[:, 0]
+        apart = np.linalg.norm(direct[:, :2] - mirrored[:, :2], axis=-1) / self.size
+        mean = (direct + mirrored) / 2
+        return np.concatenate([transform(mean[:, :2], invert(matrix)), mean[:, 2:], apart[:, None]], -1)
+
+
+def fill(record: dict[str, Any], found: NDArray[np.float64], min_confidence: float) -> int:
+    """Complete a record's joints in place and return how many were added."""
+    joints = np.array(record.get("keypoints") or np.zeros(51), np.float64).reshape(17, 3)
+    trusted = (joints[:, 2] == 0) & (found[:, 2] >= min_confidence) & (found[:, 3] <= 0.05)
+    joints[trusted, :2] = found[trusted, :2].round(1)
+    joints[trusted, 2] = (found[trusted, 2] / 2).round(3)
+    record["keypoints"] = joints.ravel().tolist()
+    record["num_keypoints"] = int((joints[:, 2] > 0).sum())
+    return int(trusted.sum())
+
+
+def records_of(file: CocoFile) -> list[dict[str, Any]]:
+    return sorted((dict(a) for a in file.annotations if not a.get("iscrowd")), key=lambda a: a["image_id"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("teacher", type=Path)
+    parser.add_argument("annotations", type=Path)
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("--min-confidence", type=float, default=0.3)
+    parser.add_argument("--limit", type=int, help="only the first persons")
+    parser.add_argument("--check", action="store_true")
+    arguments = parser.parse_args()
+    teacher, file = Teacher(arguments.teacher), read_coco(arguments.annotations)
+    records = records_of(file)[: arguments.limit]
+    if arguments.check:
+        records = [record for record in records if record.get("num_keypoints")]
+    reader, image, shown, added, results = DiskReader(), np.zeros((1, 1, 3), np.uint8), None, 0, []
+    with progress(len(records), "persons") as bar:
+        for number, record in enumerate(records, 1):
+            if record["image_id"] != shown:
+                image, shown = reader.read(file.image_path(record["image_id"])), record["image_id"]
+            found = teacher.person(image, record["bbox"])
+            if arguments.check:
+                joints = np.concatenate([found[:, :2], np.ones((17, 1))], -1).ravel().tolist()
+                score = float(found[:, 2].mean())
+                results.append({"image_id": record["image_id"], "category_id": 1, "keypoints": joints, "score": score})
+            else:
+                added += fill(record, found, arguments.min_confidence)
+            bar(number)
+    if arguments.check:
+        print({name: round(value, 4) for name, value in evaluate_keypoints(results, arguments.annotations).items()})
+        return
+    images = [{**image, "file_name": str(file.image_path(number).resolve())} for number, image in file.images.items()]
+    content = {
+        "info": {"description": f"{arguments.annotations.name}, missing joints by {arguments.teacher.name}"},
+        "images": images,
+        "annotations": records,
+        "categories": [{"id": 1, "name": "person", "keypoints": list(COCO17.joints)}],
+    }
+    arguments.out.write_text(json.dumps(content))
+    print(f"{len(records)} persons, {added} joints added; written {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()
