@@ -235,8 +235,25 @@ POSETRACK17 = Skeleton(
     parts=_groups(("nose", "head_bottom", "head_top", "left_ear", "right_ear"), ()),
 )
 
+#: Joints in the order in which OCHumanApi draws them; the file names its own order.
+_OCHUMAN_JOINTS = (
+    *(f"{side}_{joint}" for side in ("right", "left") for joint in ("shoulder", "elbow", "wrist")),
+    *(f"{side}_{joint}" for side in ("right", "left") for joint in ("hip", "knee", "ankle")),
+    *("head", "neck", "right_ear", "left_ear", "nose", "right_eye", "left_eye"),
+)
+OCHUMAN19 = Skeleton(
+    name="ochuman19",
+    joints=_OCHUMAN_JOINTS,
+    limbs=_named(
+        _LIMB_PAIRS + " left_shoulder-neck right_shoulder-neck neck-head"
+        " nose-left_eye nose-right_eye left_eye-left_ear right_eye-right_ear"
+    ),
+    sigmas=_sigmas(_OCHUMAN_JOINTS),
+    parts=_groups(_OCHUMAN_JOINTS[12:], ()),
+)
+
 SKELETONS: dict[str, Skeleton] = {
-    skeleton.name: skeleton for skeleton in (COCO17, MPII16, LSP14, CROWDPOSE14, POSETRACK17)
+    skeleton.name: skeleton for skeleton in (COCO17, MPII16, LSP14, CROWDPOSE14, POSETRACK17, OCHUMAN19)
 }
 
 

@@ -125,7 +125,7 @@ def check(
             for sentence in report.examples[fault]:
                 print("    " + sentence.replace("\n", "\n    "))
     if not reports:
-        print(f"{folder}: holds no annotations that autopose knows (COCO's format, MPII, LSP, detections).")
+        print(f"{folder}: holds no annotations that autopose knows (COCO's format, MPII, LSP, OCHuman, detections).")
     for published in absent:
         print(f"Not here: {published.name}; {published.terms}")
         for step in published.steps:
@@ -139,7 +139,9 @@ def check(
 
 @app.command("convert")
 def convert(
-    annotations: Annotated[Path, typer.Argument(metavar="ANNOTATIONS", help="COCO's format, MPII, LSP, PoseTrack18.")],
+    annotations: Annotated[
+        Path, typer.Argument(metavar="ANNOTATIONS", help="COCO's format, MPII, LSP, OCHuman, PoseTrack18.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT.json", help="COCO file to write.")],
     to: Annotated[
         str | None, typer.Option(metavar="SKELETON", help="Joints to write; the file's own if not given.")

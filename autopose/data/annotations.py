@@ -5,9 +5,10 @@ from pathlib import Path
 from autopose.data.coco import PSEUDO_WEIGHT, load_coco
 from autopose.data.lsp import is_lsp, load_lsp
 from autopose.data.mpii import is_mpii, load_mpii
+from autopose.data.ochuman import is_ochuman, load_ochuman
 from autopose.errors import DataError
 from autopose.poses import Person
-from autopose.skeleton import LSP14, MPII16, Skeleton
+from autopose.skeleton import LSP14, MPII16, OCHUMAN19, Skeleton
 
 
 def load_persons(
@@ -18,10 +19,10 @@ def load_persons(
     pseudo_weight: float = PSEUDO_WEIGHT,
     sample_weight: float = 1.0,
 ) -> list[Person]:
-    """Read persons with ground-truth boxes, see :func:`load_coco`, :func:`load_mpii` and :func:`load_lsp`.
+    """Read persons with ground-truth boxes, see :func:`load_coco`, :func:`load_mpii`, :func:`load_lsp` and :func:`load_ochuman`.
 
     Args:
-        annotations: COCO JSON, a file of MPII, or the ``joints.mat`` of LSP or LSPET.
+        annotations: COCO JSON, a file of MPII, the ``joints.mat`` of LSP or LSPET, or OCHuman's own file.
         skeleton: the joints that are wanted.
         images: folder of the pictures.
         pseudo_weight: COCO: weight of the joints that an annotation lists under ``pseudo``.
@@ -34,6 +35,13 @@ def load_persons(
         if skeleton is not LSP14:
             raise DataError(f"{annotations}: is of LSP, whose skeleton is lsp14; {skeleton.name} was asked for.")
         return load_lsp(annotations, images=images, sample_weight=sample_weight)
+    if is_ochuman(annotations):
+        if skeleton is not OCHUMAN19:
+            raise DataError(
+                f"{annotations}: is OCHuman's own file, whose skeleton is ochuman19; {skeleton.name} was asked for.\n"
+                f"Convert it: autopose data convert {annotations} --to {skeleton.name} -o OUT.json"
+            )
+        return load_ochuman(annotations, images=images, sample_weight=sample_weight)
     if not is_mpii(annotations):
         return load_coco(
             annotations,

@@ -15,6 +15,7 @@ from autopose.data.coco_file import read_coco
 from autopose.data.images import DiskReader, ImageReader
 from autopose.data.lsp import is_lsp, load_lsp
 from autopose.data.mpii import is_mpii, load_mpii
+from autopose.data.ochuman import is_ochuman, load_ochuman
 from autopose.errors import DataError
 from autopose.files import write_atomic
 from autopose.poses import Person
@@ -85,7 +86,7 @@ def load_native(annotations: Path, *, images: Path | None = None) -> list[Person
     """Read persons with the skeleton that the file itself has.
 
     Knows COCO's format with the joints of COCO, CrowdPose, PoseTrack18 (a file or the folder of a split), OCHuman's
-    converted files, MPII's formats, and the ``joints.mat`` of LSP and LSPET.
+    own file or its converted ones, MPII's formats, and the ``joints.mat`` of LSP and LSPET.
 
     Raises:
         DataError: the file is missing or of no known format or skeleton.
@@ -100,6 +101,8 @@ def load_native(annotations: Path, *, images: Path | None = None) -> list[Person
         return load_lsp(path, images=images)
     if is_mpii(path):
         return load_mpii(path, images=images)
+    if is_ochuman(path):
+        return load_ochuman(path, images=images)
     file = read_coco(path, images=images)
     first = next((record["keypoints"] for record in file.annotations if record.get("keypoints")), ())
     named = [skeleton for skeleton in SKELETONS.values() if skeleton.joints == file.joints]

@@ -12,6 +12,7 @@ from autopose.data.coco_file import CocoFile, read_coco, read_json
 from autopose.data.images import DiskReader
 from autopose.data.lsp import is_lsp, load_lsp
 from autopose.data.mpii import is_mpii, load_mpii
+from autopose.data.ochuman import is_ochuman, load_ochuman
 from autopose.errors import AutoposeError, DataError
 from autopose.poses import Person
 from autopose.skeleton import COCO17, SKELETONS
@@ -28,7 +29,7 @@ class SetReport:
 
     Attributes:
         annotations: the file.
-        kind: ``COCO``, ``MPII``, ``LSP`` or ``detections``.
+        kind: ``COCO``, ``MPII``, ``LSP``, ``OCHuman`` or ``detections``.
         skeleton: name of its joints, if it has any.
         images: pictures that it lists.
         persons: persons with labelled joints (detections: boxes).
@@ -159,7 +160,7 @@ def _candidates(root: Path) -> Iterator[Path]:
 def _check(path: Path, decode: bool, on_image: Callable[[], None] | None) -> SetReport | None:
     """Return the report of an annotation file, or None if it is none."""
     try:
-        if path.suffix.lower() == ".mat" or is_mpii(path):
+        if path.suffix.lower() == ".mat" or is_mpii(path) or is_ochuman(path):
             return _check_persons(path, decode, on_image)
         content = read_json(path, "annotation file")
     except AutoposeError as error:
@@ -181,9 +182,11 @@ def _check(path: Path, decode: bool, on_image: Callable[[], None] | None) -> Set
 def _check_persons(path: Path, decode: bool, on_image: Callable[[], None] | None) -> SetReport | None:
     if not is_lsp(path) and path.suffix.lower() == ".mat" and not path.name.startswith("mpii_human_pose"):
         return None  # some other MATLAB file, such as gt_valid.mat
-    report = SetReport(path, "LSP" if is_lsp(path) else "MPII")
+    kind = "LSP" if is_lsp(path) else "OCHuman" if is_ochuman(path) else "MPII"
+    report = SetReport(path, kind)
+    load: Callable[[Path], Sequence[Person]] = {"LSP": load_lsp, "OCHuman": load_ochuman, "MPII": load_mpii}[kind]
     try:
-        persons: Sequence[Person] = load_lsp(path) if is_lsp(path) else load_mpii(path)
+        persons = load(path)
     except DataError as error:
         report.add("unreadable", str(error))
         return report
