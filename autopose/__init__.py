@@ -7,6 +7,7 @@ Names are imported when they are first used, so that ``import autopose`` costs n
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from autopose.skeleton import Skeleton as Skeleton
 
 __version__ = "0.1.0"
+
+# ONNX Runtime since 1.29 reports sessions, model names and hashes to its vendor from Linux and macOS as well, unless this
+# is set before its first session (and keeps a queue of them in ~/.cache). Who wants to report sets it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOME = {
     "AutoPoseGenotype": "genotype",

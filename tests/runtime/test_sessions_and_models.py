@@ -1,6 +1,9 @@
 """Sessions and model names: right answers from real ONNX files, and refusals that say what to do."""
 
+import os
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -181,3 +184,12 @@ def test_one_session_serves_eight_threads(models: Path, figures: Any) -> None:
     assert len(results) == 8
     for result in results:
         np.testing.assert_array_equal(result, expected)
+
+
+def test_a_session_reports_nothing_to_anybody(tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry queues its events in the home folder; it is off once autopose was imported first."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    code = "from autopose import Estimator; Estimator(flip=False).warmup()"
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=tmp_path, timeout=120)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
