@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from autopose.config import Config
 from autopose.data.augment import Augment
+from autopose.genotype import AutoPoseGenotype
 from autopose.heatmap import Codec
 from autopose.search.autopose_space import AutoPoseSpaceConfig
 from autopose.search.controller import ControllerConfig
@@ -129,6 +130,17 @@ class SearchConfig(Config):
         if loop.strategy == "bilevel" and loop.gradient != "sync" and loop.arch_share == 0:
             raise ValueError(
                 "search.arch_share = 0 leaves the architecture nothing to learn from; only 'sync' needs none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _branches_fit_the_crop(self) -> "SearchConfig":
+        width, height = self.codec.input_size_wh
+        coarsest = AutoPoseGenotype.strides[-1]
+        if self.space == "autopose" and (width % coarsest or height % coarsest):
+            raise ValueError(
+                f"codec.input_size_wh = [{width}, {height}]: both sides must be multiples of {coarsest}, the stride of "
+                "the coarsest branch"
             )
         return self
 

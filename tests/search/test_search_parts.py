@@ -56,6 +56,11 @@ def test_refuses_unknown_ablations_and_levels_without_data() -> None:
         load_config(SearchConfig, None, ["search.arch_share=0"])
 
 
+def test_refuses_crops_that_the_coarsest_branch_cannot_halve() -> None:
+    with pytest.raises(ConfigError, match=r"\[144, 192\].*multiples of 32"):
+        load_config(SearchConfig, "small-cpu", ["codec.input_size_wh=[144, 192]"], group="search")
+
+
 def test_weights_architecture_and_reward_never_share_an_image(tiny_search: Make, tmp_path: Path) -> None:
     data = SearchData(tiny_search(), tmp_path)
     parts = [
