@@ -64,7 +64,7 @@ def main() -> None:
     genotypes: list[AutoPoseGenotype] = []
     while len(genotypes) < options.networks:
         supernet.randomize(generator)
-        for name, logits in supernet.arch.items():
+        for name, logits in supernet.arch.items() if options.skip_share else ():
             skipped = torch.rand(len(logits), generator=generator) < options.skip_share
             logits.data[skipped, supernet.choices[name].index("skip")] = 1e3
         genotype = space.derive(supernet, space.random_macro(generator), name="random", provenance={})
