@@ -16,31 +16,39 @@ class Crops:
     """The persons of one image, ready for the network.
 
     Attributes:
-        images: ``(n, h, w, 3)`` uint8 BGR.
+        images: ``(n, h, w, 3)`` uint8 BGR; none where the device cuts them out of ``frame``.
         matrices: ``(n, 2, 3)`` image pixels to crop pixels.
+        frame: the whole image ``(H, W, 3)``, where :class:`autopose.runtime.device_crops.DeviceCrops` is to crop.
     """
 
     images: NDArray[np.uint8]
     matrices: NDArray[np.float64]
+    frame: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.matrices)
 
     def to_image(self, xy_crop: NDArray[np.floating]) -> NDArray[np.float32]:
         """Map joints ``(n, K, 2)`` from crop pixels to image pixels."""
         return transform(xy_crop, invert(self.matrices)).astype(np.float32)
 
 
-def crops_from_boxes(image: NDArray[np.uint8], boxes: NDArray[np.floating], manifest: Manifest) -> Crops:
-    """Cut out boxes ``(n, 4)`` xyxy, enlarged as the model was trained; what lies outside the image is black."""
+def crops_from_boxes(
+    image: NDArray[np.uint8], boxes: NDArray[np.floating], manifest: Manifest, *, on_device: bool = False
+) -> Crops:
+    """Cut out boxes ``(n, 4)`` xyxy, enlarged as the model was trained; what lies outside the image is black.
+
+    With ``on_device`` only the matrices are made, and the image goes with them.
+    """
     width, height = manifest.codec.input_size_wh
     centers, regions = center_scale_from_box(boxes, width / height, manifest.box_padding)
-    images = np.empty((len(boxes), height, width, 3), np.uint8)
     matrices = np.empty((len(boxes), 2, 3))
+    images = np.empty((0 if on_device else len(boxes), height, width, 3), np.uint8)
     for i in range(len(boxes)):
         matrices[i] = crop_matrix(centers[i], regions[i], (width, height))
-        images[i] = warp(image, matrices[i], (width, height))
-    return Crops(images, matrices)
+        if not on_device:
+            images[i] = warp(image, matrices[i], (width, height))
+    return Crops(images, matrices, image if on_device else None)
 
 
 def checked_boxes(boxes: ArrayLike, image_size_wh: tuple[int, int], where: str) -> NDArray[np.float32]:

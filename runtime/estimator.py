@@ -14,6 +14,7 @@ from autopose.poses import Poses
 from autopose.runtime.boxes import keep_best_poses
 from autopose.runtime.crops import Crops, checked_boxes, crops_from_boxes, split
 from autopose.runtime.detector import DEFAULT_THRESHOLD, Detector, open_detector
+from autopose.runtime.device_crops import Cropping, device_crops
 from autopose.runtime.images import as_bgr
 from autopose.runtime.models import Backend, open_model
 from autopose.runtime.predictor import SessionPredictor
@@ -40,6 +41,8 @@ class Estimator:
         threads: CPU threads of one run of a network; None for all cores.
         detector_threshold: least score of a box.
         batch_size: persons per run of the pose network, at most.
+        cropping: where persons are cut out of images: ``auto``: on the GPU if ONNX Runtime runs the network there;
+            ``host``: here; ``device``: where the network runs, or it is an error.
 
     Raises:
         ModelError: a model cannot be found or cannot do what is asked.
@@ -57,10 +60,12 @@ class Estimator:
         threads: int | None = None,
         detector_threshold: float = DEFAULT_THRESHOLD,
         batch_size: int = 16,
+        cropping: Cropping = "auto",
     ) -> None:
         self.session = open_model(model, flip=flip, backend=backend, device=device, threads=threads)
         try:
             self.predictor = SessionPredictor(self.session, flip=flip, batch_size=batch_size)
+            self.device_crops = device_crops(self.session, cropping, self.predictor.batch_size)
             self.detector: Detector = (
                 open_detector(detector, device=device, backend=backend, threads=threads, threshold=detector_threshold)
                 if isinstance(detector, str | Path)
@@ -130,7 +135,7 @@ class Estimator:
 
     def crop(self, image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> Crops:
         """Cut the boxes out of an image for :meth:`estimate`."""
-        return crops_from_boxes(image, boxes, self.manifest)
+        return crops_from_boxes(image, boxes, self.manifest, on_device=self.device_crops is not None)
 
     def estimate(
         self,
@@ -148,12 +153,7 @@ class Estimator:
             sizes_wh: width and height of each image.
             unique: drop poses that repeat a better one.
         """
-        filled = [c.images for c in crops if len(c)]
-        width, height = self.manifest.codec.input_size_wh
-        if not filled:
-            filled = [np.zeros((0, height, width, 3), np.uint8)]
-        stacked = filled[0] if len(filled) == 1 else np.concatenate(filled)
-        xy, scores = self.predictor(stacked)
+        xy, scores = self._joints([crop for crop in crops if len(crop)])
         counts = [len(c) for c in crops]
         results = []
         for crop, (boxes, box_scores), size_wh, points, marks in zip(
@@ -165,6 +165,16 @@ class Estimator:
             )  # fmt: skip
             results.append(keep_best_poses(poses) if unique else poses)
         return results
+
+    def _joints(self, crops: Sequence[Crops]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Return positions ``(n, K, 2)`` in crop pixels and scores ``(n, K)`` of all images' persons."""
+        width, height = self.manifest.codec.input_size_wh
+        if self.device_crops is not None and crops:
+            frames = [(crop.frame, crop.matrices) for crop in crops if crop.frame is not None]
+            keypoints = np.concatenate([self.device_crops(frame, matrices) for frame, matrices in frames])
+            return keypoints[..., :2].astype(np.float64), keypoints[..., 2]
+        images = [crop.images for crop in crops] or [np.zeros((0, height, width, 3), np.uint8)]
+        return self.predictor(images[0] if len(images) == 1 else np.concatenate(images))
 
     def track(self, source: str | Path | int, **options: Any) -> "Iterator[tuple[Frame, Poses]]":
         """Follow the persons of a video, a folder of images or a live stream.

@@ -5,6 +5,7 @@ import logging
 import os
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from autopose.errors import BackendError, ModelError
 from autopose.manifest import METADATA_KEY, Manifest
+from autopose.runtime.ort_binding import BoundModel, DeviceArray
 from autopose.runtime.session import Device, Session
 
 log = logging.getLogger(__name__)
@@ -49,8 +51,14 @@ def cuda_driver_present() -> bool:
     return False
 
 
-def open_ort(path: Path, *, device: Device, threads: int) -> onnxruntime.InferenceSession:
+def open_ort(path: Path, *, device: Device, threads: int, whole: bool = False) -> onnxruntime.InferenceSession:
     """Open any ONNX file on exactly the device that was asked for.
+
+    Args:
+        path: ONNX file.
+        device: see :func:`autopose.runtime.session.open_session`.
+        threads: CPU threads of one run.
+        whole: refuse a graph of which ONNX Runtime would leave single nodes to the CPU beside CUDA.
 
     Raises:
         ModelError: ONNX Runtime cannot load it.
@@ -66,6 +74,8 @@ def open_ort(path: Path, *, device: Device, threads: int) -> onnxruntime.Inferen
     options.inter_op_num_threads = 1
     # A thread that waits for its share by spinning takes a core away from decoding, drawing and encoding.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if whole and wants_cuda:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     providers = ["CPUExecutionProvider"]
     if wants_cuda and available:
         providers.insert(0, "CUDAExecutionProvider")
@@ -120,13 +130,55 @@ class OrtSession(Session):
                 f"{path}: takes {inputs} and gives {sorted(outputs)}; its manifest promises ['images'] and "
                 f"{sorted(self.manifest.outputs)}.\nThe graph was changed after its export: export it again."
             )
+        shapes = {item.name: item.shape[1:] for item in self._session.get_outputs()}
+        self._shapes: dict[str, list[int]] = {name: shapes[name] for name in self.manifest.outputs}
+        self._bound = BoundModel(self._session, self.device) if _fixed(self._shapes) else None
+        self._lock = Lock()
 
     def _run(self, inputs: NDArray[np.uint8] | NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        if self.device == "cuda" and self._bound is not None:
+            return self._run_bound(inputs)
         try:
             outputs = self._session.run(list(self.manifest.outputs), {"images": np.ascontiguousarray(inputs)})
         except ORT_ERRORS as error:
-            raise BackendError(f"{self.path}: ONNX Runtime failed on {inputs.shape}: {_last_sentence(error)}") from None
+            raise self._failure(inputs.shape, error) from None
         return tuple(np.asarray(output, np.float32) for output in outputs)
 
+    def run_from_device(self, images: DeviceArray) -> tuple[NDArray[np.float32], ...]:
+        """Run on a batch ``(N, h, w, 3)`` uint8 that lies in the memory of the session's device already.
+
+        Raises:
+            BackendError: the session is closed, or a side of an output changes from run to run.
+        """
+        if self.closed:
+            raise BackendError(f"{self.path}: the session is closed. Open the model again with open_session().")
+        return self._run_bound(images)
+
+    def _run_bound(
+        self, images: NDArray[np.uint8] | NDArray[np.float32] | DeviceArray
+    ) -> tuple[NDArray[np.float32], ...]:
+        """Run from and into memory of the device: up goes the batch (if it is not there), down come the outputs."""
+        bound = self._bound
+        if bound is None:
+            raise BackendError(f"{self.path}: its outputs {self._shapes} are not of one size. Export the model again.")
+        with self._lock:  # the memory is shared by all runs
+            try:
+                given = images if isinstance(images, DeviceArray) else bound.upload("images", images)
+                outputs = [
+                    bound.allocate(name, (images.shape[0], *self._shapes[name]), np.float32)
+                    for name in self.manifest.outputs
+                ]
+                bound.run({"images": given}, dict(zip(self.manifest.outputs, outputs, strict=True)))
+                return tuple(output.download() for output in outputs)
+            except ORT_ERRORS as error:
+                raise self._failure(images.shape, error) from None
+
+    def _failure(self, shape: tuple[int, ...], error: Exception) -> BackendError:
+        return BackendError(f"{self.path}: ONNX Runtime failed on {shape}: {_last_sentence(error)}")
+
     def _close(self) -> None:
-        self._session = None  # ONNX Runtime frees a session when nothing refers to it
+        self._session = self._bound = None  # ONNX Runtime frees a session when nothing refers to it
+
+
+def _fixed(shapes: dict[str, list[int]]) -> bool:
+    return all(isinstance(side, int) for shape in shapes.values() for side in shape)
