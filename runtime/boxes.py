@@ -8,12 +8,22 @@ from autopose.poses import Poses
 
 def box_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the intersection over union ``(n, m)`` of boxes xyxy ``(n, 4)`` and ``(m, 4)``."""
+    overlap = _overlap(a, b)
+    union = box_area(a)[:, None] + box_area(b)[None] - overlap
+    return np.asarray(overlap / np.maximum(union, 1e-9))
+
+
+def contained(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the share ``(n, m)`` of the smaller of two boxes xyxy ``(n, 4)`` and ``(m, 4)`` that lies in the other."""
+    smaller = np.minimum(box_area(a)[:, None], box_area(b)[None])
+    return np.asarray(_overlap(a, b) / np.maximum(smaller, 1e-9))
+
+
+def _overlap(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    overlap = np.prod(np.maximum(high - low, 0), -1)
-    union = box_area(a)[:, None] + box_area(b)[None] - overlap
-    return np.asarray(overlap / np.maximum(union, 1e-9))
+    return np.asarray(np.prod(np.maximum(high - low, 0), -1))
 
 
 def box_area(boxes: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -1,46 +1,22 @@
 """Ids that hold from frame to frame: poses matched to tracks by overlap, joints and motion."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autopose.poses import Poses
 from autopose.runtime.assignment import assign
-from autopose.runtime.boxes import box_iou, oks
+from autopose.runtime.boxes import box_iou, contained, oks
+from autopose.runtime.followed import Track
 
-
-@dataclass
-class Track:
-    """One person followed.
-
-    Attributes:
-        id: counts from 1.
-        pose: the last one seen, a ``Poses`` of length 1.
-        seen_s: when.
-        velocity: of the box centre, pixels per second ``(2,)``.
-        hits: frames in which it was seen.
-        detected_s: when a detection last showed it; since then its own poses carried it.
-        usual_score: running mean of its mean joint score.
-    """
-
-    id: int
-    pose: Poses
-    seen_s: float
-    velocity: NDArray[np.float64]
-    hits: int = 1
-    detected_s: float = 0.0
-    usual_score: float = 0.0
-
-    def at(self, time_s: float) -> Poses:
-        """Return the last pose moved on to a later time; the motion fades over half a second without a sighting."""
-        gap = time_s - self.seen_s
-        shift = self.velocity * 0.5 * (1 - np.exp(-gap / 0.5))
-        return replace(
-            self.pose,
-            boxes=(self.pose.boxes + np.tile(shift, 2)).astype(np.float32),
-            keypoints=(self.pose.keypoints + shift).astype(np.float32),
-        )
+#: Evidence from which one sighting gives an id, and from which :data:`SIGHTINGS` confident detections do.
+CLEAR, BELIEVABLE = 0.45, 0.33
+SIGHTINGS = 3
+#: Sightings after which a lost person is looked for in those who appear.
+KNOWN = 8
+#: Share of a person's usual mean joint score that a doubtful box must reach to be this person.
+LIKENESS = 0.5
 
 
 class Tracker:
@@ -48,6 +24,10 @@ class Tracker:
 
     Confident poses are matched first, then doubtful ones to what is left (ByteTrack, Zhang et al. 2022); both by the
     mean of box overlap and OKS against each track's predicted pose. A doubtful pose never starts a track.
+
+    A person gets an id, and is returned, from the first sighting if box and joints speak clearly for one, else after
+    ``SIGHTINGS`` confident detections; what the detector takes for a person and the pose network does not gets none.
+    Who appears where a lost person may have gone (:meth:`Track.reached_by`) gets the lost id.
 
     Args:
         start_score: box score from which a pose may start a track.
@@ -62,6 +42,7 @@ class Tracker:
         self.start_score, self.lost_s, self.least, self.bridge_s = start_score, lost_s, least, bridge_s
         self.tracks: list[Track] = []
         self._next_id = 1
+        self._next_unsure = -1
         self._last_s = 0.0
 
     def update(self, poses: Poses, time_s: float, *, guessed: NDArray[np.bool_] | None = None) -> Poses:
@@ -74,7 +55,8 @@ class Tracker:
         """
         if guessed is None:
             guessed = np.zeros(len(poses), np.bool_)
-        self.tracks = [track for track in self.tracks if time_s - track.seen_s <= self.lost_s]
+        kept_s = {True: self.lost_s, False: self.bridge_s}
+        self.tracks = [track for track in self.tracks if time_s - track.seen_s <= kept_s[track.id > 0]]
         sure = poses.box_scores >= self.start_score
         ids = np.zeros(len(poses), np.int64)
         free = list(range(len(self.tracks)))
@@ -83,13 +65,18 @@ class Tracker:
         for index in np.flatnonzero(sure & (ids == 0) & ~guessed):
             if self._repeats(poses, int(index), ids):
                 continue
-            ids[index] = self._next_id
-            self._next_id += 1
-            pose = poses[int(index)]
-            usual = float(pose.keypoint_scores.mean())
-            self.tracks.append(Track(int(ids[index]), pose, time_s, np.zeros(2), detected_s=time_s, usual_score=usual))
+            ids[index] = self._next_unsure
+            self._next_unsure -= 1
+            self.tracks.append(Track.begin(int(ids[index]), poses[int(index)], time_s))
+        for track in [track for track in self.tracks if track.id < 0 and track.seen_s == time_s]:
+            place = int(np.flatnonzero(ids == track.id)[0])
+            if self._repeats(poses, place, np.maximum(ids, 0)):
+                self.tracks.remove(track)
+            else:
+                self._confirm(track, time_s)
+                ids[place] = track.id
         self._last_s = time_s
-        chosen = np.flatnonzero(ids)
+        chosen = np.flatnonzero(ids > 0)
         return replace(poses, ids=ids)[chosen[np.argsort(ids[chosen])]]
 
     def _match(
@@ -110,6 +97,11 @@ class Tracker:
         # A track lost for a while may be anywhere near: it ranks behind those just seen.
         age = np.array([time_s - self.tracks[i].seen_s for i in free])
         alike = alike - 0.1 * np.clip(age / self.lost_s, 0, 1) * (alike > 0)
+        # A doubtful box without this person's joints is something else: better none than a track that slides off.
+        usual = np.array([self.tracks[i].usual_score for i in free])
+        doubtful = (candidates.box_scores < self.start_score) & ~guessed[group]
+        unlike = doubtful[:, None] & (candidates.keypoint_scores.mean(-1)[:, None] < LIKENESS * usual)
+        alike = np.where(unlike, 0, alike)
         # Pairs that may not be matched all cost the same, so that they never push a good pair aside.
         pairs = assign(1 - np.where(alike >= self.least, alike, 0))
         taken = set()
@@ -117,10 +109,24 @@ class Tracker:
             if alike[row, column] < self.least:
                 continue
             track = self.tracks[free[column]]
-            _follow(track, candidates[row], time_s, guessed=bool(guessed[group[row]]))
+            sure = bool(candidates.box_scores[row] >= self.start_score)
+            track.follow(candidates[row], time_s, guessed=bool(guessed[group[row]]), sure=sure)
             ids[group[row]] = track.id
             taken.add(column)
         return [index for column, index in enumerate(free) if column not in taken]
+
+    def _confirm(self, track: Track, time_s: float) -> None:
+        """Give a new track its id, once enough speaks for a person: that of a lost one in reach, or the next."""
+        if track.evidence < CLEAR and (track.detections < SIGHTINGS or track.evidence < BELIEVABLE):
+            return
+        lost = [t for t in self.tracks if t.id > 0 and t.seen_s < time_s and t.hits >= KNOWN]
+        likely = max(lost, key=lambda t: t.reached_by(track, time_s), default=None)
+        if likely is not None and likely.reached_by(track, time_s) > 0:
+            self.tracks.remove(likely)
+            track.id, track.hits = likely.id, track.hits + likely.hits
+            return
+        track.id = self._next_id
+        self._next_id += 1
 
     @staticmethod
     def _repeats(poses: Poses, index: int, ids: NDArray[np.int64]) -> bool:
@@ -129,7 +135,10 @@ class Tracker:
         if not len(known):
             return False
         overlap, alike = box_iou(poses[index].boxes, known.boxes)[0], oks(poses[index], known)[0]
-        return bool(((overlap > 0.5) & (alike > 0.4)).any() or (alike > 0.75).any() or (overlap > 0.75).any())
+        # The upper half of a person, say, taken for another: only the joints that are really seen agree.
+        part = (contained(poses[index].boxes, known.boxes)[0] > 0.8) & (oks(poses[index], known, 0.3)[0] > 0.6)
+        same = ((overlap > 0.5) & (alike > 0.4)) | (alike > 0.75) | (overlap > 0.75) | part
+        return bool(same.any())
 
     def usual_score(self, track_id: int) -> float:
         """Return the running mean of a person's mean joint score; 0 for an unknown id."""
@@ -137,7 +146,7 @@ class Tracker:
 
     def concerns(self, boxes: NDArray[np.float32], time_s: float) -> NDArray[np.bool_]:
         """Tell which boxes ``(n, 4)`` lie where a person, a lost one too, may be: these are worth a doubtful look."""
-        live = [track.at(time_s) for track in self.tracks if time_s - track.seen_s <= self.lost_s]
+        live = [track.at(time_s) for track in self.tracks if track.id > 0 and time_s - track.seen_s <= self.lost_s]
         if not live:
             return np.zeros(len(boxes), np.bool_)
         return np.asarray(box_iou(boxes, joined(live).boxes).max(1, initial=0) > 0.15)
@@ -164,27 +173,3 @@ def joined(parts: list[Poses]) -> Poses:
         keypoint_scores=np.concatenate([p.keypoint_scores for p in parts]),
         ids=None,
     )
-
-
-def _follow(track: Track, pose: Poses, time_s: float, *, guessed: bool) -> None:
-    """Move a track on to its pose in this frame."""
-    gap = time_s - track.seen_s
-    moved = _displacement(track.pose, pose)
-    if not guessed:
-        track.detected_s = time_s
-    else:  # the box is the last detected one, carried along by the joints: a stray joint does not inflate it
-        pose = replace(pose, boxes=(track.pose.boxes + np.tile(moved, 2)).astype(np.float32))
-    if gap > 0:
-        rate = min(1.0, 0.25 + 1 / (track.hits + 1))  # the first sightings set the velocity, later ones adjust it
-        track.velocity += rate * (moved / gap - track.velocity)
-    track.pose, track.seen_s = pose, time_s
-    track.usual_score += 0.2 * (float(pose.keypoint_scores.mean()) - track.usual_score)
-    track.hits += 1
-
-
-def _displacement(before: Poses, after: Poses) -> NDArray[np.float64]:
-    """Return how far a person moved: the median over joints confident in both frames, else that of the box centres."""
-    seen = (before.keypoint_scores[0] >= 0.3) & (after.keypoint_scores[0] >= 0.3)
-    if seen.sum() >= 6:
-        return np.asarray(np.median((after.keypoints[0] - before.keypoints[0])[seen], axis=0), np.float64)
-    return np.asarray(((after.boxes - before.boxes)[0, :2] + (after.boxes - before.boxes)[0, 2:]) / 2, np.float64)

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from autopose.poses import Poses
 from autopose.runtime.assignment import assign
-from autopose.runtime.boxes import box_iou, keep_best_boxes, keep_best_poses, oks
+from autopose.runtime.boxes import box_iou, contained, keep_best_boxes, keep_best_poses, oks
 from autopose.runtime.tracker import Tracker
 
 
@@ -109,6 +109,77 @@ def test_a_second_sighting_starts_no_track(figures: Any) -> None:
     tracker = Tracker()
     tracker.update(_poses(figures, [(50, 100)]), 0.0)
     assert len(tracker.update(_poses(figures, [(50, 100), (53, 104)]), 0.04)) == 1
+
+
+def test_half_a_person_is_no_second_one(figures: Any) -> None:
+    tracker = Tracker()
+    tracker.update(_poses(figures, [(50, 100)]), 0.0)
+    both = _poses(figures, [(50, 100), (50, 100)])
+    both.boxes[1, 3] -= 60  # cut below the hips; the legs are invented, and the network knows
+    both.keypoints[1, 11:] -= (0, 40)
+    both.keypoint_scores[1, 11:] = 0.2
+    assert contained(both.boxes[:1], both.boxes[1:])[0, 0] == pytest.approx(1)
+    assert len(tracker.update(both, 0.04)) == 1
+    both.keypoints[1, :11] += (25, 20)  # now it is someone else, close in front
+    assert len(tracker.update(both, 0.08)) == 2
+
+
+def _unsure(figures: Any, corners: Sequence[tuple[float, float]], box: float, joints: float) -> Poses:
+    poses = _poses(figures, corners, box)
+    poses.keypoint_scores[:] = joints
+    return poses
+
+
+def test_what_hardly_looks_like_a_person_gets_no_id(figures: Any) -> None:
+    tracker = Tracker()
+    for t in range(20):  # a bush: the detector insists, the pose network finds no joints
+        assert len(tracker.update(_unsure(figures, [(50, 100)], 0.35, 0.15), t / 25)) == 0
+    for t in range(20, 30):  # believable, but not at first sight
+        found = tracker.update(_unsure(figures, [(300, 200)], 0.32, 0.5), t / 25)
+        assert len(found) == (0 if t < 22 else 1)
+    assert found.ids is not None
+    assert found.ids.tolist() == [1]  # who was doubted has taken no number
+
+
+def test_a_track_does_not_slide_onto_something_else(figures: Any) -> None:
+    tracker = Tracker()
+    for t in range(5):
+        tracker.update(_poses(figures, [(50, 100)]), t / 25)
+    assert len(tracker.update(_unsure(figures, [(55, 110)], 0.2, 0.1), 0.2)) == 0
+    assert len(tracker.update(_unsure(figures, [(55, 110)], 0.2, 0.6), 0.24)) == 1
+
+
+@pytest.mark.parametrize(
+    ("lost_at", "back_at", "gap_s", "same"),
+    [
+        ((200, 150), (290, 150), 1.0, True),  # 0.8 heights off in a second
+        ((200, 150), (420, 150), 1.0, False),  # 2 heights off: nobody walks so fast
+        ((200, 150), (290, 150), 2.5, False),  # forgotten
+        ((0, 150), (70, 150), 1.0, False),  # left through the side of the picture
+        ((200, 150), (200, 368), 1.9, False),  # came in from below
+    ],
+)
+def test_who_appears_where_a_lost_person_may_be(
+    figures: Any, lost_at: tuple[float, float], back_at: tuple[float, float], gap_s: float, same: bool
+) -> None:
+    tracker = Tracker()
+    for t in range(10):
+        tracker.update(_poses(figures, [lost_at]), t / 25)
+    ids = tracker.update(_poses(figures, [back_at]), 9 / 25 + gap_s).ids
+    assert ids is not None
+    assert ids.tolist() == [1 if same else 2]
+
+
+def test_a_leg_beside_a_tree_is_the_person_behind_it(figures: Any) -> None:
+    tracker = Tracker()
+    for t in range(10):
+        tracker.update(_poses(figures, [(200, 150)]), t / 25)
+    leg = _unsure(figures, [(200, 150)], 0.7, 0.3)
+    leg.boxes[0] = (225, 215, 255, 256)
+    leg.keypoints[:] = np.random.default_rng(0).uniform((225, 215), (255, 256), (17, 2))
+    ids = tracker.update(leg, 12 / 25).ids
+    assert ids is not None
+    assert ids.tolist() == [1]
 
 
 def test_iou_and_suppression_by_hand() -> None:
