@@ -139,9 +139,7 @@ def check(
 
 @app.command("convert")
 def convert(
-    annotations: Annotated[
-        Path, typer.Argument(metavar="ANNOTATIONS", help="COCO's format, MPII, LSP, OCHuman, PoseTrack18.")
-    ],
+    annotations: Annotated[Path, typer.Argument(metavar="ANNOTATIONS", help="Of any known format.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT.json", help="COCO file to write.")],
     to: Annotated[
         str | None, typer.Option(metavar="SKELETON", help="Joints to write; the file's own if not given.")

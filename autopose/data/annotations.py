@@ -19,7 +19,7 @@ def load_persons(
     pseudo_weight: float = PSEUDO_WEIGHT,
     sample_weight: float = 1.0,
 ) -> list[Person]:
-    """Read persons with ground-truth boxes, see :func:`load_coco`, :func:`load_mpii`, :func:`load_lsp` and :func:`load_ochuman`.
+    """Read persons with ground-truth boxes: :func:`load_coco`, ``load_mpii``, ``load_lsp`` or ``load_ochuman``.
 
     Args:
         annotations: COCO JSON, a file of MPII, the ``joints.mat`` of LSP or LSPET, or OCHuman's own file.

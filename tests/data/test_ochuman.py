@@ -104,7 +104,7 @@ def test_refuses_other_layouts(tmp_path: Path) -> None:
         load_ochuman(write(tmp_path, [person()], keypoint_names=[n for n in NAMES if n != "nose"]))
     with pytest.raises(DataError, match="expected an object with 'images'"):
         load_ochuman(write(tmp_path, [person()], images=[]))
+    path = write(tmp_path, [person()])
+    (tmp_path / "images" / "000007.jpg").unlink()
     with pytest.raises(DataError, match="--images DIR"):
-        path = write(tmp_path, [person()])
-        (tmp_path / "images" / "000007.jpg").unlink()
         load_ochuman(path)
