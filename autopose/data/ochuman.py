@@ -47,11 +47,12 @@ def load_ochuman(annotations: Path, *, images: Path | None = None, sample_weight
     if not isinstance(content, dict) or not isinstance(content.get("images"), list) or not content["images"]:
         raise DataError(f"{path}: not OCHuman's annotations: expected an object with 'images' and 'keypoint_names'.")
     names = content.get("keypoint_names")
-    unknown = [name for name in OCHUMAN19.joints if not isinstance(names, list) or name not in names]
+    names = names if isinstance(names, list) else []
+    unknown = [name for name in OCHUMAN19.joints if name not in names]
     if unknown:
         raise DataError(f"{path}: its 'keypoint_names' lack {', '.join(unknown)}; expected OCHuman's 19 joints.")
     order = [names.index(name) for name in OCHUMAN19.joints]
-    persons = []
+    persons: list[Person] = []
     folder = None
     for image_id, image in enumerate(content["images"], start=1):
         where = f"{path}: images[{image_id - 1}]"
