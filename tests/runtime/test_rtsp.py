@@ -5,6 +5,7 @@ import socket
 import struct
 import threading
 import time
+from contextlib import suppress
 from fractions import Fraction
 from typing import BinaryIO
 
@@ -45,12 +46,11 @@ def packets() -> list[bytes]:
                     output.mux(packet)
             for packet in stream.encode(None):
                 output.mux(packet)
-        try:
+        with suppress(TimeoutError):
             while data := receiver.recv(65535):
                 if data[1] & 127 == 96:  # not RTCP
                     found.append(data)
-        except TimeoutError:
-            return found
+    return found
 
 
 class Camera:
