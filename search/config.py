@@ -40,6 +40,8 @@ class LoopConfig(Config):
         candidates: N of the derivation; of the random baseline, how many architectures are ranked.
         random_sharing: the random baseline ranks with weights ``shared`` by one supernet trained on uniform samples, or
             trains each candidate ``separate``-ly for its part of the budget.
+        reward: what the controller maximises and candidates are ranked by: ``AP`` (the paper), or the mean ``OKS``,
+            which already tells architectures apart while every AP is still 0: for short searches.
         reward_persons: at most so many persons of the tune split; 0 = all.
         reward_batch: persons per forward pass; batch statistics are taken over it.
         alarm_share: alarm if more than this share of edges has become parameter-free.
@@ -69,6 +71,7 @@ class LoopConfig(Config):
     temperature_end: float = Field(1.0, gt=0)
     candidates: int = Field(10, ge=1)
     random_sharing: Literal["shared", "separate"] = "shared"
+    reward: Literal["AP", "OKS"] = "AP"
     reward_persons: int = Field(0, ge=0)
     reward_batch: int = Field(32, ge=2)
     alarm_share: float = Field(0.75, gt=0, le=1)

@@ -171,7 +171,7 @@ class Run:
             entry: dict[str, Any] = {
                 "epoch": progress.epoch + 1,
                 **{name: value / self.loop.iterations for name, value in progress.sums.items()},
-                "AP": self.strategy.s.reward.average_precision(macro),
+                **self.strategy.s.reward.figures(macro),
                 "arch_entropy": entropy(probabilities),
                 **free_shares(self.supernet),
                 **self.strategy.figures(),

@@ -103,7 +103,7 @@ def _curves(log: list[dict[str, Any]]) -> list[str]:
     return [
         line_chart("Entropy of the cells (nats per edge)", {"cells": series("arch_entropy")}),
         line_chart("Entropy of the controller (nats)", {"controller": series("controller_entropy")}),
-        line_chart("Validation AP and reward", {"AP": series("AP"), "reward": series("reward")}),
+        line_chart("Validation AP, mean OKS and reward", {name: series(name) for name in ("AP", "OKS", "reward")}),
         line_chart("Loss", {"weights": series("weight_loss"), "architecture": series("arch_loss")}),
         line_chart("Most likely operations", {"skip": series("skip_share"), "pooling": series("pool_share")}),
     ]

@@ -1,8 +1,9 @@
-"""What an architecture is worth with the shared weights: AP, optionally times a power of its latency."""
+"""What an architecture is worth with the shared weights: AP (or OKS), optionally times a power of its latency."""
 
 import torch
 from torch import Tensor, nn
 
+from autopose.evaluation.coco import Results
 from autopose.search.config import SearchConfig
 from autopose.search.latency_goal import LatencyGoal
 from autopose.search.samples import SearchData
@@ -37,8 +38,17 @@ class Reward:
         self.config, self.space, self.supernet, self.data = config, space, supernet, data
         self.goal = LatencyGoal(config, space) if config.latency.table is not None else None
 
-    def average_precision(self, macro: Macro) -> float:
-        """Return AP on the tune split."""
+    def figures(self, macro: Macro) -> dict[str, float]:
+        """Return AP and mean OKS on the tune split."""
+        results = self._results(macro)
+        return {figure: self.data.score(results, figure) for figure in ("AP", "OKS")}
+
+    def __call__(self, macro: Macro) -> float:
+        """Return the controller's reward."""
+        score = self.data.score(self._results(macro), self.config.search.reward)
+        return score if self.goal is None else score * self.goal.factor(self.supernet, macro)
+
+    def _results(self, macro: Macro) -> Results:
         training = self.supernet.training
         predictor = TorchPredictor(
             Discretised(self.supernet, Draw(macro)),
@@ -48,11 +58,6 @@ class Reward:
             amp=self.config.search.amp == "bf16",
         )
         with torch.no_grad():
-            result = self.data.average_precision(predictor)
+            results = self.data.results(predictor)
         self.supernet.train(training)
-        return result
-
-    def __call__(self, macro: Macro) -> float:
-        """Return the controller's reward."""
-        ap = self.average_precision(macro)
-        return ap if self.goal is None else ap * self.goal.factor(self.supernet, macro)
+        return results

@@ -18,7 +18,7 @@ from autopose.data.coco import load_coco
 from autopose.data.images import ImageReader
 from autopose.data.pose_dataset import PoseDataset
 from autopose.errors import DataError
-from autopose.evaluation.coco import evaluate_keypoints
+from autopose.evaluation.coco import Results, evaluate_keypoints, mean_oks
 from autopose.evaluation.predict import PosePredictor, predict_persons
 from autopose.files import write_atomic
 from autopose.poses import Person
@@ -88,16 +88,21 @@ class SearchData:
         dataset = PoseDataset(persons, self.config.codec, self.config.augment, self.reader)
         yield from make_loader(dataset, sampler, PoseTask.collate, self.config.data.workers)
 
-    def average_precision(self, predict: PosePredictor) -> float:
-        """Return the OKS AP on the tune split, ground-truth boxes, no flip; 0 if nothing can be scored."""
-        results = predict_persons(
+    def score(self, results: Results, figure: str) -> float:
+        """Return ``AP`` or the mean ``OKS`` of results on the tune split; 0 if nothing can be scored."""
+        if figure == "OKS":
+            return mean_oks(results, self.tune, skeleton=self.skeleton)
+        return max(evaluate_keypoints(results, self.tune, skeleton=self.skeleton)["AP"], 0.0)
+
+    def results(self, predict: PosePredictor) -> Results:
+        """Return COCO results on the tune split, ground-truth boxes, no flip."""
+        return predict_persons(
             predict,
             self.tune_persons,
             self.config.codec,
             batch_size=self.config.search.reward_batch,
             reader=self.tune_reader,
         )
-        return max(evaluate_keypoints(results, self.tune, skeleton=self.skeleton)["AP"], 0.0)
 
 
 def for_architecture(file_name: str, share: float) -> bool:

@@ -35,6 +35,31 @@ def evaluate_keypoints(results: Results, annotations: Path, *, skeleton: Skeleto
     return _figures(_evaluated(results, annotations, "keypoints", skeleton), KEYPOINT_FIGURES)
 
 
+def mean_oks(results: Results, annotations: Path, *, skeleton: Skeleton = COCO17) -> float:
+    """Return the OKS of each labelled person's best result in its image, 0 without one, averaged over persons.
+
+    Unlike AP it has no thresholds, so that it tells poor predictions apart.
+
+    Raises:
+        DataError: the annotation file or the results cannot be used, or nobody is labelled.
+    """
+    evaluation = _evaluated(results, annotations, "keypoints", skeleton)
+    best: list[float] = []
+    for image in evaluation.params.imgIds:
+        persons = evaluation._gts[image, 1]
+        if not persons:
+            continue
+        similarity = np.asarray(evaluation.ious[image, 1]).reshape(-1, len(persons))
+        best += [
+            float(similarity[:, number].max()) if len(similarity) else 0.0
+            for number, person in enumerate(persons)
+            if not person["ignore"]
+        ]
+    if not best:
+        raise DataError(f"{annotations}: nobody has a labelled joint, so there is no OKS.")
+    return float(np.mean(best))
+
+
 def evaluate_boxes(results: Results, annotations: Path, *, complete_only: bool = False) -> dict[str, float]:
     """Return pycocotools' twelve box figures (AP, AP50, ... ARL), 0 to 1; -1 where no annotation is of that size.
 
