@@ -26,7 +26,7 @@ class Track:
         hits: frames in which it was seen.
         detections: frames in which a confident detection showed it.
         detected_s: when a detection last showed it; since then its own poses carried it.
-        usual_score: running mean of its mean joint score.
+        usual_score: running mean of its mean joint score in confident detections.
         usual_px: running mean of its detected boxes' longer side.
         evidence: running mean of :func:`evidence` of its confident detections.
     """
@@ -86,11 +86,12 @@ class Track:
         if sure and not guessed:
             self.detections += 1
             self.evidence += (evidence(pose) - self.evidence) / min(self.detections, 5)
+            # Doubtful boxes and guesses do not lower what is usual: else a track slides off its person by and by.
+            self.usual_score += 0.2 * (float(pose.keypoint_scores.mean()) - self.usual_score)
         if gap > 0:
             rate = min(1.0, 0.25 + 1 / (self.hits + 1))  # the first sightings set the velocity, later ones adjust it
             self.velocity += rate * (moved / gap - self.velocity)
         self.pose, self.seen_s = pose, time_s
-        self.usual_score += 0.2 * (float(pose.keypoint_scores.mean()) - self.usual_score)
         self.hits += 1
 
     def reached_by(self, other: "Track", time_s: float) -> float:
@@ -102,7 +103,8 @@ class Track:
         """
         gap = time_s - self.seen_s
         before, after = self.at(time_s).boxes[0], other.pose.boxes[0]
-        if gap <= PART_S and contained(before[None], after[None])[0, 0] > 0.5:
+        smaller = longer_side(other.pose) <= 1.1 * longer_side(self.pose)
+        if gap <= PART_S and smaller and contained(before[None], after[None])[0, 0] > 0.5:
             return 1.0
         distance = float(np.linalg.norm((after[:2] + after[2:] - before[:2] - before[2:]) / 2))
         reach = (0.5 + gap) * max(self.usual_px, other.usual_px)  # a walk is nearly one body height per second

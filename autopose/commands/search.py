@@ -62,8 +62,8 @@ def search(
             if entry is not None:
                 reward = f", reward {entry['reward']:.3f}" if "reward" in entry else ""
                 remark(
-                    f"epoch {entry['epoch']}: loss {entry['weight_loss']:.4g}, AP {entry['AP']:.3f}, OKS {entry['OKS']:.3f}{reward}, "
-                    f"cell entropy {entry['arch_entropy']:.3f}, {entry['macro']}"
+                    f"epoch {entry['epoch']}: loss {entry['weight_loss']:.4g}, AP {entry['AP']:.3f}, "
+                    f"OKS {entry['OKS']:.3f}{reward}, cell entropy {entry['arch_entropy']:.3f}, {entry['macro']}"
                 )
                 for alarm in entry["alarms"]:
                     remark(f"  alarm: {alarm}")

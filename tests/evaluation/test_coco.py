@@ -122,21 +122,20 @@ def test_keypoint_ap_by_hand(tmp_path: Path) -> None:
 
 
 def test_mean_oks_by_hand(tmp_path: Path) -> None:
-    """Three labelled persons: one found twice (0.72 and far away), one found exactly, one in a picture without results."""
+    """Three labelled persons: one found (0.72) beside a result far away, one found exactly, one without results."""
     xy, area = np.tile((100.0, 100.0), (17, 1)), 5000.0
     offset = np.sqrt(-np.log(0.72) * 2 * area * (2 * np.array(COCO17.sigmas)) ** 2)
-    places = {1: 0.0, 2: 400.0, 3: 0.0}
     records = [
         {
-            "id": number, "image_id": min(number, 2) if number != 2 else 1, "area": area, "num_keypoints": 17,
-            "bbox": [50 + x, 50, 100, 100], "keypoints": np.column_stack([xy + [x, 0], np.full(17, 2)]).ravel().tolist(),
+            "id": x + 1, "image_id": image, "area": area, "bbox": [50 + x, 50, 100, 100], "num_keypoints": 17,
+            "keypoints": np.column_stack([xy + np.array((x, 0)), np.full(17, 2)]).ravel().tolist(),
         }
-        for number, x in places.items()
+        for image, x in ((1, 0), (1, 400), (2, 1))
     ]  # fmt: skip
     images = [{"id": 1}, {"id": 2}, {"id": 3}]  # nobody is in the third
     truth = tmp_path / "three.json"
     truth.write_text(json.dumps({"images": images, "annotations": records}))
-    found = [xy + np.column_stack([offset, np.zeros(17)]), xy + [0, 5000], xy + [400, 0]]
+    found = [xy + np.column_stack([offset, np.zeros(17)]), xy + np.array((0, 5000)), xy + np.array((400, 0))]
     results = [
         {"image_id": 1, "score": 0.5, "keypoints": np.column_stack([joints, np.ones(17)]).ravel().tolist()}
         for joints in found

@@ -1,6 +1,7 @@
 """Ids: the assignment against scipy, and persons who walk, cross, vanish and come back."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -180,6 +181,10 @@ def test_a_leg_beside_a_tree_is_the_person_behind_it(figures: Any) -> None:
     ids = tracker.update(leg, 12 / 25).ids
     assert ids is not None
     assert ids.tolist() == [1]
+    bush = replace(leg, boxes=np.array([[150, 20, 330, 400]], np.float32))
+    ids = tracker.update(bush, 13 / 25).ids
+    assert ids is not None
+    assert ids.tolist() == [2]
 
 
 def test_iou_and_suppression_by_hand() -> None:
