@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# ONNX Runtime since 1.29 reports sessions, model names and hashes to its vendor from Linux and macOS as well (it keeps a
-# queue of them in ~/.cache), unless this is set before its first session. Who wants to report sets it to 0.
+# ONNX Runtime since 1.29 reports sessions, model names and hashes to its vendor from Linux and macOS as well, through a
+# queue in ~/.cache, unless this is set before its first session. Who wants to report sets it to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOME = {

@@ -1,7 +1,6 @@
 """Ids: the assignment against scipy, and persons who walk, cross, vanish and come back."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -171,20 +170,23 @@ def test_who_appears_where_a_lost_person_may_be(
     assert ids.tolist() == [1 if same else 2]
 
 
-def test_a_leg_beside_a_tree_is_the_person_behind_it(figures: Any) -> None:
+@pytest.mark.parametrize(
+    ("box", "person"),
+    [((225, 215, 255, 256), 1), ((120, 20, 360, 460), 2)],
+    ids=["a leg beside the tree", "the tree"],
+)
+def test_what_is_seen_in_the_place_of_a_lost_person(
+    figures: Any, box: tuple[float, float, float, float], person: int
+) -> None:
     tracker = Tracker()
     for t in range(10):
         tracker.update(_poses(figures, [(200, 150)]), t / 25)
-    leg = _unsure(figures, [(200, 150)], 0.7, 0.3)
-    leg.boxes[0] = (225, 215, 255, 256)
-    leg.keypoints[:] = np.random.default_rng(0).uniform((225, 215), (255, 256), (17, 2))
-    ids = tracker.update(leg, 12 / 25).ids
+    seen = _unsure(figures, [(200, 150)], 0.7, 0.3)
+    seen.boxes[0] = box
+    seen.keypoints[:] = np.random.default_rng(0).uniform(box[:2], box[2:], (17, 2))
+    ids = tracker.update(seen, 12 / 25).ids
     assert ids is not None
-    assert ids.tolist() == [1]
-    bush = replace(leg, boxes=np.array([[150, 20, 330, 400]], np.float32))
-    ids = tracker.update(bush, 13 / 25).ids
-    assert ids is not None
-    assert ids.tolist() == [2]
+    assert ids.tolist() == [person]
 
 
 def test_iou_and_suppression_by_hand() -> None:
