@@ -205,7 +205,7 @@ def comparison(first: BenchResult, second: BenchResult) -> str:
     lines = [f"{second.subject} against {first.subject}"]
     differing = [k for k in first.settings if first.settings[k] != second.settings.get(k)]
     lines += [f"  {key}: {first.settings[key]} -> {second.settings.get(key)}" for key in differing]
-    for batch in first.network.keys() & second.network.keys():
+    for batch in (size for size in first.network if size in second.network):
         ratio = first.network[batch]["p50_ms"] / second.network[batch]["p50_ms"]
         lines.append(f"  pose network, batch {batch}: {ratio:.2f}x")
     shared = [name for name in first.stages if second.stages.get(name, {}).get("p50_ms")]
