@@ -2,7 +2,8 @@
 
 Weights are symmetric per output channel. Activations are asymmetric uint8 for ONNX Runtime, whose VNNI kernels want
 uint8 x int8 (int8 x int8 ran slower than FP32, ``docs/benchmarks.md``), or symmetric int8 for TensorRT, which knows no
-zero point. The first and the last convolution stay FP32, as do the edges of the graph; then, as long as the result
+zero point. The first and the last convolution stay FP32, as do the edges of the graph and the convolutions whose sum
+the last one reads: that sum is small against its summands, so that their rounding is not. Then, as long as the result
 deviates too much, the convolutions that are hurt most.
 """
 
@@ -78,6 +79,8 @@ def quantised_graph(
             f"The graph has {len(convolutions)} convolutions; first and last stay FP32, so none is left to quantise."
         )
     kept = [convolutions[0], convolutions[-1]]
+    feeders = [name for name in feeding(model, convolutions[-1]) if name not in kept]
+    kept += feeders[: len(convolutions) - 3]  # one at least is quantised
     result = _quantise(model, calibration, kept, symmetric)
     ranking: list[str] = []
     for _ in range(ROUNDS):
@@ -89,6 +92,24 @@ def quantised_graph(
         kept += [name for name in ranking if name not in kept][:more]
         result = _quantise(model, calibration, kept, symmetric)
     return QuantisedGraph(result, tuple(kept), 1 - len(kept) / len(convolutions))
+
+
+def feeding(model: onnx.ModelProto, name: str) -> list[str]:
+    """Return the convolutions from which a node's input comes without another convolution in between."""
+    producers = {output: node for node in model.graph.node for output in node.output}
+    waiting = [tensor for node in model.graph.node if node.name == name for tensor in node.input]
+    found: set[str] = set()
+    seen: set[str] = set()
+    while waiting:
+        tensor = waiting.pop()
+        if tensor in seen or tensor not in producers:
+            continue
+        seen.add(tensor)
+        if producers[tensor].op_type in CONVOLUTIONS:
+            found.add(producers[tensor].name)
+        else:
+            waiting.extend(producers[tensor].input)
+    return [node.name for node in model.graph.node if node.name in found]
 
 
 def _quantise(

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from autopose.checkpoint import Checkpoint
 from autopose.errors import ModelError
 from autopose.export.crops import synthetic_crops
-from autopose.export.quantise import QuantisedGraph, quantised_graph, sensitivity
+from autopose.export.quantise import QuantisedGraph, feeding, quantised_graph, sensitivity
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +31,31 @@ def _run(model: onnx.ModelProto, crops: np.ndarray) -> np.ndarray:
     return np.asarray(session.run(None, {"images": crops})[0])
 
 
-def test_all_convolutions_but_the_first_and_last_are_quantised(quantised: QuantisedGraph, pose_onnx: Path) -> None:
+def test_finds_what_a_sum_is_made_of() -> None:
+    """first -> (left, right); last reads relu(resize(left) + right)."""
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["images", "w"], ["a"], name="first"),
+        node("Conv", ["a", "w"], ["b"], name="left"),
+        node("Conv", ["a", "w"], ["c"], name="right"),
+        node("Resize", ["b"], ["d"], name="resize"),
+        node("Add", ["d", "c"], ["e"], name="add"),
+        node("Relu", ["e"], ["f"], name="relu"),
+        node("Conv", ["f", "w"], ["g"], name="last"),
+    ]
+    graph = helper.make_model(helper.make_graph(nodes, "g", [], []))
+    assert feeding(graph, "last") == ["left", "right"]
+    assert feeding(graph, "left") == ["first"]
+    assert feeding(graph, "first") == []
+
+
+def test_all_convolutions_but_the_ends_are_quantised(quantised: QuantisedGraph, pose_onnx: Path) -> None:
     source = onnx.load(pose_onnx)
     convolutions = [node.name for node in source.graph.node if node.op_type == "Conv"]
-    assert quantised.kept == (convolutions[0], convolutions[-1])
-    assert quantised.share == 1 - 2 / len(convolutions)
+    ends = [convolutions[0], convolutions[-1]]
+    ends += [name for name in feeding(source, convolutions[-1]) if name not in ends]
+    assert quantised.kept == tuple(ends)
+    assert quantised.share == 1 - len(ends) / len(convolutions)
     graph = quantised.model.graph
     producer = {name: node for node in graph.node for name in node.output}
     weights = {tensor.name: tensor for tensor in graph.initializer}
@@ -45,7 +65,7 @@ def test_all_convolutions_but_the_first_and_last_are_quantised(quantised: Quanti
         sources = [producer.get(name) for name in node.input[:2]]
         kinds = [source.op_type if source is not None else None for source in sources]
         if node.name in quantised.kept:
-            assert "DequantizeLinear" not in kinds
+            assert kinds[1] is None  # FP32 weights; the input may be one that a quantised neighbour reads as well
             continue
         assert kinds == ["DequantizeLinear", "DequantizeLinear"]
         assert sources[1] is not None

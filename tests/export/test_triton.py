@@ -1,5 +1,6 @@
 """Triton model repositories: the layout and the text, read back by a small parser of protobuf's text form."""
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,31 @@ def parse(text: str) -> dict[str, Any]:
         return (token.strip('"') if not token.isdigit() else int(token)), position + 1
 
     return message(0)[0]
+
+
+@pytest.fixture(scope="module")
+def model_config() -> Any:
+    """Triton's own schema, without the client around it (which would want gRPC)."""
+    client = importlib.util.find_spec("tritonclient")
+    if client is None or not client.submodule_search_locations:
+        pytest.skip("tritonclient is not installed")
+    path = Path(client.submodule_search_locations[0]) / "grpc" / "model_config_pb2.py"
+    spec = importlib.util.spec_from_file_location("model_config_pb2", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.ModelConfig
+
+
+@pytest.mark.parametrize("engine", [False, True])
+def test_tritons_own_schema_takes_the_configuration(model_config: Any, engine: bool) -> None:
+    from google.protobuf import text_format  # type: ignore[import-untyped]
+
+    manifest = Manifest(task="detector", outputs=("boxes", "scores"), codec=Codec(input_size_wh=(416, 288)))
+    config = text_format.Parse(triton_config(manifest, engine=engine, batches=(1, 4, 16)), model_config())
+    assert list(config.input[0].dims) == [288, 416, 3]
+    assert config.dynamic_batching.max_queue_delay_microseconds == 2000
 
 
 def test_against_the_exported_graph(pose_onnx: Path, tmp_path: Path) -> None:
