@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx
 
-from autopose.errors import ParityError, UsageError, require
+from autopose.errors import BackendError, ParityError, UsageError, require
 from autopose.export import cache
 from autopose.export.crops import calibration_images, check_images
 from autopose.export.deviation import LIMITS, Deviation, Precision
@@ -17,6 +17,7 @@ from autopose.export.recipe import Recipe, engine_key, rebuild_command
 from autopose.export.source import Source, resolve_source, source_file
 from autopose.files import atomic_path
 from autopose.manifest import METADATA_KEY, Manifest
+from autopose.runtime.gpu import gpu_here
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +108,11 @@ def engine_for(model: str, out: Path | None, recipe: Recipe) -> Result:
     trt = load_builder(recipe.builder)  # before any work: a missing TensorRT is one sentence
     if recipe.targets:
         parse_targets(trt, recipe.targets)
+    elif recipe.builder == "tensorrt_rtx" and gpu_here() is None:
+        raise BackendError(
+            "No NVIDIA GPU is at hand to build this TensorRT-RTX engine for. Name the GPUs that shall run it, for "
+            "instance --target sm89 (RTX 40) or --target sm120 (RTX 50)."
+        )
     require("onnx", extra=_EXTRAS[recipe.builder], why="Building an engine")
     key = engine_key(source_file(model, flip=recipe.flip), recipe, trt.__version__)
     found = cache.cached_engine(key)

@@ -117,6 +117,17 @@ def test_an_engine_is_refused_where_it_cannot_run(trt_rtx: Any, pose_onnx: Path,
         open_session(out)
 
 
+def test_no_gpu_and_no_target_is_refused_before_any_work(
+    trt_rtx: Any, monkeypatch: pytest.MonkeyPatch, pose_onnx: Path, tmp_path: Path
+) -> None:
+    from dataclasses import replace
+
+    monkeypatch.setattr("autopose.export.pipeline.gpu_here", lambda: None)
+    with pytest.raises(BackendError, match="--target sm89"):
+        export_model(str(pose_onnx), tmp_path / "m.engine", replace(RECIPE, targets=()))
+    assert not list(tmp_path.iterdir())
+
+
 def test_export_to_triton_refuses_rtx_engines(trt_rtx: Any, pose_onnx: Path, tmp_path: Path) -> None:
     from dataclasses import replace
 
