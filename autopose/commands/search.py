@@ -35,7 +35,7 @@ def search(
     import json
     import time
 
-    from autopose.config import load_config
+    from autopose.config import load_config, packaged_configs
     from autopose.console import progress, remark
     from autopose.errors import UsageError, require
     from autopose.files import write_atomic
@@ -78,6 +78,9 @@ def search(
         "score": result.genotype.provenance["shared_weight_score"],
     }
     print(json.dumps(figures))
-    remark(f"Report: {folder / 'report.html'}\nNext: autopose train {folder / 'genotype.json'} --config small")
+    name = config.removesuffix(".toml")
+    recipe_of_same_name = name if name in packaged_configs("train") else "small"
+    remark(f"Report: {folder / 'report.html'}")
+    remark(f"Next: autopose train {folder / 'genotype.json'} --config {recipe_of_same_name}")
     if json_out is not None:
         write_atomic(json_out, json.dumps(figures, indent=2) + "\n")

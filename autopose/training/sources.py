@@ -41,7 +41,8 @@ def find_annotations(name: str, synthetic_images: int, folder: Path) -> Path:
             return path
     raise DataError(
         f"No annotation file {name!r} (looked at {', '.join(str(path) for path in candidates)}).\n"
-        f"Set {DATA_VARIABLE} to the folder that holds it, or --set data.sources."
+        f"Set {DATA_VARIABLE} to the folder that holds it, name your own files with --set data.sources, or take "
+        "--config smoke, which draws its figures."
     )
 
 
