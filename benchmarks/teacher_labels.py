@@ -3,7 +3,7 @@
 Usage: python benchmarks/teacher_labels.py TEACHER.onnx ANNOTATIONS.json OUT.json [--check]
 
 Joints that an annotation has are kept as they are; a joint without a label gets the teacher's position, averaged over
-the crop and its mirror image, and half its confidence as third value, which becomes the joint's loss weight (nothing
+the crop and its mirror image, and its confidence as third value, which becomes the joint's loss weight (nothing
 below ``--min-confidence``, nor where the crop and its mirror image disagree by more than 5 % of the crop). Image paths
 in OUT are absolute. ``--check`` writes nothing and prints the teacher's own AP on the annotations instead.
 """
@@ -58,7 +58,7 @@ def fill(record: dict[str, Any], found: NDArray[np.float64], min_confidence: flo
     joints = np.array(record.get("keypoints") or np.zeros(51), np.float64).reshape(17, 3)
     trusted = (joints[:, 2] == 0) & (found[:, 2] >= min_confidence) & (found[:, 3] <= 0.05)
     joints[trusted, :2] = found[trusted, :2].round(1)
-    joints[trusted, 2] = (found[trusted, 2] / 2).round(3)
+    joints[trusted, 2] = found[trusted, 2].clip(max=0.99).round(3)
     record["keypoints"] = joints.ravel().tolist()
     record["num_keypoints"] = int((joints[:, 2] > 0).sum())
     return int(trusted.sum())
@@ -75,10 +75,14 @@ def main() -> None:
     parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--min-confidence", type=float, default=0.3)
     parser.add_argument("--limit", type=int, help="only the first persons")
+    parser.add_argument("--without-joints", action="store_true", help="only persons who have no labelled joint yet")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     teacher, file = Teacher(arguments.teacher), read_coco(arguments.annotations)
-    records = records_of(file)[: arguments.limit]
+    records = records_of(file)
+    if arguments.without_joints:
+        records = [record for record in records if not record.get("num_keypoints")]
+    records = records[: arguments.limit]
     if arguments.check:
         records = [record for record in records if record.get("num_keypoints")]
     reader, image, shown, added, results = DiskReader(), np.zeros((1, 1, 3), np.uint8), None, 0, []
