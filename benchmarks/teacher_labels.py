@@ -1,6 +1,6 @@
 """Label the joints that nobody labelled with a MoveNet teacher, weighted by its confidence.
 
-Usage: python benchmarks/teacher_labels.py TEACHER.onnx ANNOTATIONS.json OUT.json [--check]
+Usage: python benchmarks/teacher_labels.py TEACHER.onnx ANNOTATIONS.json OUT.json [--without-joints | --check]
 
 Joints that an annotation has are kept as they are; a joint without a label gets the teacher's position, averaged over
 the crop and its mirror image, and its confidence as third value, which becomes the joint's loss weight (nothing
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from autopose.affine import center_scale_from_box, crop_matrix, invert, transform, warp
@@ -22,6 +21,7 @@ from autopose.console import progress
 from autopose.data.coco_file import CocoFile, read_coco
 from autopose.data.images import DiskReader
 from autopose.evaluation.coco import evaluate_keypoints
+from autopose.runtime.ort_session import open_ort
 from autopose.skeleton import COCO17
 
 
@@ -29,9 +29,7 @@ class Teacher:
     """MoveNet single pose: int32 RGB ``(1, S, S, 3)`` to ``(1, 1, 17, 3)`` y, x, score relative to the crop."""
 
     def __init__(self, model: Path) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self.session: Any = open_ort(model, device="cpu", threads=1)
         self.input = self.session.get_inputs()[0]
         self.size = int(self.input.shape[1])
 

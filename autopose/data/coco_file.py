@@ -105,6 +105,22 @@ def image_folders(annotations: Path) -> list[Path]:
     return [*above, *(up / name for up in above[:2] for name in (split, f"images/{split}", "images"))]
 
 
+def picture_folder(annotations: Path, first: str, images: Path | None) -> Path:
+    """Return the folder of a set's pictures: the one given, else ``images`` beside the annotations, or their own.
+
+    Raises:
+        DataError: the first picture is in none of them.
+    """
+    folders = [Path(images)] if images is not None else [annotations.parent / "images", annotations.parent]
+    for folder in folders:
+        if (folder / first).is_file():
+            return folder
+    raise DataError(
+        f"{annotations}: its first picture {first!r} is not in {' or '.join(repr(str(place)) for place in folders)}.\n"
+        "Name the folder of the pictures with --images DIR."
+    )
+
+
 def load_detections(path: Path) -> list[dict[str, Any]]:
     """Read a COCO detection file: a list of records with image_id, bbox (x, y, w, h) and score.
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from autopose.data.coco import BOX_SHARE
+from autopose.data.coco_file import picture_folder
 from autopose.data.mpii_mat import read_mat
 from autopose.errors import DataError
 from autopose.poses import Person
@@ -50,7 +51,7 @@ def load_lsp(annotations: Path, *, images: Path | None = None, sample_weight: fl
     extended = shape[:2] == (JOINTS, 3)
     values = np.asarray(joints, np.float64).transpose((2, 0, 1) if extended else (2, 1, 0))  # (N, 14, 3)
     digits = 5 if extended else 4
-    folder = _image_folder(path, f"im{1:0{digits}d}.jpg", images)
+    folder = picture_folder(path, f"im{1:0{digits}d}.jpg", images)
     persons = []
     for number, record in enumerate(values, start=1):
         labelled = (record[:, 2] > 0) if extended else np.ones(JOINTS, bool)
@@ -73,14 +74,3 @@ def load_lsp(annotations: Path, *, images: Path | None = None, sample_weight: fl
             )
         )
     return persons
-
-
-def _image_folder(path: Path, first: str, images: Path | None) -> Path:
-    folders = [Path(images)] if images is not None else [path.parent / "images", path.parent]
-    for folder in folders:
-        if (folder / first).is_file():
-            return folder
-    raise DataError(
-        f"{path}: its first picture {first!r} is not in {' or '.join(repr(str(folder)) for folder in folders)}.\n"
-        "Name the folder of the pictures with --images DIR."
-    )

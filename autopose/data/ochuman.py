@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.data.coco import BOX_SHARE
-from autopose.data.coco_file import clipped_box, read_json
+from autopose.data.coco_file import clipped_box, picture_folder, read_json
 from autopose.errors import DataError
 from autopose.poses import Person
 from autopose.skeleton import OCHUMAN19
@@ -58,7 +58,7 @@ def load_ochuman(annotations: Path, *, images: Path | None = None, sample_weight
         where = f"{path}: images[{image_id - 1}]"
         if not isinstance(image, dict) or not {"file_name", "width", "height", "annotations"} <= image.keys():
             raise DataError(f"{where}: expected an object with file_name, width, height and annotations.")
-        folder = folder or _image_folder(path, str(image["file_name"]), images)
+        folder = folder or picture_folder(path, str(image["file_name"]), images)
         for number, record in enumerate(image["annotations"]):
             if not record.get("keypoints"):
                 continue  # a box, or a box and a mask
@@ -101,14 +101,3 @@ def _box(corners: Any, size_wh: tuple[int, int], where: str) -> NDArray[np.float
         raise DataError(f"{where}: bbox is {corners!r}; expected four numbers x1, y1, x2, y2.")
     x0, y0, x1, y1 = corners
     return clipped_box([x0, y0, x1 - x0, y1 - y0], size_wh, where)
-
-
-def _image_folder(path: Path, first: str, images: Path | None) -> Path:
-    folders = [Path(images)] if images is not None else [path.parent / "images", path.parent]
-    for folder in folders:
-        if (folder / first).is_file():
-            return folder
-    raise DataError(
-        f"{path}: its first picture {first!r} is not in {' or '.join(repr(str(folder)) for folder in folders)}.\n"
-        "Name the folder of the pictures with --images DIR."
-    )
