@@ -93,8 +93,9 @@ class Cell(nn.Module):
                 for index, coefficient in term.items():
                     total[index] = total.get(index, 0) + coefficient
             sources.append(total)
-        rows = sources[inputs:]
-        self.terms, mixing = _combine(rows)
+        #: The nodes, each a sum of terms.
+        self.rows = sources[inputs:]
+        self.terms, mixing = _combine(self.rows)
         self.project = Projection(channels, nodes, mixing)
 
     def forward(self, *inputs: Tensor) -> Tensor:

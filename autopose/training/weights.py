@@ -5,7 +5,7 @@ from pathlib import Path
 
 from autopose.checkpoint import Checkpoint, load_checkpoint
 from autopose.errors import ModelError
-from autopose.genotype import Genotype
+from autopose.genotype import AutoPoseGenotype, Genotype
 
 
 def bundled_weights() -> dict[str, Path]:
@@ -20,7 +20,8 @@ def initial_weights(source: str, genotype: Genotype | None = None, joints: int =
     Args:
         source: a bundled model, a run folder, a checkpoint, or a PyTorch file (``.pth``, ``.pt``, ``.tar``) with the
             published weights of the genotype's backbone (see :mod:`autopose.models.pretrained`).
-        genotype: of the network to be trained; needed for a PyTorch file only.
+        genotype: of the network to be trained. Needed for a PyTorch file; weights of a smaller network of the same
+            cells are grown into it (see :mod:`autopose.training.growth`).
         joints: heatmaps of that network.
 
     Raises:
@@ -30,13 +31,22 @@ def initial_weights(source: str, genotype: Genotype | None = None, joints: int =
         return _with_backbone(Path(source), genotype, joints)
     bundled = bundled_weights()
     if source in bundled:
-        return load_checkpoint(bundled[source])
+        return _grown(load_checkpoint(bundled[source]), genotype)
     if Path(source).suffix in (".onnx", ".engine"):
         raise ModelError(
             f"{source}: an exported graph cannot be trained on. Give its run folder or checkpoint, or a bundled model "
             f"({', '.join(bundled) or 'none in this installation'})."
         )
-    return load_checkpoint(Path(source))
+    return _grown(load_checkpoint(Path(source)), genotype)
+
+
+def _grown(checkpoint: Checkpoint, genotype: Genotype | None) -> Checkpoint:
+    """Return the weights, grown where the network to be trained is a larger one of the same cells."""
+    from autopose.training.growth import grow, grows_into
+
+    if not (isinstance(genotype, AutoPoseGenotype) and grows_into(checkpoint.genotype, genotype)):
+        return checkpoint
+    return grow(checkpoint, genotype)
 
 
 def _with_backbone(path: Path, genotype: Genotype, joints: int) -> Checkpoint:
