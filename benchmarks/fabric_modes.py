@@ -6,8 +6,8 @@
 Every search gets the same number of gradient steps: ``sync`` takes one per iteration on all training data, ``first``
 one of the weights and one of the architecture, ``random`` divides them among its candidates. So ``sync`` and ``random``
 run twice the iterations. Every result is then trained from scratch with the ``smoke`` recipe and scored on its tune
-split. Writes RESULTS.json beside the runs and prints mean and standard deviation. An interrupted comparison goes on
-with the same command: finished runs are not repeated.
+split by AP and by the mean OKS, which tells poor networks apart. Writes RESULTS.json beside the runs and prints mean
+and standard deviation. An interrupted comparison goes on with the same command: finished runs are not repeated.
 """
 
 import argparse
@@ -20,12 +20,17 @@ from typing import Any
 
 from autopose.checkpoint import load_checkpoint
 from autopose.config import load_config
+from autopose.data.coco import load_coco
+from autopose.evaluation.coco import mean_oks
+from autopose.evaluation.predict import predict_persons
 from autopose.files import write_atomic
 from autopose.genotype import Genotype
+from autopose.models.cost import profile
 from autopose.search.config import SearchConfig
 from autopose.search.loop import Run
 from autopose.search.state import NEWEST
 from autopose.training.config import TrainConfig
+from autopose.training.predictor import TorchPredictor
 from autopose.training.trainer import train
 
 #: Mode -> settings, and how many times the configured iterations.
@@ -65,14 +70,20 @@ def one(mode: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     recipe = load_config(TrainConfig, "smoke", [*options.train_settings, *steps], group="train")
     begun = time.process_time()
     shutil.rmtree(folder / "train", ignore_errors=True)  # what an interrupted comparison left
-    best = train(genotype, recipe, folder / "train")
+    best = load_checkpoint(train(genotype, recipe, folder / "train"))
+    trained = round(time.process_time() - begun, 1)
+    tune = folder / "train" / "tune.json"
+    predictor = TorchPredictor(best.build(), best.codec, best.skeleton, flip=False)
+    results = predict_persons(predictor, load_coco(tune), best.codec)
     figures = {
         "mode": mode,
         "seed": seed,
-        "AP": load_checkpoint(best).metrics["AP"],
+        "AP": best.metrics["AP"],
+        "OKS": mean_oks(results, tune),
+        "gmacs": profile(best.build(), best.codec.input_size_wh).macs / 1e9,
         "search_score": genotype.provenance["shared_weight_score"],
         "search_cpu_s": round(searched, 1),
-        "train_cpu_s": round(time.process_time() - begun, 1),
+        "train_cpu_s": trained,
     }
     write_atomic(done, json.dumps(figures, indent=2) + "\n")
     return figures
@@ -94,13 +105,16 @@ def main() -> None:
             rows.append(one(mode, seed, options))
             print(json.dumps(rows[-1]), flush=True)
             write_atomic(options.out / "RESULTS.json", json.dumps(rows, indent=2) + "\n")
-    print(f"{'mode':16s} {'n':>2s} {'AP mean':>8s} {'AP sd':>7s} {'search CPU s':>13s}")
+    print(f"{'mode':16s} {'n':>2s} {'AP mean':>8s} {'sd':>6s} {'OKS mean':>9s} {'sd':>6s} {'search CPU s':>13s}")
     for mode in options.modes:
         own = [row for row in rows if row["mode"] == mode]
-        values = [row["AP"] for row in own]
-        deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
         seconds = statistics.mean(row["search_cpu_s"] for row in own)
-        print(f"{mode:16s} {len(own):2d} {statistics.mean(values):8.3f} {deviation:7.3f} {seconds:13.0f}")
+        figures = (
+            (statistics.mean(v), statistics.stdev(v) if len(v) > 1 else float("nan"))
+            for v in ([row["AP"] for row in own], [row["OKS"] for row in own])
+        )
+        (ap, ap_sd), (oks, oks_sd) = figures
+        print(f"{mode:16s} {len(own):2d} {ap:8.3f} {ap_sd:6.3f} {oks:9.3f} {oks_sd:6.3f} {seconds:13.0f}")
 
 
 if __name__ == "__main__":

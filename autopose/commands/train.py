@@ -20,7 +20,9 @@ def train(
     init: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL", help="Start from a bundled model, a run, a checkpoint, or backbone weights (.pth)."
+            metavar="MODEL",
+            help="Start from a bundled model, a run, a checkpoint (also of a smaller network of the same cells), or "
+            "backbone weights (.pth).",
         ),
     ] = None,
     dry_run: Annotated[
