@@ -15,6 +15,7 @@ from autopose.runtime.boxes import keep_best_poses
 from autopose.runtime.crops import Crops, checked_boxes, crops_from_boxes, split
 from autopose.runtime.detector import DEFAULT_THRESHOLD, Detector, open_detector
 from autopose.runtime.device_crops import Cropping, device_crops
+from autopose.runtime.evidence import LEAST_EVIDENCE, evidence
 from autopose.runtime.images import as_bgr
 from autopose.runtime.models import Backend, open_model
 from autopose.runtime.predictor import SessionPredictor
@@ -40,6 +41,9 @@ class Estimator:
         backend: ``auto``, ``ort`` (ONNX Runtime) or ``trt`` (TensorRT).
         threads: CPU threads of one run of a network; None for all cores.
         detector_threshold: least score of a box.
+        least_evidence: in images without tracking, least mean of a person's box score and mean joint score: where the
+            pose network finds no joints, the detector was most likely wrong; 0 keeps every box. Boxes that you give
+            are all kept. (Tracking has its own rule, see ``docs/video.md``.)
         batch_size: persons per run of the pose network, at most.
         cropping: where persons are cut out of images: ``auto``: on the GPU if ONNX Runtime runs the network there;
             ``host``: here; ``device``: where the network runs, or it is an error.
@@ -59,6 +63,7 @@ class Estimator:
         backend: Backend = "auto",
         threads: int | None = None,
         detector_threshold: float = DEFAULT_THRESHOLD,
+        least_evidence: float = LEAST_EVIDENCE,
         batch_size: int = 16,
         cropping: Cropping = "auto",
     ) -> None:
@@ -77,6 +82,7 @@ class Estimator:
         self.manifest = self.session.manifest
         self.skeleton = self.predictor.skeleton
         self.flip = flip
+        self.least_evidence = least_evidence
 
     @classmethod
     def from_engine(cls, engine: str | Path, detector: str | Path | Detector = "default", **options: Any) -> Self:
@@ -127,11 +133,17 @@ class Estimator:
                 found.append((checked, np.ones(len(checked), np.float32)))
         crops = [self.crop(array, persons) for array, (persons, _) in zip(arrays, found, strict=True)]
         results = self.estimate(crops, found, [(a.shape[1], a.shape[0]) for a in arrays], unique=given is None)
+        if given is None:
+            results = [self.believed(poses) for poses in results]
         kept = [
             Poses(p.boxes, p.box_scores, p.keypoints, p.keypoint_scores, None, p.image_size_wh, p.skeleton, array, name)
             for p, array, name in zip(results, arrays, names, strict=True)
         ]
         return kept if many else kept[0]
+
+    def believed(self, poses: Poses) -> Poses:
+        """Return the persons for whom enough speaks (``least_evidence``)."""
+        return poses[evidence(poses) >= self.least_evidence]
 
     def crop(self, image: NDArray[np.uint8], boxes: NDArray[np.float32]) -> Crops:
         """Cut the boxes out of an image for :meth:`estimate`."""

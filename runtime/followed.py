@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from autopose.poses import Poses
 from autopose.runtime.boxes import contained
+from autopose.runtime.evidence import evidence
 
 #: A box this near to a side of the image, as a share of its width or height, touches it.
 BORDER = 0.02
@@ -28,7 +29,7 @@ class Track:
         detected_s: when a detection last showed it; since then its own poses carried it.
         usual_score: running mean of its mean joint score in confident detections.
         usual_px: running mean of its detected boxes' longer side.
-        evidence: running mean of :func:`evidence` of its confident detections.
+        evidence: running mean of :func:`autopose.runtime.evidence.evidence` of its confident detections.
     """
 
     id: int
@@ -53,7 +54,7 @@ class Track:
             detected_s=time_s,
             usual_score=float(pose.keypoint_scores.mean()),
             usual_px=longer_side(pose),
-            evidence=evidence(pose),
+            evidence=float(evidence(pose)[0]),
         )
 
     def at(self, time_s: float) -> Poses:
@@ -85,7 +86,7 @@ class Track:
             pose = replace(pose, boxes=(self.pose.boxes + np.tile(moved, 2)).astype(np.float32))
         if sure and not guessed:
             self.detections += 1
-            self.evidence += (evidence(pose) - self.evidence) / min(self.detections, 5)
+            self.evidence += (float(evidence(pose)[0]) - self.evidence) / min(self.detections, 5)
             # Doubtful boxes and guesses do not lower what is usual: else a track slides off its person by and by.
             self.usual_score += 0.2 * (float(pose.keypoint_scores.mean()) - self.usual_score)
         if gap > 0:
@@ -112,14 +113,6 @@ class Track:
         if not alike or distance >= reach or not np.array_equal(touched(self.pose), touched(other.pose)):
             return 0.0
         return 1 - distance / reach
-
-
-def evidence(pose: Poses) -> float:
-    """Return how much speaks for a person: the mean of box score and mean joint score.
-
-    A detector takes a bush for a person at times; the pose network then finds no joints in it.
-    """
-    return float(pose.box_scores[0] + pose.keypoint_scores.mean()) / 2
 
 
 def longer_side(pose: Poses) -> float:

@@ -118,7 +118,8 @@ class PosePipeline:
         found = [work.found for work in items if work.found is not None]
         results = self.estimator.estimate(crops, found, [w.frame.size_wh for w in items], unique=self.boxes is None)
         for work, poses in zip(items, results, strict=True):
-            work.poses, work.crops = poses, None
+            alone = self.boxes is None and not self.tracking  # the tracker weighs the evidence of several frames
+            work.poses, work.crops = self.estimator.believed(poses) if alone else poses, None
         return items
 
     def _track(self, items: list[Work]) -> list[Work]:

@@ -51,6 +51,10 @@ def infer(
         str, typer.Option(help="Person detector: a bundled name, a file (YOLOX's layout too), or full-frame.")
     ] = "default",
     threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least score of a person's box.")] = 0.3,
+    evidence: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Images: least mean of box and joint scores; 0 keeps every box. [0.31]"),
+    ] = None,
     boxes: Annotated[Path | None, typer.Option(help="JSON of boxes to use instead of a detector.")] = None,
     save: Annotated[
         str | None,
@@ -111,6 +115,7 @@ def infer(
         "backend": backend.value,
         "flip": flip,
         "threads": threads,
+        **({} if evidence is None else {"least_evidence": evidence}),
     }
     if ray:
         from autopose.runtime.ray_actors import run_with_ray

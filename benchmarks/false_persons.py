@@ -1,0 +1,76 @@
+"""True and false persons among the detections of held-out photographs, by least box score and least evidence.
+
+    AUTOPOSE_DATA=FOLDER python benchmarks/false_persons.py [--model default] [--detector default] [--share 0.06]
+
+Photographs of ``scenes/teacher.json`` and every fourth of ``pose/stanford40.json`` that were held out of the training
+of the bundled models (``--share`` is ``data.tune_share``). A detection that overlaps a labelled box of score >= 0.3 by
+an IoU of 0.5 or more, one to one in falling order of scores, is true; one that overlaps no labelled box of any score by
+0.3 is false; the rest counts for neither. Most boxes are a teacher's, so that both figures are estimates.
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autopose import Estimator
+from autopose.runtime.boxes import box_iou
+from autopose.runtime.evidence import evidence
+from autopose.training.sources import in_tune
+
+SETS = {"scenes/teacher.json": 1, "pose/stanford40.json": 4}
+BOX_SCORES = (0.2, 0.25, 0.3)
+EVIDENCE = (0.0, 0.25, 0.28, 0.3, 0.31, 0.32, 0.33, 0.34, 0.35)
+LABELLED, SAME, APART = 0.3, 0.5, 0.3
+
+
+def judged(estimator: Estimator, annotations: Path, folder: Path, share: float, step: int) -> NDArray[np.float64]:
+    """Return rows of box score, evidence, whether true, whether false."""
+    content = json.loads(annotations.read_bytes())
+    labels: dict[int, list[tuple[list[float], float]]] = {}
+    for record in content["annotations"]:
+        labels.setdefault(record["image_id"], []).append((record["bbox"], record.get("score", 1.0)))
+    rows: list[tuple[float, float, bool, bool]] = []
+    for image in [image for image in content["images"] if in_tune(image["file_name"], share)][::step]:
+        poses = estimator.predict(folder / image["file_name"])
+        known = labels.get(image["id"], [])
+        truth = np.array([box for box, _ in known], np.float64).reshape(-1, 4)
+        truth[:, 2:] += truth[:, :2]
+        overlap = np.zeros((len(poses), len(known) + 1))  # one more column: of nobody
+        if len(poses) and len(known):
+            overlap[:, :-1] = box_iou(poses.boxes, truth)
+        usable = np.array([*(score >= LABELLED for _, score in known), False])
+        for row in np.argsort(-poses.box_scores):
+            column = int(overlap[row].argmax())
+            true = bool(usable[column] and overlap[row, column] >= SAME)
+            usable[column] &= not true
+            false = bool(overlap[row].max() < APART)
+            rows.append((float(poses.box_scores[row]), float(evidence(poses)[row]), true, false))
+    return np.array(rows, np.float64).reshape(-1, 4)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--detector", default="default")
+    parser.add_argument("--share", type=float, default=0.06)
+    options = parser.parse_args()
+    folder = Path(os.environ["AUTOPOSE_DATA"])
+    with Estimator(
+        options.model, options.detector, detector_threshold=min(BOX_SCORES), least_evidence=0, threads=1
+    ) as estimator:
+        for name, step in SETS.items():
+            rows = judged(estimator, folder / name, folder, options.share, step)
+            for least_score in BOX_SCORES:
+                found = rows[rows[:, 0] >= least_score]
+                print(f"{name}: box score >= {least_score}: {len(found)} detections; evidence: true, false")
+                for least in EVIDENCE:
+                    true, false = found[found[:, 1] >= least][:, 2:].sum(0)
+                    print(f"  {least:.2f}: {true:.0f}, {false:.0f}")
+
+
+if __name__ == "__main__":
+    main()

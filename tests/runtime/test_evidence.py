@@ -1,0 +1,47 @@
+"""A box in which the pose network finds no joints is not a person, unless the user says so."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from autopose.poses import Poses
+from autopose.runtime.estimator import Estimator
+from autopose.runtime.evidence import evidence
+from autopose.runtime.pipeline import track
+
+
+def boxed(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Find a doubtful person and a certain one in any image."""
+    boxes = np.array([[10, 10, 60, 110], [80, 10, 140, 110]], np.float32)
+    return boxes, np.array([0.3, 0.9], np.float32)
+
+
+def test_evidence_is_the_mean_of_both_scores() -> None:
+    scores = np.zeros((2, 17), np.float32)
+    scores[0] = 0.2
+    scores[1, 0] = 1.7  # a mean of 0.1
+    poses = Poses(np.zeros((2, 4)), np.array([0.4, 0.8]), np.zeros((2, 17, 2)), scores)
+    np.testing.assert_allclose(evidence(poses), [0.3, 0.45], atol=1e-7)
+
+
+@pytest.mark.parametrize(("least", "scores"), [(0.31, [0.9]), (0.0, [0.3, 0.9]), (1.0, [])])
+def test_images(least: float, scores: list[float]) -> None:
+    grey = np.full((120, 160, 3), 127, np.uint8)  # nobody: mean joint scores near zero
+    with Estimator(detector=boxed, flip=False, least_evidence=least) as estimator:
+        found = estimator.predict([grey, grey])
+        given = estimator.predict(grey, boxes=boxed(grey)[0])
+    for poses in found:
+        np.testing.assert_allclose(sorted(poses.box_scores), scores)
+    assert len(given) == 2  # boxes of the user's own are not judged
+
+
+def test_folders_of_images_as_single_ones(tmp_path: Path) -> None:
+    grey = np.full((120, 160, 3), 127, np.uint8)
+    for name in "ab":
+        cv2.imwrite(str(tmp_path / f"{name}.png"), grey)
+    with Estimator(detector=boxed, flip=False) as estimator:
+        counts = [len(poses) for _, poses in track(estimator, tmp_path)]
+    assert counts == [1, 1]
