@@ -15,4 +15,5 @@ def evidence(poses: Poses) -> NDArray[np.float64]:
 
     A detector takes a bush for a person at times; the pose network then finds no joints in it.
     """
-    return (poses.box_scores.astype(np.float64) + poses.keypoint_scores.astype(np.float64).mean(-1)) / 2
+    joints: NDArray[np.float64] = poses.keypoint_scores.astype(np.float64).mean(-1)
+    return (poses.box_scores + joints) / 2
