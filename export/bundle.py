@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from autopose.export.shared_weights import share_weights
 from autopose.export.to_onnx import export_onnx
 from autopose.files import write_atomic
 
@@ -47,6 +48,9 @@ def bundle(
     graphs = {f"{name}.onnx": False} | ({f"{name}-flip.onnx": True} if checkpoint.task == "pose" else {})
     for file, flip in graphs.items():
         written.append(export_onnx(rounded, folder / file, flip=flip, compact=True, crops=crops))
+    if len(graphs) > 1:
+        share_weights(written[2:], folder / f"{name}.data")
+        written.append(folder / f"{name}.data")
     write_atomic(
         folder / f"{name}.figures.json",
         json.dumps({"task": checkpoint.task, "figures": dict(figures)}, indent=2) + "\n",

@@ -1,7 +1,8 @@
 """The bundled models: genotype, weights, graphs, figures and card of each, one flat folder.
 
 For a model NAME: ``NAME.json`` (genotype), ``NAME.safetensors`` (FP16 weights to train on from), ``NAME.onnx`` (and
-``NAME-flip.onnx``, which averages over the mirrored crop, for pose models), ``NAME.figures.json`` (measured figures
+``NAME-flip.onnx``, which averages over the mirrored crop, for pose models; their weights are in ``NAME.data``, once),
+``NAME.figures.json`` (measured figures
 and how each was obtained) and ``NAME.md`` (the card).
 """
 
