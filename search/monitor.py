@@ -22,17 +22,23 @@ def entropy(probabilities: dict[str, Tensor]) -> float:
 
 
 def free_shares(supernet: Supernet) -> dict[str, float]:
-    """Return which share of the most likely operations is ``skip``, pooling, and parameter-free at all."""
+    """Return which share of the most likely operations is ``skip`` and pooling, and which is decidedly parameter-free.
+
+    Decidedly: with a probability of one half or more. While all operations are about equally likely, the first among
+    them says nothing.
+    """
     names: list[str] = []
+    decided: list[bool] = []
     for table, logits in supernet.arch.items():
         columns = supernet.choices.get(table, ())
         if set(columns) & PARAMETER_FREE:
-            names += [columns[k] for k in logits.argmax(-1).tolist()]
+            names += [columns[k] for k in logits.argmax(-1).flatten().tolist()]
+            decided += (logits.softmax(-1).amax(-1) >= 0.5).flatten().tolist()
     count = max(len(names), 1)
     return {
         "skip_share": names.count("skip") / count,
         "pool_share": (names.count("avgpool3") + names.count("maxpool3")) / count,
-        "free_share": sum(name in PARAMETER_FREE for name in names) / count,
+        "free_share": sum(name in PARAMETER_FREE and sure for name, sure in zip(names, decided, strict=True)) / count,
     }
 
 

@@ -94,6 +94,11 @@ def test_entropy_and_shares_of_known_tables() -> None:
     shares = free_shares(supernet)
     assert shares == {"skip_share": 40 / 76, "pool_share": 36 / 76, "free_share": 1.0}
     assert "collapsing" in alarms(shares, 0.75, 0.0)[0]
+    with torch.no_grad():
+        for table in supernet.arch.values():
+            table *= 1.5 / 50  # softmax: 0.47 for the leader, 0.11 for each of the others
+    assert free_shares(supernet) == {**shares, "free_share": 0.0}
+    assert not alarms(free_shares(supernet), 0.75, 0.0)
     assert "one vector" in alarms({"free_share": 0.5, "controller_entropy": 0.01}, 0.75, 8.3)[0]
     assert not alarms({"free_share": 0.5, "controller_entropy": 5.0}, 0.75, 8.3)
 
