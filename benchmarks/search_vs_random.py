@@ -31,9 +31,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--strategies", nargs="+", default=["bilevel", "random"])
     parser.add_argument("--folder", type=Path, default=Path("runs/search-vs-random"))
-    parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--set", action="append", default=[], dest="settings", help="of the search")
+    parser.add_argument("--train-set", action="append", default=[], dest="train_settings", help="of the training")
     options = parser.parse_args()
     settings = [part for item in options.settings for part in ("--set", item)]
+    train_settings = [part for item in options.train_settings for part in ("--set", item)]
     rows: list[dict[str, Any]] = []
     for seed in range(options.seeds):
         for strategy in options.strategies:
@@ -53,7 +55,7 @@ def main() -> None:
                     "train", str(genotype), "--config", options.train_config, "-o", str(trained),
                     "--json", str(figures),
                     "--set", f"train.steps={options.steps}", "--set", f"train.eval_every={options.steps}",
-                    "--set", f"train.seed={seed}", *resume,
+                    "--set", f"train.seed={seed}", *train_settings, *resume,
                 )  # fmt: skip
             network = Genotype.load(genotype)
             rows.append(
