@@ -1,7 +1,7 @@
 """Check a person detector beside YOLOX: box AP, keypoint AP with its boxes, recall on a video, false persons.
 
     AUTOPOSE_DATA=FOLDER python benchmarks/detector_check.py --yolox FILE [--detector default] [--model default]
-        [--parts a b c d] [--video FILE] [--stride N] [--threshold 0.3] [--share 0.06] [--json OUT]
+        [--parts a b c d] [--video FILE] [--stride N] [--threshold 0.25] [--share 0.06] [--json OUT]
 
 a  AP and AP50 of both on the images of ``pose/val.json`` that say ``complete: true``.
 b  Keypoint AP of one pose model with either's boxes on these images, and the ratio.
@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=list("abcd"), default=list("abcd"))
     parser.add_argument("--video", type=Path, help="of part c; video/vtest.avi of the data if not given")
     parser.add_argument("--stride", type=int, default=1, help="take every n-th frame in part c")
-    parser.add_argument("--threshold", type=float, default=0.3, help="the one that is asked of in parts c and d")
+    parser.add_argument("--threshold", type=float, default=0.25, help="the one that is asked of in parts c and d")
     parser.add_argument("--share", type=float, default=0.06, help="of the scenes, held back")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

@@ -5,7 +5,8 @@
 Photographs of ``scenes/teacher.json`` and every fourth of ``pose/stanford40.json`` that were held out of the training
 of the bundled models (``--share`` is ``data.tune_share``). A detection that overlaps a labelled box of score >= 0.3 by
 an IoU of 0.5 or more, one to one in falling order of scores, is true; one that overlaps no labelled box of any score by
-0.3 is false; the rest counts for neither. Most boxes are a teacher's, so that both figures are estimates.
+0.3 is false; the rest counts for neither. The last line of a set counts the false ones, with the runtime's own limits,
+in its images without any label. Most boxes are a teacher's, so that both figures are estimates.
 """
 
 import argparse
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 
 from autopose import Estimator
 from autopose.runtime.boxes import box_iou
-from autopose.runtime.evidence import evidence
+from autopose.runtime.detector import DEFAULT_THRESHOLD
+from autopose.runtime.evidence import LEAST_EVIDENCE, evidence
 from autopose.training.sources import in_tune
 
 SETS = {"scenes/teacher.json": 1, "pose/stanford40.json": 4}
@@ -28,12 +30,12 @@ LABELLED, SAME, APART = 0.3, 0.5, 0.3
 
 
 def judged(estimator: Estimator, annotations: Path, folder: Path, share: float, step: int) -> NDArray[np.float64]:
-    """Return rows of box score, evidence, whether true, whether false."""
+    """Return rows of box score, evidence, whether true, whether false, number of an image without labels or -1."""
     content = json.loads(annotations.read_bytes())
     labels: dict[int, list[tuple[list[float], float]]] = {}
     for record in content["annotations"]:
         labels.setdefault(record["image_id"], []).append((record["bbox"], record.get("score", 1.0)))
-    rows: list[tuple[float, float, bool, bool]] = []
+    rows: list[tuple[float, float, bool, bool, int]] = []
     for image in [image for image in content["images"] if in_tune(image["file_name"], share)][::step]:
         poses = estimator.predict(folder / image["file_name"])
         known = labels.get(image["id"], [])
@@ -48,8 +50,10 @@ def judged(estimator: Estimator, annotations: Path, folder: Path, share: float, 
             true = bool(usable[column] and overlap[row, column] >= SAME)
             usable[column] &= not true
             false = bool(overlap[row].max() < APART)
-            rows.append((float(poses.box_scores[row]), float(evidence(poses)[row]), true, false))
-    return np.array(rows, np.float64).reshape(-1, 4)
+            rows.append(
+                (float(poses.box_scores[row]), float(evidence(poses)[row]), true, false, -1 if known else image["id"])
+            )
+    return np.array(rows, np.float64).reshape(-1, 5)
 
 
 def main() -> None:
@@ -68,8 +72,10 @@ def main() -> None:
                 found = rows[rows[:, 0] >= least_score]
                 print(f"{name}: box score >= {least_score}: {len(found)} detections; evidence: true, false")
                 for least in EVIDENCE:
-                    true, false = found[found[:, 1] >= least][:, 2:].sum(0)
+                    true, false = found[found[:, 1] >= least][:, 2:4].sum(0)
                     print(f"  {least:.2f}: {true:.0f}, {false:.0f}")
+            kept = rows[(rows[:, 0] >= DEFAULT_THRESHOLD) & (rows[:, 1] >= LEAST_EVIDENCE) & (rows[:, 4] >= 0)]
+            print(f"{name}: {len(kept)} persons in images that show nobody, in {len(np.unique(kept[:, 4]))} of these")
 
 
 if __name__ == "__main__":

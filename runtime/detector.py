@@ -13,7 +13,8 @@ from autopose.runtime.models import Backend, bundled_models, open_model, resolve
 from autopose.runtime.session import Device, Session
 
 #: Boxes with a lower score are not looked at.
-DEFAULT_THRESHOLD = 0.3
+#: Chosen on held-out images, and on clips: docs/benchmarks.md, "False persons".
+DEFAULT_THRESHOLD = 0.25
 #: Persons per image, at most; the best by score.
 MAX_PERSONS = 100
 

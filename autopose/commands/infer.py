@@ -50,7 +50,7 @@ def infer(
     detector: Annotated[
         str, typer.Option(help="Person detector: a bundled name, a file (YOLOX's layout too), or full-frame.")
     ] = "default",
-    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least score of a person's box.")] = 0.3,
+    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least score of a person's box.")] = 0.25,
     evidence: Annotated[
         float | None,
         typer.Option(min=0.0, max=1.0, help="Images: least mean of box and joint scores; 0 keeps every box. [0.31]"),
