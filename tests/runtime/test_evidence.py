@@ -23,7 +23,8 @@ def test_evidence_is_the_mean_of_both_scores() -> None:
     scores = np.zeros((2, 17), np.float32)
     scores[0] = 0.2
     scores[1, 0] = 1.7  # a mean of 0.1
-    poses = Poses(np.zeros((2, 4)), np.array([0.4, 0.8]), np.zeros((2, 17, 2)), scores)
+    boxes, joints = np.zeros((2, 4), np.float32), np.zeros((2, 17, 2), np.float32)
+    poses = Poses(boxes, np.array([0.4, 0.8], np.float32), joints, scores)
     np.testing.assert_allclose(evidence(poses), [0.3, 0.45], atol=1e-7)
 
 
