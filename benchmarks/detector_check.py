@@ -34,7 +34,7 @@ from autopose.evaluation.predict import predict_persons, suppress_poses
 from autopose.files import write_atomic
 from autopose.runtime.assignment import assign
 from autopose.runtime.boxes import box_iou
-from autopose.runtime.detector import AdjustableDetector, open_detector
+from autopose.runtime.detector import DEFAULT_THRESHOLD, AdjustableDetector, open_detector
 from autopose.runtime.video import VideoReader
 from autopose.training.sources import in_tune
 
@@ -161,7 +161,9 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=list("abcd"), default=list("abcd"))
     parser.add_argument("--video", type=Path, help="of part c; video/vtest.avi of the data if not given")
     parser.add_argument("--stride", type=int, default=1, help="take every n-th frame in part c")
-    parser.add_argument("--threshold", type=float, default=0.25, help="the one that is asked of in parts c and d")
+    parser.add_argument(
+        "--threshold", type=float, default=DEFAULT_THRESHOLD, help="the one that is asked of in parts c and d"
+    )
     parser.add_argument("--share", type=float, default=0.06, help="of the scenes, held back")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

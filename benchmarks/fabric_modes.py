@@ -73,20 +73,25 @@ def one(mode: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     best = load_checkpoint(train(genotype, recipe, folder / "train"))
     trained = round(time.process_time() - begun, 1)
     tune = folder / "train" / "tune.json"
-    predictor = TorchPredictor(best.build(), best.codec, best.skeleton, flip=False)
+    network = best.build()
+    predictor = TorchPredictor(network, best.codec, best.skeleton, flip=False)
     results = predict_persons(predictor, load_coco(tune), best.codec)
     figures = {
         "mode": mode,
         "seed": seed,
         "AP": best.metrics["AP"],
         "OKS": mean_oks(results, tune),
-        "gmacs": profile(best.build(), best.codec.input_size_wh).macs / 1e9,
+        "gmacs": profile(network, best.codec.input_size_wh).macs / 1e9,
         "search_score": genotype.provenance["shared_weight_score"],
         "search_cpu_s": round(searched, 1),
         "train_cpu_s": trained,
     }
     write_atomic(done, json.dumps(figures, indent=2) + "\n")
     return figures
+
+
+def mean_and_deviation(values: list[float]) -> tuple[float, float]:
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else float("nan")
 
 
 def main() -> None:
@@ -109,11 +114,8 @@ def main() -> None:
     for mode in options.modes:
         own = [row for row in rows if row["mode"] == mode]
         seconds = statistics.mean(row["search_cpu_s"] for row in own)
-        figures = (
-            (statistics.mean(v), statistics.stdev(v) if len(v) > 1 else float("nan"))
-            for v in ([row["AP"] for row in own], [row["OKS"] for row in own])
-        )
-        (ap, ap_sd), (oks, oks_sd) = figures
+        ap, ap_sd = mean_and_deviation([row["AP"] for row in own])
+        oks, oks_sd = mean_and_deviation([row["OKS"] for row in own])
         print(f"{mode:16s} {len(own):2d} {ap:8.3f} {ap_sd:6.3f} {oks:9.3f} {oks_sd:6.3f} {seconds:13.0f}")
 
 

@@ -45,11 +45,11 @@ def bundle(
     rounded = load_checkpoint(weights)
     rounded.genotype.save(folder / f"{name}.json")
     written = [weights, folder / f"{name}.json"]
-    graphs = {f"{name}.onnx": False} | ({f"{name}-flip.onnx": True} if checkpoint.task == "pose" else {})
-    for file, flip in graphs.items():
-        written.append(export_onnx(rounded, folder / file, flip=flip, compact=True, crops=crops))
+    files = {f"{name}.onnx": False} | ({f"{name}-flip.onnx": True} if checkpoint.task == "pose" else {})
+    graphs = [export_onnx(rounded, folder / file, flip=flip, compact=True, crops=crops) for file, flip in files.items()]
+    written += graphs
     if len(graphs) > 1:
-        share_weights(written[2:], folder / f"{name}.data")
+        share_weights(graphs, folder / f"{name}.data")
         written.append(folder / f"{name}.data")
     write_atomic(
         folder / f"{name}.figures.json",

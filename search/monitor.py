@@ -29,11 +29,11 @@ def free_shares(supernet: Supernet) -> dict[str, float]:
     """
     names: list[str] = []
     decided: list[bool] = []
-    for table, logits in supernet.arch.items():
+    for table, probabilities in supernet.probabilities().items():
         columns = supernet.choices.get(table, ())
         if set(columns) & PARAMETER_FREE:
-            names += [columns[k] for k in logits.argmax(-1).flatten().tolist()]
-            decided += (logits.softmax(-1).amax(-1) >= 0.5).flatten().tolist()
+            names += [columns[k] for k in probabilities.argmax(-1).tolist()]
+            decided += (probabilities.amax(-1) >= 0.5).tolist()
     count = max(len(names), 1)
     return {
         "skip_share": names.count("skip") / count,

@@ -52,9 +52,8 @@ def infer(
     ] = "default",
     threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least score of a person's box.")] = 0.25,
     evidence: Annotated[
-        float | None,
-        typer.Option(min=0.0, max=1.0, help="Images: least mean of box and joint scores; 0 keeps every box. [0.31]"),
-    ] = None,
+        float, typer.Option(min=0.0, max=1.0, help="Images: least mean of box and joint scores; 0 keeps every box.")
+    ] = 0.31,
     boxes: Annotated[Path | None, typer.Option(help="JSON of boxes to use instead of a detector.")] = None,
     save: Annotated[
         str | None,
@@ -111,11 +110,11 @@ def infer(
         "model": model,
         "detector": "full-frame" if boxes is not None else detector,
         "detector_threshold": threshold,
+        "least_evidence": evidence,
         "device": device.value,
         "backend": backend.value,
         "flip": flip,
         "threads": threads,
-        **({} if evidence is None else {"least_evidence": evidence}),
     }
     if ray:
         from autopose.runtime.ray_actors import run_with_ray

@@ -111,7 +111,16 @@ def picture_folder(annotations: Path, first: str, images: Path | None) -> Path:
     Raises:
         DataError: the first picture is in none of them.
     """
-    folders = [Path(images)] if images is not None else [annotations.parent / "images", annotations.parent]
+    beside = [annotations.parent / "images", annotations.parent]
+    return folder_with(annotations, first, beside if images is None else [Path(images)])
+
+
+def folder_with(annotations: Path, first: str, folders: Sequence[Path]) -> Path:
+    """Return the first of some folders that holds the first picture of an annotation file.
+
+    Raises:
+        DataError: none of them does.
+    """
     for folder in folders:
         if (folder / first).is_file():
             return folder

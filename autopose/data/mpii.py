@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.data.coco_file import read_json
+from autopose.data.coco_file import folder_with, read_json
 from autopose.data.mpii_mat import JOINTS, MpiiRecord, read_head_boxes, read_official
 from autopose.errors import DataError
 from autopose.poses import Person
@@ -109,14 +109,7 @@ def _image_folder(path: Path, first: str, images: Path | None) -> Path:
         if not Path(images).is_dir():
             raise DataError(f"The image folder {str(images)!r} does not exist.")
         return Path(images)
-    folders = [path.parent / "images", path.parent.parent / "images", path.parent]
-    for folder in folders:
-        if (folder / first).is_file():
-            return folder
-    raise DataError(
-        f"{path}: its first image {first!r} is not in {', '.join(repr(str(folder)) for folder in folders)}.\n"
-        "Name the folder of MPII's pictures with --images DIR."
-    )
+    return folder_with(path, first, [path.parent / "images", path.parent.parent / "images", path.parent])
 
 
 def _read_common(path: Path) -> list[MpiiRecord]:

@@ -30,14 +30,12 @@ def initial_weights(source: str, genotype: Genotype | None = None, joints: int =
     if genotype is not None and Path(source).suffix in (".pth", ".pt", ".tar"):
         return _with_backbone(Path(source), genotype, joints)
     bundled = bundled_weights()
-    if source in bundled:
-        return _grown(load_checkpoint(bundled[source]), genotype)
-    if Path(source).suffix in (".onnx", ".engine"):
+    if source not in bundled and Path(source).suffix in (".onnx", ".engine"):
         raise ModelError(
             f"{source}: an exported graph cannot be trained on. Give its run folder or checkpoint, or a bundled model "
             f"({', '.join(bundled) or 'none in this installation'})."
         )
-    return _grown(load_checkpoint(Path(source)), genotype)
+    return _grown(load_checkpoint(bundled.get(source, Path(source))), genotype)
 
 
 def _grown(checkpoint: Checkpoint, genotype: Genotype | None) -> Checkpoint:

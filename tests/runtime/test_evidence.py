@@ -1,5 +1,6 @@
 """A box in which the pose network finds no joints is not a person, unless the user says so."""
 
+from inspect import signature
 from pathlib import Path
 
 import cv2
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from autopose.commands.infer import infer
 from autopose.poses import Poses
 from autopose.runtime.estimator import Estimator
 from autopose.runtime.evidence import evidence
@@ -46,3 +48,9 @@ def test_folders_of_images_as_single_ones(tmp_path: Path) -> None:
     with Estimator(detector=boxed, flip=False) as estimator:
         counts = [len(poses) for _, poses in track(estimator, tmp_path)]
     assert counts == [1, 1]
+
+
+def test_the_command_has_the_librarys_limits() -> None:
+    options, arguments = signature(infer).parameters, signature(Estimator).parameters
+    assert options["evidence"].default == arguments["least_evidence"].default
+    assert options["threshold"].default == arguments["detector_threshold"].default
