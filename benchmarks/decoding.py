@@ -23,7 +23,7 @@ from autopose.training.predictor import TorchPredictor
 from autopose.training.sources import in_tune
 from autopose.training.weights import bundled_weights
 
-REFINEMENTS = ("none", "quarter", "hrnet", "dark", "dark-blur")
+REFINEMENTS = ("none", "quarter", "hrnet", "dark", "dark-blur", "oks")
 
 
 def trained(model: str, annotations: Path, tune: float | None, out: Path) -> None:

@@ -6,9 +6,10 @@ They are what :mod:`autopose.export.to_onnx` traces, and the FP32 reference of :
 import torch
 from torch import Tensor, nn
 
-from autopose.heatmap import Codec, Refine, blur_matrix
+from autopose.heatmap import Codec, Refine, blur_matrix, oks_blur_matrices
 from autopose.manifest import Manifest
 from autopose.models.center import decode_centers
+from autopose.skeleton import COCO17
 
 
 class Normalise(nn.Module):
@@ -96,6 +97,7 @@ _NEIGHBOURS: dict[Refine, tuple[tuple[int, int], ...]] = {
     "hrnet": _CROSS,
     "dark": _SQUARE,
     "dark-blur": _SQUARE,
+    "oks": _SQUARE,
 }
 
 
@@ -103,7 +105,7 @@ def decode_keypoints(maps: Tensor, codec: Codec) -> Tensor:
     """Read keypoints off heatmaps inside the graph, as :meth:`autopose.heatmap.Codec.decode` does outside.
 
     ``none``, ``quarter`` and ``hrnet`` give the same numbers bit for bit (all of them are multiples of 1/4 in FP32, but
-    for convention ``udp``, whose cells are not 4 pixels wide); ``dark`` takes logarithms in FP32 instead of FP64.
+    for convention ``udp``, whose cells are not 4 pixels wide); the others take logarithms in FP32 instead of FP64.
 
     Args:
         maps: ``(N, K, h, w)`` of ``codec.heatmap_size_wh``.
@@ -114,6 +116,11 @@ def decode_keypoints(maps: Tensor, codec: Codec) -> Tensor:
     """
     width, height = codec.heatmap_size_wh
     flat = maps.flatten(2)
+    best = flat.amax(dim=-1, keepdim=True).to(torch.float32)
+    if codec.refine == "oks":
+        sigmas = codec.oks_sigmas or COCO17.sigmas
+        rows, columns = (torch.from_numpy(m) for m in oks_blur_matrices(sigmas, (width, height), codec.sigma))
+        flat = (rows @ maps.to(torch.float32).clamp(min=0) @ columns.mT).flatten(2)
     # Indices are counted in FP32, exact below 2**24: engines are not fond of integer division.
     peak = flat.argmax(dim=-1, keepdim=True).to(torch.float32)  # (N, K, 1); the first of equal values, as NumPy's
     y = torch.floor(peak / width)
@@ -122,7 +129,7 @@ def decode_keypoints(maps: Tensor, codec: Codec) -> Tensor:
     dx, dy = (torch.tensor(part, dtype=torch.float32) for part in zip(*neighbours, strict=True))
     index = (y + dy).clamp(0, height - 1) * width + (x + dx).clamp(0, width - 1)
     values = flat.gather(2, index.to(torch.int64)).to(torch.float32)  # (N, K, neighbours)
-    score = values[..., :1]
+    score = best if codec.refine == "oks" else values[..., :1]
     xy = torch.cat([x, y], dim=-1)
     inside = (xy > 0) & (xy < torch.tensor([width - 1.0, height - 1.0]))
     if codec.refine == "quarter":
@@ -130,7 +137,7 @@ def decode_keypoints(maps: Tensor, codec: Codec) -> Tensor:
     elif codec.refine == "hrnet":
         well_inside = inside.all(-1, keepdim=True) & (xy > 1).all(-1, keepdim=True)
         xy = torch.where(score > 0, xy + _quarter(values, well_inside), 0.0)
-    elif codec.refine == "dark":
+    elif codec.refine in ("dark", "oks"):
         xy = xy + _dark(values, inside)
     elif codec.refine == "dark-blur":
         rows, columns = (torch.from_numpy(blur_matrix(size, codec.sigma)) for size in (height, width))

@@ -129,6 +129,36 @@ def test_dark_with_smoothing_finds_clean_maps_and_suffers_less_from_noise(name: 
     assert errors["dark-blur"] < 0.5 * min(errors["none"], errors["quarter"], errors["dark"])
 
 
+def test_expected_oks_is_maximal_at_the_decoded_position() -> None:
+    """Two places where a joint may be: two that lie close together hold more expected OKS than one higher peak."""
+    codec = Codec(refine="oks", oks_sigmas=(0.107, 0.025))
+    width, height = codec.heatmap_size_wh
+    probability = {(10, 12): 0.4, (30, 40): 0.32, (37, 40): 0.28}  # cells and how likely they are
+    cells = codec.crop_from_heatmap(np.array(list(probability)))
+    share = np.array(list(probability.values()), np.float32)
+    maps = (codec.encode(cells, np.ones(3))[0] * share[:, None, None]).sum(0)
+    xy, scores = codec.decode(np.stack([maps, maps])[None])
+    assert scores[0] == pytest.approx(np.full(2, maps.max()))  # the map's own peak, not the blurred one's
+
+    scale = 0.39 * codec.input_size_wh[1]
+    every = codec.crop_from_heatmap(np.stack(np.meshgrid(np.arange(0, width, 0.1), np.arange(0, height, 0.1)), -1))
+    for joint, constant in enumerate(codec.oks_sigmas or ()):
+        distance = ((every[..., None, :] - cells) ** 2).sum(-1)
+        expected = (np.exp(-distance / (2 * (2 * constant * scale) ** 2)) * share).sum(-1)
+        best = every[np.unravel_index(expected.argmax(), expected.shape)]
+        if joint == 0:  # a hip: between the two
+            assert 30 * 4 + 2 < best[0] < 37 * 4 + 1
+            assert xy[0, joint] == pytest.approx(best, abs=1.5)
+        else:  # an eye: the likeliest single place
+            assert np.linalg.norm(best - cells[0]) < 0.5
+            assert xy[0, joint] == pytest.approx(cells[0], abs=0.5)
+
+
+def test_expected_oks_needs_a_constant_per_joint() -> None:
+    with pytest.raises(DataError, match="17 joints, but the maps show 4"):
+        Codec(refine="oks").decode(np.zeros((1, 4, 64, 48)))
+
+
 def test_every_published_name_and_no_other() -> None:
     for name in PUBLISHED:
         codec = Codec.published(name)

@@ -1,13 +1,14 @@
 """The configuration of a training run, read from TOML."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from autopose.config import Config
 from autopose.data.augment import Augment
 from autopose.data.detection_dataset import DetectionAugment
 from autopose.heatmap import Codec
+from autopose.skeleton import COCO17, skeleton_by_name
 
 
 class Source(Config):
@@ -58,10 +59,10 @@ class TrainSection(Config):
         batch: persons (or images) per step and process.
         steps: length of the run; None: ``epochs`` passes over the drawn samples.
         epochs: passes over the data.
-        optimizer: ``adam`` or ``adamw``.
+        optimizer: ``adam``, ``adamw``, or ``muon`` (:class:`~autopose.training.muon.Muon`).
         lr: peak learning rate.
-        betas: Adam's decay rates.
-        weight_decay: of AdamW, on weights with more than one dimension.
+        betas: Adam's decay rates, also for what Muon leaves to it.
+        weight_decay: of AdamW and Muon, on weights with more than one dimension.
         schedule: ``cosine`` to zero, ``multistep`` or ``constant``.
         milestones: fractions of the run at which ``multistep`` multiplies by ``gamma``.
         gamma: factor of ``multistep``.
@@ -80,7 +81,7 @@ class TrainSection(Config):
     batch: int = Field(32, ge=1)
     steps: int | None = Field(None, ge=1)
     epochs: int = Field(210, ge=1)
-    optimizer: Literal["adam", "adamw"] = "adamw"
+    optimizer: Literal["adam", "adamw", "muon"] = "adamw"
     lr: float = Field(1e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = Field(0.0, ge=0)
@@ -119,3 +120,11 @@ class TrainConfig(Config):
     augment: Augment = Augment()
     scene_augment: DetectionAugment = DetectionAugment()
     train: TrainSection = TrainSection()
+
+    @model_validator(mode="after")
+    def _tolerances_of_the_skeleton(self) -> Self:
+        """Let the decoding by expected OKS use the constants of the joints that are learned."""
+        sigmas = skeleton_by_name(self.skeleton).sigmas
+        if self.codec.refine == "oks" and self.codec.oks_sigmas is None and sigmas != COCO17.sigmas:
+            self.__dict__["codec"] = self.codec.model_copy(update={"oks_sigmas": sigmas})  # the model is frozen
+        return self

@@ -22,6 +22,7 @@ from autopose.training.config import TrainConfig, TrainSection
 from autopose.training.ema import WeightAverage
 from autopose.training.interrupt import interruptible
 from autopose.training.loader import KeySampler, make_loader, steps_per_epoch
+from autopose.training.muon import Muon
 from autopose.training.schedule import learning_rate
 from autopose.training.state import Progress, load_state, save_state
 from autopose.training.tasks import make_task
@@ -31,7 +32,9 @@ Report = Callable[[int, int, float, dict[str, float] | None], None]
 
 
 def make_optimizer(network: nn.Module, config: TrainSection) -> torch.optim.Optimizer:
-    """Return Adam or AdamW; biases and normalisation are not decayed."""
+    """Return the optimiser; biases and normalisation are not decayed."""
+    if config.optimizer == "muon":
+        return Muon(network.parameters(), config.lr, betas=config.betas, weight_decay=config.weight_decay)
     matrices = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
     vectors = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam

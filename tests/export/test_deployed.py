@@ -43,13 +43,17 @@ def test_decode_equals_the_codec_bit_for_bit(refine: str, convention: str) -> No
         np.testing.assert_array_equal(maps, before)
 
 
-@pytest.mark.parametrize(("refine", "convention"), [("dark", "aligned"), ("dark-blur", "hrnet"), ("dark-blur", "udp")])
+@pytest.mark.parametrize(
+    ("refine", "convention"), [("dark", "aligned"), ("dark-blur", "hrnet"), ("dark-blur", "udp"), ("oks", "aligned")]
+)
 def test_decode_dark_equals_the_codec_within_rounding(refine: str, convention: str) -> None:
-    codec = Codec.model_validate({"input_size_wh": (48, 64), "refine": refine, "convention": convention})
+    codec = Codec.model_validate(
+        {"input_size_wh": (48, 64), "refine": refine, "convention": convention, "oks_sigmas": (0.03, 0.06, 0.09, 0.11)}
+    )
     rng = np.random.default_rng(1)
     xy = rng.uniform(0, 60, (200, 2)) * [0.75, 1]
     maps, _ = codec.encode(xy, np.ones(200))
-    maps = (maps + rng.normal(0, 0.003, maps.shape)).astype(np.float32)[None]
+    maps = (maps + rng.normal(0, 0.003, maps.shape)).astype(np.float32).reshape(50, 4, *maps.shape[1:])
     expected, scores = codec.decode(maps)
     keypoints = decode_keypoints(torch.from_numpy(maps), codec).numpy()
     np.testing.assert_allclose(keypoints[..., :2], expected, atol=2e-3)
