@@ -161,12 +161,16 @@ def oks_widths(oks_sigmas: Sequence[float], height: int, sigma: float) -> NDArra
     A map trained with the squared error is the joint's probability blurred by the training Gaussian. The expected
     object keypoint similarity of a guess is the same probability blurred by the similarity's own Gaussian, of standard
     deviation ``2 k s``: for hips 3 times as wide as the training's. What is missing between the two variances is
-    blurred on; at least one cell, against noise. (The idea is Bayes' rule for this measure; no paper's.)
+    blurred on; at least one cell, against noise.
 
     Args:
         oks_sigmas: ``(K,)`` COCO's constants ``k``.
         height: of the map in cells; the person's scale ``s`` is taken as :data:`PERSON_SCALE` of it.
         sigma: of the training Gaussian in cells.
+
+    Source:
+        ProbPose (Purkrabek and Matas, CVPR 2025) decodes probability maps by expected OKS; the step from squared-error
+        heatmaps to these is ours.
     """
     wanted = 2 * np.asarray(oks_sigmas, np.float64) * PERSON_SCALE * height
     return np.sqrt(np.maximum(wanted**2 - sigma**2, 1.0))
