@@ -54,7 +54,7 @@ def genotype_of(source: str) -> tuple[Genotype, tuple[int, int]]:
     genotype = Genotype.load(source)
     size = getattr(genotype, "input_size_wh", None)
     if size is None:
-        size = (320, 320) if getattr(genotype, "head", "") == "center" else (192, 256)
+        size = (384, 288) if getattr(genotype, "head", "") == "center" else (192, 256)
     return genotype, size
 
 

@@ -22,7 +22,7 @@ from autopose.runtime.gpu import gpu_here
 log = logging.getLogger(__name__)
 
 #: Share of INT8's limit that the calibration pictures may use up.
-CALIBRATED_SHARE = 0.75
+CALIBRATED_SHARE = 0.6
 _EXTRAS = {None: "train", "tensorrt": "trt", "tensorrt_rtx": "trt-rtx"}
 
 
