@@ -17,6 +17,10 @@ SIGHTINGS = 3
 KNOWN = 8
 #: Share of a person's usual mean joint score that a doubtful box must reach to be this person.
 LIKENESS = 0.5
+#: The same share for any box: with hardly a joint of this person, a sure box is something else as well.
+HARDLY = 0.25
+#: OKS of clearly seen joints from which two tracked poses are one person's, seen twice: the older id is shown.
+TWICE = 0.75
 
 
 class Tracker:
@@ -77,7 +81,14 @@ class Tracker:
                 ids[place] = track.id
         self._last_s = time_s
         chosen = np.flatnonzero(ids > 0)
-        return replace(poses, ids=ids)[chosen[np.argsort(ids[chosen])]]
+        chosen = chosen[np.argsort(ids[chosen])]
+        # Two boxes may lead to one person's joints, while the other is hidden, say: the track goes on unseen.
+        alike = oks(poses[chosen], poses[chosen], 0.3) > TWICE
+        shown: list[int] = []
+        for place in range(len(chosen)):
+            if not alike[place, shown].any():
+                shown.append(place)
+        return replace(poses, ids=ids)[chosen[shown]]
 
     def _match(
         self,
@@ -100,7 +111,8 @@ class Tracker:
         # A doubtful box without this person's joints is something else: better none than a track that slides off.
         usual = np.array([self.tracks[i].usual_score for i in free])
         doubtful = (candidates.box_scores < self.start_score) & ~guessed[group]
-        unlike = doubtful[:, None] & (candidates.keypoint_scores.mean(-1)[:, None] < LIKENESS * usual)
+        needed = np.where(doubtful, LIKENESS, HARDLY)[:, None] * usual
+        unlike = (candidates.keypoint_scores.mean(-1)[:, None] < needed) & ~guessed[group][:, None]
         alike = np.where(unlike, 0, alike)
         # Pairs that may not be matched all cost the same, so that they never push a good pair aside.
         pairs = assign(1 - np.where(alike >= self.least, alike, 0))
