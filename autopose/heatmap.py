@@ -12,6 +12,7 @@ Four conventions relate heatmap cells to crop pixels (stride s = 4):
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -98,6 +99,11 @@ class Codec(BaseModel):
         """Return by how many cells a mirrored-back map is shifted to the right before averaging."""
         return 1 if self.convention == "hrnet" else 0
 
+    @property
+    def tolerances(self) -> tuple[float, ...]:
+        """Return the OKS constants per joint."""
+        return self.oks_sigmas or COCO17.sigmas
+
     def heatmap_from_crop(self, xy_crop: NDArray[np.floating]) -> NDArray[np.float64]:
         """Map crop pixels to heatmap cells."""
         # Targets of the posenfs convention are made without its 0.5, as upstream does: it is added on decoding only.
@@ -129,8 +135,7 @@ class Codec(BaseModel):
 
     def decode(self, heatmaps: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Read joint positions in crop pixels ``(N, K, 2)`` and peak values ``(N, K)`` off maps ``(N, K, h, w)``."""
-        sigmas = self.oks_sigmas or COCO17.sigmas
-        xy, scores = decode(heatmaps, refine=self.refine, sigma=self.sigma, oks_sigmas=sigmas)
+        xy, scores = decode(heatmaps, refine=self.refine, sigma=self.sigma, oks_sigmas=self.tolerances)
         return self.crop_from_heatmap(xy), scores
 
     def merge_flipped(
@@ -176,8 +181,9 @@ def oks_widths(oks_sigmas: Sequence[float], height: int, sigma: float) -> NDArra
     return np.sqrt(np.maximum(wanted**2 - sigma**2, 1.0))
 
 
+@lru_cache(maxsize=8)  # a runtime decodes many batches with one codec
 def oks_blur_matrices(
-    oks_sigmas: Sequence[float], size_wh: tuple[int, int], sigma: float
+    oks_sigmas: tuple[float, ...], size_wh: tuple[int, int], sigma: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return :func:`blur_matrix` per joint for the rows ``(K, h, h)`` and the columns ``(K, w, w)`` of its map."""
     width, height = size_wh
@@ -191,7 +197,7 @@ def decode(
     *,
     refine: Refine = "quarter",
     sigma: float = 2.0,
-    oks_sigmas: Sequence[float] = COCO17.sigmas,
+    oks_sigmas: tuple[float, ...] = COCO17.sigmas,
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Read joint positions off heatmaps.
 

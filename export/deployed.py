@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from autopose.heatmap import Codec, Refine, blur_matrix, oks_blur_matrices
 from autopose.manifest import Manifest
 from autopose.models.center import decode_centers
-from autopose.skeleton import COCO17
 
 
 class Normalise(nn.Module):
@@ -116,10 +115,10 @@ def decode_keypoints(maps: Tensor, codec: Codec) -> Tensor:
     """
     width, height = codec.heatmap_size_wh
     flat = maps.flatten(2)
-    best = flat.amax(dim=-1, keepdim=True).to(torch.float32)
+    score = flat.amax(dim=-1, keepdim=True).to(torch.float32)
     if codec.refine == "oks":
-        sigmas = codec.oks_sigmas or COCO17.sigmas
-        rows, columns = (torch.from_numpy(m) for m in oks_blur_matrices(sigmas, (width, height), codec.sigma))
+        matrices = oks_blur_matrices(codec.tolerances, (width, height), codec.sigma)
+        rows, columns = (torch.from_numpy(matrix) for matrix in matrices)
         flat = (rows @ maps.to(torch.float32).clamp(min=0) @ columns.mT).flatten(2)
     # Indices are counted in FP32, exact below 2**24: engines are not fond of integer division.
     peak = flat.argmax(dim=-1, keepdim=True).to(torch.float32)  # (N, K, 1); the first of equal values, as NumPy's
@@ -129,7 +128,6 @@ def decode_keypoints(maps: Tensor, codec: Codec) -> Tensor:
     dx, dy = (torch.tensor(part, dtype=torch.float32) for part in zip(*neighbours, strict=True))
     index = (y + dy).clamp(0, height - 1) * width + (x + dx).clamp(0, width - 1)
     values = flat.gather(2, index.to(torch.int64)).to(torch.float32)  # (N, K, neighbours)
-    score = best if codec.refine == "oks" else values[..., :1]
     xy = torch.cat([x, y], dim=-1)
     inside = (xy > 0) & (xy < torch.tensor([width - 1.0, height - 1.0]))
     if codec.refine == "quarter":

@@ -65,12 +65,18 @@ def keep_best_poses(poses: Poses, threshold: float = 0.9) -> Poses:
     """Drop a pose whose OKS with a better one exceeds the threshold: two boxes then led to the same person."""
     if len(poses) < 2:
         return poses
-    alike = oks(poses, poses) > threshold
+    best_first = np.argsort(-poses.scores, kind="stable")
+    kept = best_first[first_of_alike(oks(poses[best_first], poses[best_first]) > threshold)]
+    return poses if len(kept) == len(poses) else poses[np.sort(kept)]
+
+
+def first_of_alike(alike: NDArray[np.bool_]) -> list[int]:
+    """Return the places, in order, of those who are not alike ``(n, n)`` to one kept before them."""
     kept: list[int] = []
-    for index in np.argsort(-poses.scores, kind="stable"):
-        if not alike[index, kept].any():
-            kept.append(int(index))
-    return poses if len(kept) == len(poses) else poses[sorted(kept)]
+    for place in range(len(alike)):
+        if not alike[place, kept].any():
+            kept.append(place)
+    return kept
 
 
 def clip_boxes(boxes: NDArray[np.floating], image_size_wh: tuple[int, int]) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from autopose.poses import Poses
 from autopose.runtime.assignment import assign
-from autopose.runtime.boxes import box_iou, contained, oks
+from autopose.runtime.boxes import box_iou, contained, first_of_alike, oks
 from autopose.runtime.followed import Track
 
 #: Evidence from which one sighting gives an id, and from which :data:`SIGHTINGS` confident detections do.
@@ -83,11 +83,7 @@ class Tracker:
         chosen = np.flatnonzero(ids > 0)
         chosen = chosen[np.argsort(ids[chosen])]
         # Two boxes may lead to one person's joints, while the other is hidden, say: the track goes on unseen.
-        alike = oks(poses[chosen], poses[chosen], 0.3) > TWICE
-        shown: list[int] = []
-        for place in range(len(chosen)):
-            if not alike[place, shown].any():
-                shown.append(place)
+        shown = first_of_alike(oks(poses[chosen], poses[chosen], 0.3) > TWICE)
         return replace(poses, ids=ids)[chosen[shown]]
 
     def _match(
@@ -110,7 +106,7 @@ class Tracker:
         alike = alike - 0.1 * np.clip(age / self.lost_s, 0, 1) * (alike > 0)
         # A doubtful box without this person's joints is something else: better none than a track that slides off.
         usual = np.array([self.tracks[i].usual_score for i in free])
-        doubtful = (candidates.box_scores < self.start_score) & ~guessed[group]
+        doubtful = candidates.box_scores < self.start_score
         needed = np.where(doubtful, LIKENESS, HARDLY)[:, None] * usual
         unlike = (candidates.keypoint_scores.mean(-1)[:, None] < needed) & ~guessed[group][:, None]
         alike = np.where(unlike, 0, alike)
