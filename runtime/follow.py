@@ -56,7 +56,8 @@ class Follower:
             self.redetected += 1
             found = find_all(self.estimator.detector, image)
         boxes, scores = found
-        worth = (scores >= self.tracker.start_score) | self.tracker.concerns(boxes, time_s)
+        worth = (scores >= self.tracker.start_score) & ~self.tracker.dismissed(boxes, time_s)
+        worth |= self.tracker.concerns(boxes, time_s)
         poses, guessed, _ = self._estimate(image, (boxes[worth], scores[worth]), expected)
         return self.tracker.update(poses, time_s, guessed=guessed)
 

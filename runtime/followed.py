@@ -13,6 +13,8 @@ from autopose.runtime.evidence import evidence
 BORDER = 0.02
 #: For so long a part of a lost person may be seen in the same place.
 PART_S = 0.5
+#: Evidence from which several confident detections speak for a person.
+BELIEVABLE = 0.33
 
 
 @dataclass
@@ -42,6 +44,11 @@ class Track:
     usual_score: float = 0.0
     usual_px: float = 0.0
     evidence: float = 0.0
+
+    @property
+    def hopeful(self) -> bool:
+        """Tell whether the detections so far speak for a person."""
+        return self.evidence >= BELIEVABLE
 
     @classmethod
     def begin(cls, number: int, pose: Poses, time_s: float) -> "Track":

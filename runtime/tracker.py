@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from autopose.poses import Poses
 from autopose.runtime.assignment import assign
-from autopose.runtime.boxes import box_iou, contained, first_of_alike, oks
+from autopose.runtime.boxes import box_iou, contained, first_of_alike, made_of, oks
 from autopose.runtime.followed import Track
 
-#: Evidence from which one sighting gives an id, and from which :data:`SIGHTINGS` confident detections do.
-CLEAR, BELIEVABLE = 0.45, 0.33
+#: Evidence from which one sighting gives an id; :data:`SIGHTINGS` confident detections do from ``BELIEVABLE``.
+CLEAR = 0.45
 SIGHTINGS = 3
 #: Sightings after which a lost person is looked for in those who appear.
 KNOWN = 8
@@ -21,6 +21,12 @@ LIKENESS = 0.5
 HARDLY = 0.25
 #: OKS of clearly seen joints from which two tracked poses are one person's, seen twice: the older id is shown.
 TWICE = 0.75
+#: Share of an untracked pose's joints that are those of known persons, from which it is no other person.
+MIXED = 0.6
+#: Where a thing stands that has been looked at ``SIGHTINGS`` times in vain, joints are looked for only so often.
+GLANCE_S = 0.5
+#: Overlap of a box with that of a thing from which it still stands there.
+STANDING = 0.7
 
 
 class Tracker:
@@ -125,7 +131,7 @@ class Tracker:
 
     def _confirm(self, track: Track, time_s: float) -> None:
         """Give a new track its id, once enough speaks for a person: that of a lost one in reach, or the next."""
-        if track.evidence < CLEAR and (track.detections < SIGHTINGS or track.evidence < BELIEVABLE):
+        if track.evidence < CLEAR and (track.detections < SIGHTINGS or not track.hopeful):
             return
         lost = [t for t in self.tracks if t.id > 0 and t.seen_s < time_s and t.hits >= KNOWN]
         likely = max(lost, key=lambda t: t.reached_by(track, time_s), default=None)
@@ -146,7 +152,8 @@ class Tracker:
         # The upper half of a person, say, taken for another: only the joints that are really seen agree.
         part = (contained(poses[index].boxes, known.boxes)[0] > 0.8) & (oks(poses[index], known, 0.3)[0] > 0.6)
         same = ((overlap > 0.5) & (alike > 0.4)) | (alike > 0.75) | (overlap > 0.75) | part
-        return bool(same.any())
+        # One box around two persons who touch: the joints are the arms of one and the legs of the other.
+        return bool(same.any() or made_of(poses[index], known)[0] > MIXED)
 
     def usual_score(self, track_id: int) -> float:
         """Return the running mean of a person's mean joint score; 0 for an unknown id."""
@@ -159,12 +166,28 @@ class Tracker:
             return np.zeros(len(boxes), np.bool_)
         return np.asarray(box_iou(boxes, joined(live).boxes).max(1, initial=0) > 0.15)
 
+    def dismissed(self, boxes: NDArray[np.float32], time_s: float) -> NDArray[np.bool_]:
+        """Tell which boxes ``(n, 4)`` show a thing that stands where it was, and was lately found to be no person."""
+        things = [
+            track.pose
+            for track in self.tracks
+            if track.id < 0 and not track.hopeful and track.detections >= SIGHTINGS and time_s - track.seen_s < GLANCE_S
+        ]
+        if not things:
+            return np.zeros(len(boxes), np.bool_)
+        return np.asarray(box_iou(boxes, joined(things).boxes).max(1, initial=0) > STANDING)
+
     def expected(self, time_s: float) -> Poses:
         """Return the persons of the last frame, with ids, where they should be in this one (boxes moved, sizes kept).
 
-        Left out is who was overlooked by the detector for more than ``bridge_s``.
+        Left out is who was overlooked by the detector for more than ``bridge_s``, and what looks like no person.
         """
-        live = [t for t in self.tracks if t.seen_s == self._last_s and time_s - t.detected_s <= self.bridge_s]
+        live = [
+            track
+            for track in self.tracks
+            if track.seen_s == self._last_s and time_s - track.detected_s <= self.bridge_s
+            if track.id > 0 or track.hopeful
+        ]
         if not live:
             return Poses.empty()
         ids = np.array([track.id for track in live], np.int64)

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from autopose.poses import Poses
 from autopose.runtime.assignment import assign
-from autopose.runtime.boxes import box_iou, contained, keep_best_boxes, keep_best_poses, oks
+from autopose.runtime.boxes import box_iou, contained, keep_best_boxes, keep_best_poses, made_of, oks
 from autopose.runtime.tracker import Tracker
 
 
@@ -122,6 +122,44 @@ def test_half_a_person_is_no_second_one(figures: Any) -> None:
     assert len(tracker.update(both, 0.04)) == 1
     both.keypoints[1, :11] += (25, 20)  # now it is someone else, close in front
     assert len(tracker.update(both, 0.08)) == 2
+
+
+def test_one_box_around_two_persons_is_no_third(figures: Any) -> None:
+    tracker = Tracker()
+    tracker.update(_poses(figures, [(50, 100), (105, 120)]), 0.0)
+    three = _poses(figures, [(50, 100), (105, 120), (80, 110)])
+    three.boxes[2] = (50, 100, 165, 230)
+    assert len(tracker.update(three, 0.04)) == 3  # joints of its own: a third person in front
+    tracker = Tracker()
+    tracker.update(_poses(figures, [(50, 100), (105, 120)]), 0.0)
+    three.keypoints[2, :11], three.keypoints[2, 11:] = three.keypoints[0, :11], three.keypoints[1, 11:]
+    assert len(tracker.update(three, 0.04)) == 2
+
+
+def test_joints_of_several_persons(figures: Any) -> None:
+    known, mixed = _poses(figures, [(50, 100), (300, 120)]), _poses(figures, [(50, 100), (50, 100), (50, 100)])
+    mixed.keypoints[0, 5:] = known.keypoints[1, 5:]
+    mixed.keypoints[1, :4] += 500
+    mixed.keypoint_scores[2, 2:] = 0.1
+    np.testing.assert_allclose(made_of(mixed, known), [1, 13 / 17, 0], atol=1e-6)
+    np.testing.assert_array_equal(made_of(mixed, known[:0]), [0, 0, 0])
+
+
+def test_a_thing_that_stands_is_looked_at_now_and_then_only(figures: Any) -> None:
+    tracker = Tracker()
+    bush = _unsure(figures, [(50, 100)], 0.35, 0.15)
+    for t in range(3):
+        assert not tracker.dismissed(bush.boxes, t / 25).any()
+        tracker.update(bush, t / 25)
+    assert len(tracker.expected(3 / 25)) == 0
+    beside = bush.boxes + np.float32([20, 0, 20, 0])
+    assert tracker.dismissed(np.concatenate([bush.boxes, beside]), 3 / 25).tolist() == [True, False]
+    assert not tracker.dismissed(bush.boxes, 2 / 25 + 0.52).any()
+    for t in range(3):  # a person, not yet sure of an id, is looked at all the time
+        found = tracker.update(_unsure(figures, [(300, 100)], 0.3, 0.45), 0.6 + t / 25)
+        assert not tracker.dismissed(found.boxes, 0.6 + (t + 1) / 25).any()
+        assert len(tracker.expected(0.6 + (t + 1) / 25)) == 1
+    assert len(found) == 1
 
 
 def _unsure(figures: Any, corners: Sequence[tuple[float, float]], box: float, joints: float) -> Poses:
