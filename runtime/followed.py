@@ -116,7 +116,8 @@ class Track:
             return 1.0
         distance = float(np.linalg.norm((after[:2] + after[2:] - before[:2] - before[2:]) / 2))
         reach = (0.5 + gap) * max(self.usual_px, other.usual_px)  # a walk is nearly one body height per second
-        alike = 0.5 < other.usual_px / max(self.usual_px, 1e-6) < 2 and other.usual_score >= 0.65 * self.usual_score
+        score = max(other.usual_score, float(other.pose.keypoint_scores.mean()))  # who comes forth is half hidden first
+        alike = 0.5 < other.usual_px / max(self.usual_px, 1e-6) < 2 and score >= 0.65 * self.usual_score
         if not alike or distance >= reach or not np.array_equal(touched(self.pose), touched(other.pose)):
             return 0.0
         return 1 - distance / reach

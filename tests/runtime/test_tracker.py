@@ -208,6 +208,16 @@ def test_who_appears_where_a_lost_person_may_be(
     assert ids.tolist() == [1 if same else 2]
 
 
+def test_who_comes_forth_half_hidden_is_still_the_same(figures: Any) -> None:
+    tracker = Tracker()
+    for t in range(10):
+        tracker.update(_poses(figures, [(200, 150)]), t / 25)
+    for t, joints in enumerate([0.3, 0.7, 0.7]):
+        found = tracker.update(_unsure(figures, [(270, 150)], 0.4, joints), 1.4 + t / 25)
+    assert found.ids is not None
+    assert found.ids.tolist() == [1]
+
+
 @pytest.mark.parametrize(
     ("box", "person"),
     [((225, 215, 255, 256), 1), ((120, 20, 360, 460), 2)],
