@@ -10,8 +10,9 @@ from autopose.runtime.assignment import assign
 from autopose.runtime.boxes import box_iou, contained, first_of_alike, made_of, oks
 from autopose.runtime.followed import Track
 
-#: Evidence from which one sighting gives an id; :data:`SIGHTINGS` confident detections do from ``BELIEVABLE``.
-CLEAR = 0.45
+#: Evidence from which one sighting gives an id: at most one in 50 held-out detections above it is no person
+#: (docs/benchmarks.md, "False persons"). :data:`SIGHTINGS` confident detections do from ``BELIEVABLE``.
+CLEAR = 0.43
 SIGHTINGS = 3
 #: Sightings after which a lost person is looked for in those who appear.
 KNOWN = 8
