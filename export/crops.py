@@ -1,6 +1,8 @@
 """Pictures on which artefacts are compared and calibrated: synthetic ones, a folder's, or annotated persons'."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -16,6 +18,7 @@ CALIBRATION_IMAGES = 32
 CHECK_IMAGES = 64
 SYNTHETIC_CHECK = 16
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
+T = TypeVar("T")
 
 
 def synthetic_inputs(count: int, manifest: Manifest, seed: int = 0) -> NDArray[np.uint8]:
@@ -43,7 +46,21 @@ def synthetic_scenes(count: int, size_wh: tuple[int, int], seed: int = 0) -> NDA
     return np.stack([random_picture(size_wh, (1, 4), rng)[0] for _ in range(count)])
 
 
-def crops_from_folder(folder: Path, size_wh: tuple[int, int], limit: int, *, letterbox: bool) -> NDArray[np.uint8]:
+def spread(items: Sequence[T], limit: int, *, rest_of: int = 0) -> list[T]:
+    """Return up to ``limit`` items, evenly spread; none of those that ``spread(items, rest_of)`` returns."""
+    taken = set(_places(len(items), rest_of))
+    left = [item for place, item in enumerate(items) if place not in taken]
+    return [left[place] for place in _places(len(left), limit)]
+
+
+def _places(total: int, limit: int) -> list[int]:
+    count = min(limit, total)
+    return [int(place) for place in np.linspace(0, total - 1, count)] if count else []
+
+
+def crops_from_folder(
+    folder: Path, size_wh: tuple[int, int], limit: int, *, letterbox: bool, rest_of: int = 0
+) -> NDArray[np.uint8]:
     """Return up to ``limit`` pictures of a folder (and those below it) as network inputs ``(n, h, w, 3)`` uint8 BGR.
 
     Args:
@@ -51,6 +68,7 @@ def crops_from_folder(folder: Path, size_wh: tuple[int, int], limit: int, *, let
         size_wh: input size.
         limit: pictures at most, spread over the folder's sorted list.
         letterbox: fit the whole image into the top left, as for detectors; else crop it centred, as one person.
+        rest_of: leave out the pictures that a limit of this would take.
 
     Raises:
         DataError: there is no readable image.
@@ -58,8 +76,11 @@ def crops_from_folder(folder: Path, size_wh: tuple[int, int], limit: int, *, let
     if not folder.is_dir():
         raise DataError(f"No folder {str(folder)!r}. Give a folder of images like those that the model will see.")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, min(limit, len(paths))).astype(int)] if paths else []
-    images = [image for path in chosen if (image := cv2.imread(str(path), cv2.IMREAD_COLOR)) is not None]
+    images = [
+        image
+        for path in spread(paths, limit, rest_of=rest_of)
+        if (image := cv2.imread(str(path), cv2.IMREAD_COLOR)) is not None
+    ]
     if not images:
         raise DataError(f"{folder}: holds no image that can be read ({', '.join(sorted(SUFFIXES))}).")
     return np.stack([_as_input(np.asarray(image, np.uint8), size_wh, letterbox) for image in images])
@@ -74,7 +95,7 @@ def _as_input(image: NDArray[np.uint8], size_wh: tuple[int, int], letterbox: boo
 
 
 def crops_from_annotations(
-    annotations: Path, size_wh: tuple[int, int], limit: int, *, images: Path | None = None
+    annotations: Path, size_wh: tuple[int, int], limit: int, *, images: Path | None = None, rest_of: int = 0
 ) -> NDArray[np.uint8]:
     """Return the crops ``(n, h, w, 3)`` of annotated persons, as the evaluation makes them.
 
@@ -83,42 +104,52 @@ def crops_from_annotations(
         size_wh: input size.
         limit: persons at most, spread over the file.
         images: folder that ``file_name`` is relative to.
+        rest_of: leave out the persons that a limit of this would take.
+
+    Raises:
+        DataError: there is no such person.
     """
     from autopose.data.coco import load_coco
     from autopose.data.pose_dataset import PoseDataset
     from autopose.heatmap import Codec
 
     persons = load_coco(annotations, images=images)
-    if not persons:
+    chosen = spread(persons, limit, rest_of=rest_of)
+    if not chosen:
         raise DataError(f"{annotations}: holds no person with keypoints.")
-    chosen = [persons[i] for i in np.linspace(0, len(persons) - 1, min(limit, len(persons))).astype(int)]
     dataset = PoseDataset(chosen, Codec(input_size_wh=size_wh))
     rng = np.random.default_rng(0)
     return np.stack([dataset.sample(index, rng).crop for index in range(len(chosen))])
 
 
 def check_images(
-    check: Path | None, manifest: Manifest, *, images: Path | None = None
-) -> tuple[NDArray[np.uint8], str]:  # fmt: skip
+    check: Path | None, manifest: Manifest, *, images: Path | None = None, calibration: Path | None = None
+) -> tuple[NDArray[np.uint8], str]:
     """Return the inputs of the parity gate ``(N, H, W, 3)`` uint8 BGR, and what they are in words.
 
     Args:
-        check: COCO keypoint annotations, a folder of images, or None for synthetic figures.
+        check: COCO keypoint annotations, a folder of images, or None for those of ``calibration`` on which no ranges
+            were taken; without these, or with fewer than ``SYNTHETIC_CHECK``, synthetic figures.
         manifest: of the model.
         images: folder of the annotations' images.
+        calibration: as given to :func:`calibration_images`.
 
     Raises:
         DataError: nothing usable there.
     """
-    size_wh, letterbox = manifest.codec.input_size_wh, manifest.task == "detector"
+    letterbox = manifest.task == "detector"
     if check is None:
+        if calibration is not None:
+            try:
+                rest = _inputs(calibration, manifest, CHECK_IMAGES, rest_of=CALIBRATION_IMAGES)
+            except DataError:  # too few pictures for both
+                rest = np.zeros((0, 0, 0, 3), np.uint8)
+            if len(rest) >= SYNTHETIC_CHECK:
+                return rest, f"{len(rest)} pictures of {calibration} that were not calibrated on"
         return synthetic_inputs(SYNTHETIC_CHECK, manifest), f"{SYNTHETIC_CHECK} synthetic pictures"
-    if check.is_dir() or not check.exists():
-        found = crops_from_folder(check, size_wh, CHECK_IMAGES, letterbox=letterbox)
-    elif letterbox:
+    if check.is_file() and letterbox:
         raise DataError(f"--check {check}: a detector is checked on a folder of images.")
-    else:
-        found = crops_from_annotations(check, size_wh, CHECK_IMAGES, images=images)
+    found = _inputs(check, manifest, CHECK_IMAGES, images=images)
     return found, f"{len(found)} pictures of {check}"
 
 
@@ -131,7 +162,14 @@ def calibration_images(folder: Path | None, manifest: Manifest) -> NDArray[np.ui
     """
     if folder is None:
         return synthetic_inputs(CALIBRATION_IMAGES, manifest, seed=1)
+    return _inputs(folder, manifest, CALIBRATION_IMAGES)
+
+
+def _inputs(
+    source: Path, manifest: Manifest, limit: int, *, images: Path | None = None, rest_of: int = 0
+) -> NDArray[np.uint8]:
+    """Return inputs of a model from a folder of images or, for pose models, from annotated persons."""
     size_wh, letterbox = manifest.codec.input_size_wh, manifest.task == "detector"
-    if folder.is_file() and not letterbox:
-        return crops_from_annotations(folder, size_wh, CALIBRATION_IMAGES)
-    return crops_from_folder(folder, size_wh, CALIBRATION_IMAGES, letterbox=letterbox)
+    if source.is_file() and not letterbox:
+        return crops_from_annotations(source, size_wh, limit, images=images, rest_of=rest_of)
+    return crops_from_folder(source, size_wh, limit, letterbox=letterbox, rest_of=rest_of)

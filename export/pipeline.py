@@ -144,7 +144,7 @@ def _export(
     with tempfile.TemporaryDirectory() as folder:
         graph, reference = _fp32(source, recipe, Path(folder) / "fp32.onnx")
         manifest: Manifest = reference.manifest.model_copy(update={"precision": precision})
-        images, checked_on = check_images(recipe.check, manifest, images=recipe.images)
+        images, checked_on = check_images(recipe.check, manifest, images=recipe.images, calibration=recipe.calibration)
         details: dict[str, Any] = {}
         if precision != "fp32":
             graph, details = _convert(graph, reference, manifest, recipe)

@@ -19,7 +19,7 @@ class Recipe:
 
     Attributes:
         precision: of the convolutions; None: fp32 for ONNX, fp16 for engines.
-        calibration: folder of images like those that the model will see; None: synthetic figures.
+        calibration: folder of images like those that the model will see, or COCO annotations; None: synthetic figures.
         builder: make an engine with ``tensorrt`` or ``tensorrt_rtx``; None: an ONNX file.
         targets: compute capabilities such as ``sm89`` for TensorRT-RTX; empty: the GPU at hand.
         batches: smallest, typical and largest batch of an engine.
@@ -29,7 +29,8 @@ class Recipe:
         decode: end in keypoints.
         io: ``uint8`` crops or ``plain`` normalised floats.
         compact: store FP32 weights in half precision.
-        check: COCO annotations or a folder of images that the artefact is checked on; None: synthetic figures.
+        check: COCO annotations or a folder of images that the artefact is checked on; None: those of ``calibration``
+            on which no ranges were taken, else synthetic figures.
         images: folder of the annotations' images.
         triton: write a Triton model repository into this folder, too.
     """

@@ -60,7 +60,10 @@ def export(
     ] = None,
     check: Annotated[
         Path | None,
-        typer.Option(metavar="ANNOTATIONS.json|DIR", help="Images for the parity gate; synthetic ones if not given."),
+        typer.Option(
+            metavar="ANNOTATIONS.json|DIR",
+            help="Images for the parity gate [other ones of --calibration, else synthetic ones].",
+        ),
     ] = None,
     images: Annotated[Path | None, typer.Option(help="--check: folder that 'file_name' is relative to.")] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
