@@ -152,7 +152,7 @@ def test_a_thing_that_stands_is_looked_at_now_and_then_only(figures: Any) -> Non
         assert not tracker.dismissed(bush.boxes, t / 25).any()
         tracker.update(bush, t / 25)
     assert len(tracker.expected(3 / 25)) == 0
-    beside = bush.boxes + np.float32([20, 0, 20, 0])
+    beside = bush.boxes + np.array([20, 0, 20, 0], np.float32)
     assert tracker.dismissed(np.concatenate([bush.boxes, beside]), 3 / 25).tolist() == [True, False]
     assert not tracker.dismissed(bush.boxes, 2 / 25 + 0.52).any()
     for t in range(3):  # a person, not yet sure of an id, is looked at all the time
