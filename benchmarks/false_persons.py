@@ -76,9 +76,10 @@ def main() -> None:
     parser.add_argument("--detector", default="default")
     parser.add_argument("--share", type=float, default=0.06)
     options = parser.parse_args()
-    if not os.environ.get("AUTOPOSE_DATA"):
+    data = os.environ.get("AUTOPOSE_DATA")
+    if not data:
         parser.error("AUTOPOSE_DATA is not set; expected the folder that holds scenes/ and pose/.")
-    folder = Path(os.environ["AUTOPOSE_DATA"])
+    folder = Path(data)
     every: list[NDArray[np.float64]] = []
     with Estimator(
         options.model, options.detector, detector_threshold=min(BOX_SCORES), least_evidence=0, threads=1
@@ -94,8 +95,9 @@ def main() -> None:
                     print(f"  {least:.2f}: {true:.0f}, {false:.0f}")
             kept = rows[(rows[:, 0] >= DEFAULT_THRESHOLD) & (rows[:, 1] >= LEAST_EVIDENCE) & (rows[:, 4] >= 0)]
             print(f"{name}: {len(kept)} persons in images that show nobody, in {len(np.unique(kept[:, 4]))} of these")
+    both = np.concatenate(every)
     for share in FALSE_SHARES:
-        print(f"at most {share:.0%} false from evidence {least_evidence_for(share, np.concatenate(every)):.2f}")
+        print(f"at most {share:.0%} false from evidence {least_evidence_for(share, both):.2f}")
 
 
 if __name__ == "__main__":

@@ -139,13 +139,9 @@ def check_images(
     """
     letterbox = manifest.task == "detector"
     if check is None:
-        if calibration is not None:
-            try:
-                rest = _inputs(calibration, manifest, CHECK_IMAGES, rest_of=CALIBRATION_IMAGES)
-            except DataError:  # too few pictures for both
-                rest = np.zeros((0, 0, 0, 3), np.uint8)
-            if len(rest) >= SYNTHETIC_CHECK:
-                return rest, f"{len(rest)} pictures of {calibration} that were not calibrated on"
+        rest = _not_calibrated_on(calibration, manifest)
+        if len(rest) >= SYNTHETIC_CHECK:
+            return rest, f"{len(rest)} pictures of {calibration} that were not calibrated on"
         return synthetic_inputs(SYNTHETIC_CHECK, manifest), f"{SYNTHETIC_CHECK} synthetic pictures"
     if check.is_file() and letterbox:
         raise DataError(f"--check {check}: a detector is checked on a folder of images.")
@@ -163,6 +159,17 @@ def calibration_images(folder: Path | None, manifest: Manifest) -> NDArray[np.ui
     if folder is None:
         return synthetic_inputs(CALIBRATION_IMAGES, manifest, seed=1)
     return _inputs(folder, manifest, CALIBRATION_IMAGES)
+
+
+def _not_calibrated_on(calibration: Path | None, manifest: Manifest) -> NDArray[np.uint8]:
+    """Return inputs of the same source that :func:`calibration_images` leaves; empty where it leaves none."""
+    nothing = np.zeros((0, 0, 0, 3), np.uint8)
+    if calibration is None:
+        return nothing
+    try:
+        return _inputs(calibration, manifest, CHECK_IMAGES, rest_of=CALIBRATION_IMAGES)
+    except DataError:  # what is wrong with the source itself, calibration_images says
+        return nothing
 
 
 def _inputs(

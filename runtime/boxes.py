@@ -63,12 +63,10 @@ def made_of(a: Poses, b: Poses, min_score: float = 0.3) -> NDArray[np.float64]:
     The mean over the joints of at least ``min_score`` of their similarity (as in :func:`oks`) to the nearest joint of
     the same kind. Poses with fewer than three such joints get 0.
     """
-    if not len(b):
-        return np.zeros(len(a))
     similar, _ = _joint_similarity(a, b, min_score)
     own = a.keypoint_scores >= min_score
     count = own.sum(-1)
-    return np.asarray(np.where(count >= 3, similar.max(1).sum(-1) / np.maximum(count, 1), 0))
+    return np.asarray(np.where(count >= 3, similar.max(1, initial=0).sum(-1) / np.maximum(count, 1), 0))
 
 
 def _joint_similarity(a: Poses, b: Poses, min_score: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

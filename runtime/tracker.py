@@ -146,15 +146,15 @@ class Tracker:
     @staticmethod
     def _repeats(poses: Poses, index: int, ids: NDArray[np.int64]) -> bool:
         """Tell whether a pose without a track is a second sighting of a person who has one."""
-        known = poses[np.flatnonzero(ids)]
+        pose, known = poses[index], poses[np.flatnonzero(ids)]
         if not len(known):
             return False
-        overlap, alike = box_iou(poses[index].boxes, known.boxes)[0], oks(poses[index], known)[0]
+        overlap, alike = box_iou(pose.boxes, known.boxes)[0], oks(pose, known)[0]
         # The upper half of a person, say, taken for another: only the joints that are really seen agree.
-        part = (contained(poses[index].boxes, known.boxes)[0] > 0.8) & (oks(poses[index], known, 0.3)[0] > 0.6)
+        part = (contained(pose.boxes, known.boxes)[0] > 0.8) & (oks(pose, known, 0.3)[0] > 0.6)
         same = ((overlap > 0.5) & (alike > 0.4)) | (alike > 0.75) | (overlap > 0.75) | part
         # One box around two persons who touch: the joints are the arms of one and the legs of the other.
-        return bool(same.any() or made_of(poses[index], known)[0] > MIXED)
+        return bool(same.any() or made_of(pose, known)[0] > MIXED)
 
     def usual_score(self, track_id: int) -> float:
         """Return the running mean of a person's mean joint score; 0 for an unknown id."""
@@ -163,9 +163,7 @@ class Tracker:
     def concerns(self, boxes: NDArray[np.float32], time_s: float) -> NDArray[np.bool_]:
         """Tell which boxes ``(n, 4)`` lie where a person, a lost one too, may be: these are worth a doubtful look."""
         live = [track.at(time_s) for track in self.tracks if track.id > 0 and time_s - track.seen_s <= self.lost_s]
-        if not live:
-            return np.zeros(len(boxes), np.bool_)
-        return np.asarray(box_iou(boxes, joined(live).boxes).max(1, initial=0) > 0.15)
+        return _overlaps_one(boxes, live, 0.15)
 
     def dismissed(self, boxes: NDArray[np.float32], time_s: float) -> NDArray[np.bool_]:
         """Tell which boxes ``(n, 4)`` show a thing that stands where it was, and was lately found to be no person."""
@@ -174,9 +172,7 @@ class Tracker:
             for track in self.tracks
             if track.id < 0 and not track.hopeful and track.detections >= SIGHTINGS and time_s - track.seen_s < GLANCE_S
         ]
-        if not things:
-            return np.zeros(len(boxes), np.bool_)
-        return np.asarray(box_iou(boxes, joined(things).boxes).max(1, initial=0) > STANDING)
+        return _overlaps_one(boxes, things, STANDING)
 
     def expected(self, time_s: float) -> Poses:
         """Return the persons of the last frame, with ids, where they should be in this one (boxes moved, sizes kept).
@@ -193,6 +189,13 @@ class Tracker:
             return Poses.empty()
         ids = np.array([track.id for track in live], np.int64)
         return replace(joined([track.at(time_s) for track in live]), ids=ids)
+
+
+def _overlaps_one(boxes: NDArray[np.float32], parts: list[Poses], least: float) -> NDArray[np.bool_]:
+    """Tell which boxes ``(n, 4)`` overlap one of the poses' boxes by an IoU above ``least``; none without poses."""
+    if not parts:
+        return np.zeros(len(boxes), np.bool_)
+    return np.asarray(box_iou(boxes, joined(parts).boxes).max(1) > least)
 
 
 def joined(parts: list[Poses]) -> Poses:

@@ -65,7 +65,7 @@ class DetectionDataset:
     def __init__(
         self,
         scenes: Sequence[Scene],
-        size_wh: tuple[int, int] = (384, 288),
+        size_wh: tuple[int, int],
         augment: DetectionAugment | None = None,
         reader: ImageReader | None = None,
     ) -> None:
