@@ -32,8 +32,7 @@ from autopose.models.cost import profile
 from autopose.training.predictor import TorchDetector, TorchPredictor
 from autopose.zoo import zoo_folder
 
-DATA = Path(os.environ["AUTOPOSE_DATA"])
-COCO_SUBSET, BODY_SET = DATA / "pose/val.json", DATA / "pose/lspet_val.json"
+COCO_SUBSET, BODY_SET = "pose/val.json", "pose/lspet_val.json"
 
 
 def rounded_to_half(checkpoint: Checkpoint) -> Checkpoint:
@@ -43,27 +42,27 @@ def rounded_to_half(checkpoint: Checkpoint) -> Checkpoint:
         return load_checkpoint(Path(folder) / "half.safetensors")
 
 
-def reliable_body_set(folder: Path) -> Path:
+def reliable_body_set(data: Path, folder: Path) -> Path:
     """Write the LSPET evaluation persons whose labels a second model agrees with (mv_agree >= 0.75)."""
-    content = json.loads(BODY_SET.read_text())
+    content = json.loads((data / BODY_SET).read_text())
     content["annotations"] = [a for a in content["annotations"] if a["mv_agree"] >= 0.75]
     kept = {a["image_id"] for a in content["annotations"]}
     content["images"] = [i for i in content["images"] if i["id"] in kept]
     for image in content["images"]:
-        image["file_name"] = str(DATA / image["file_name"])
+        image["file_name"] = str(data / image["file_name"])
     out = folder / "lspet.json"
     out.write_text(json.dumps(content))
     return out
 
 
-def pose_figures(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
+def pose_figures(checkpoint: Checkpoint, data: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return headline figures and the full tables of a pose model."""
     network = checkpoint.build()
     tables: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         sets = {
-            "86-image COCO subset": COCO_SUBSET,
-            "LSPET body-only subset, mv_agree >= 0.75": reliable_body_set(Path(folder)),
+            "86-image COCO subset": data / COCO_SUBSET,
+            "LSPET body-only subset, mv_agree >= 0.75": reliable_body_set(data, Path(folder)),
         }
         for title, annotations in sets.items():
             persons = load_coco(annotations)
@@ -80,14 +79,15 @@ def pose_figures(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]
     return {"AP on an 86-image COCO val2017 subset, gt boxes, flip": best["AP"]}, tables
 
 
-def detector_figures(checkpoint: Checkpoint) -> tuple[dict[str, Any], dict[str, Any]]:
+def detector_figures(checkpoint: Checkpoint, data: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return headline figures and the full table of a detector."""
     assert isinstance(checkpoint.genotype, AutoPoseGenotype)
     detector = TorchDetector(checkpoint.build(), checkpoint.genotype.head_stride)
-    results = predict_boxes(detector, COCO_SUBSET, checkpoint.codec.input_size_wh)
-    figures = evaluate_boxes(results, COCO_SUBSET, complete_only=True)
+    annotations = data / COCO_SUBSET
+    results = predict_boxes(detector, annotations, checkpoint.codec.input_size_wh)
+    figures = evaluate_boxes(results, annotations, complete_only=True)
     row: dict[str, Any] = {key: round(value, 4) for key, value in figures.items()}
-    interval = bootstrap_interval(results, COCO_SUBSET, task="bbox", complete_only=True)
+    interval = bootstrap_interval(results, annotations, task="bbox", complete_only=True)
     row["AP 95 % interval"] = [round(v, 3) for v in interval]
     title = "complete images of an 86-image COCO val2017 subset"
     return {f"AP50 on {title}": row["AP50"]}, {title: row}
@@ -125,6 +125,9 @@ def main() -> None:
     parser.add_argument("--notes", type=Path, required=True)
     parser.add_argument("--input", type=int, nargs=2, help="another input size (detectors)")
     arguments = parser.parse_args()
+    if not os.environ.get("AUTOPOSE_DATA"):
+        parser.error(f"AUTOPOSE_DATA is not set; expected the folder that holds {COCO_SUBSET} and {BODY_SET}.")
+    data = Path(os.environ["AUTOPOSE_DATA"])
     torch.set_num_threads(1)
 
     checkpoint = rounded_to_half(load_checkpoint(checkpoint_path(arguments.run)))
@@ -134,16 +137,17 @@ def main() -> None:
         size = (arguments.input[0], arguments.input[1])
         checkpoint = replace(checkpoint, codec=checkpoint.codec.model_copy(update={"input_size_wh": size}))
     pose = checkpoint.task == "pose"
-    headline, tables = (pose_figures if pose else detector_figures)(checkpoint)
+    headline, tables = (pose_figures if pose else detector_figures)(checkpoint, data)
     crops = None
     if pose:
-        dataset = PoseDataset(load_coco(COCO_SUBSET)[:16], checkpoint.codec)
+        dataset = PoseDataset(load_coco(data / COCO_SUBSET)[:16], checkpoint.codec)
         crops = np.stack([dataset.sample(i, np.random.default_rng(0)).crop for i in range(16)])
     width, height = checkpoint.codec.input_size_wh
     cost = profile(checkpoint.build(), (width, height))
     folder = zoo_folder()
     # Without its card at first: that states the times of the graphs.
     bundle(checkpoint, arguments.name, folder, figures=headline, card="", crops=crops)
+    load = os.getloadavg()[0]
     times = {
         path.name: latency_ms(path, (1, height, width, 3)) for path in sorted(folder.glob(f"{arguments.name}*.onnx"))
     }
@@ -165,7 +169,7 @@ def main() -> None:
         table(tables),
         "",
         f"Time of one run, one thread, median of 30, {platform.processor() or platform.machine()}, ONNX Runtime "
-        f"{onnxruntime.__version__}, with another job on the second core: "
+        f"{onnxruntime.__version__}, load of {load:.1f} on {os.cpu_count()} cores: "
         + ", ".join(f"`{name}` {value:.1f} ms" for name, value in times.items())
         + ".",
         "",
