@@ -46,7 +46,8 @@ class BilevelSearch(Strategy):
         """Sample the branches, update the weights, then the cells (the other way round with ``arch_first``)."""
         macro = self._sample_macro(progress.epoch)
         if self.loop.gradient == "sync":
-            return {"weight_loss": self._step_both(train, self._draw(macro), progress.step)}
+            step = self._step_both if progress.epoch >= self.loop.arch_start_epoch else self.step_weights
+            return {"weight_loss": step(train, self._draw(macro), progress.step)}
         assert arch is not None
         losses: dict[str, float] = {}
         for level in ("arch", "weights") if self.loop.arch_first else ("weights", "arch"):
@@ -92,7 +93,8 @@ class BilevelSearch(Strategy):
 
     def _step_both(self, batch: Batch, draw: Draw, step: int) -> float:
         self.trainable(weights=True, arch=True)
-        loss = self.loss(batch, draw)
+        tables: dict[str, Tensor] = dict(self.s.supernet.arch.items())
+        loss = self._with_latency(self.loss(batch, draw), tables, draw.macro)
         self.optimizer.zero_grad(set_to_none=True)
         self.arch_optimizer.zero_grad(set_to_none=True)
         loss.backward()

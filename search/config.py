@@ -137,6 +137,18 @@ class SearchConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _sync_has_no_order(self) -> "SearchConfig":
+        if self.search.gradient == "sync" and self.search.arch_first:
+            raise ValueError("search.arch_first: with search.gradient = 'sync' both are updated in the same step")
+        return self
+
+    @model_validator(mode="after")
+    def _latency_can_be_predicted(self) -> "SearchConfig":
+        if self.space == "fabric" and self.latency.table is not None:
+            raise ValueError("latency.table: the fabric space cannot predict latency; leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _branches_fit_the_crop(self) -> "SearchConfig":
         width, height = self.codec.input_size_wh
         coarsest = AutoPoseGenotype.strides[-1]

@@ -16,7 +16,6 @@ from autopose.files import write_atomic
 from autopose.genotype import Genotype
 from autopose.search.bilevel_search import BilevelSearch
 from autopose.search.config import SearchConfig
-from autopose.search.distributed import Group
 from autopose.search.monitor import Journal, alarms, entropy, free_shares, largest_entropy
 from autopose.search.random_search import RandomSearch
 from autopose.search.reward import Reward
@@ -24,6 +23,7 @@ from autopose.search.samples import Batch, SearchData, to_device
 from autopose.search.space import SearchSpace, Supernet, open_space
 from autopose.search.state import Progress, has_state, load_state, save_state
 from autopose.search.strategy import Found, Setting, Strategy
+from autopose.training.distributed import Group
 from autopose.training.interrupt import interruptible
 
 #: Called with (iterations done, iterations in all, the last epoch's entry or None).

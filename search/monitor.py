@@ -9,6 +9,7 @@ from torch import Tensor
 
 from autopose.files import write_atomic
 from autopose.search.space import Supernet
+from autopose.training.log import read_log
 
 #: Operations without weights: an architecture made of them has collapsed (the known failure of differentiable search).
 PARAMETER_FREE = frozenset({"skip", "avgpool3", "maxpool3", "zero"})
@@ -98,16 +99,3 @@ class Journal:
         """Close the files."""
         if self.writer is not None:
             self.writer.close()
-
-
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Return the entries of a run's log; a last line that was cut short is dropped."""
-    path = folder / "log.jsonl"
-    entries: list[dict[str, Any]] = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                entries.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-    return entries

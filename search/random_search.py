@@ -40,16 +40,17 @@ class RandomSearch(Strategy):
         return loop.candidates + policy.updates * policy.batch * max(loop.epochs - policy.start_epoch, 0)
 
     def iterate(self, progress: Progress, train: Batch, arch: Batch | None) -> dict[str, float]:
-        """Update the weights, twice if there are two batches."""
+        """Update the weights, twice where the other search would update its cells."""
         if self.separate and progress.step:
             total, count = self.loop.epochs * self.loop.iterations, self.ranked()
             if progress.step * count // total != (progress.step - 1) * count // total:
                 self._close(progress)
                 self._reset()
-        losses = []
-        for batch in (train, arch):
-            if batch is not None:
-                losses.append(self.step_weights(batch, self._draw(), progress.step))
+        # While the other search trains its weights alone, this one has no second step either.
+        second = arch if progress.epoch >= self.loop.arch_start_epoch else None
+        losses = [
+            self.step_weights(batch, self._draw(), progress.step) for batch in (train, second) if batch is not None
+        ]
         return {"weight_loss": sum(losses) / len(losses)}
 
     def _draw(self) -> Draw:

@@ -10,7 +10,7 @@ from autopose.errors import DataError, GenotypeError
 from autopose.files import write_atomic
 from autopose.genotype import Genotype
 from autopose.search.charts import line_chart, op_legend, probability_chart
-from autopose.search.monitor import read_log
+from autopose.training.log import read_log
 
 _STYLE = """
 body { font: 15px/1.5 Helvetica, Arial, sans-serif; color: #222; }

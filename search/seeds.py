@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from autopose.config import to_toml
 from autopose.files import write_atomic
 from autopose.genotype import Genotype
 from autopose.search.config import SearchConfig
 from autopose.search.loop import Run, SearchResult, Watch
-from autopose.search.monitor import read_log
 from autopose.search.report import write_report
 from autopose.search.state import has_state
+from autopose.training.log import read_log
 
 
 def search(
@@ -37,6 +38,7 @@ def search(
     """
     if config.search.seeds == 1:
         return _one(config, folder, resume=resume, watch=watch)
+    write_atomic(folder / "config.toml", to_toml(config))
     results: list[SearchResult] = []
     first = config.search.seed
     for seed in range(first, first + config.search.seeds):

@@ -11,11 +11,11 @@ from torch.func import functional_call
 
 from autopose.errors import ConfigError
 from autopose.search.config import SearchConfig
-from autopose.search.distributed import Group
 from autopose.search.reward import Reward
 from autopose.search.samples import Batch
 from autopose.search.space import Draw, Macro, SearchSpace, Supernet
 from autopose.search.state import Progress, optimizer_tensors, restore_optimizer
+from autopose.training.distributed import Group
 from autopose.training.loss import heatmap_loss, heatmap_targets
 from autopose.training.normalize import normalize
 

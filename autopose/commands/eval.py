@@ -77,6 +77,7 @@ def eval(
     from autopose.data.mpii import is_mpii
     from autopose.errors import UsageError
     from autopose.evaluation.coco import bootstrap_interval, evaluate_boxes, evaluate_keypoints
+    from autopose.evaluation.pck import evaluate_pck
     from autopose.files import write_atomic
     from autopose.skeleton import COCO17
 
@@ -84,6 +85,8 @@ def eval(
         raise UsageError(f"--boxes {boxes} goes with --task keypoints only.")
     if complete_only and task is not Task.bbox:
         raise UsageError("--complete-only goes with --task bbox only.")
+    if interval and task is Task.pck:
+        raise UsageError("--interval is of AP: it goes with --task keypoints or bbox.")
     if is_mpii(annotations):
         if task is not Task.pck:
             raise UsageError(f"{annotations}: is of MPII, which is scored by PCKh: add --task pck.")
@@ -106,7 +109,6 @@ def eval(
     else:
         from autopose.commands.scored_models import detected_persons, open_pose_model
         from autopose.data.coco import load_coco
-        from autopose.evaluation.pck import evaluate_pck
         from autopose.evaluation.predict import predict_persons, suppress_poses
 
         read_coco(annotations, images=images)  # a wrong path should not wait for the model
@@ -130,12 +132,11 @@ def eval(
                 )
         if nms if nms is not None else boxes != "gt":
             results = suppress_poses(results, skeleton=skeleton)
-        if task is Task.pck:
-            _report(evaluate_pck(results, persons, skeleton), json_out)
-            return
     if results_out is not None:
         write_atomic(results_out, json.dumps(results))
-    if task is Task.bbox:
+    if task is Task.pck:
+        figures = evaluate_pck(results, persons, skeleton)
+    elif task is Task.bbox:
         figures = evaluate_boxes(results, annotations, complete_only=complete_only)
     else:
         figures = evaluate_keypoints(results, annotations, skeleton=skeleton)

@@ -33,6 +33,8 @@ def search(
         autopose search --config small -o runs/random --strategy random --set search.seed=1
     """
     import json
+    import os
+    import shlex
     import time
 
     from autopose.config import load_config, packaged_configs
@@ -47,6 +49,8 @@ def search(
 
     if resume and out is None:
         raise UsageError("--resume needs the run folder: add -o RUN.")
+    if out is None and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UsageError("Several processes write one run folder: add -o RUN.")
     overrides = list(settings or ())
     overrides += [f"space={space}"] if space else []
     overrides += [f"search.strategy={strategy}"] if strategy else []
@@ -69,8 +73,12 @@ def search(
                     remark(f"  alarm: {alarm}")
 
         result = run_search(recipe, folder, resume=resume, watch=watch, on_seed=lambda seed: remark(f"seed {seed}:"))
+    if int(os.environ.get("RANK", 0)) > 0:
+        return  # rank 0 tells
     if result.genotype is None:
-        remark(f"Stopped and saved. Go on with: autopose search --config {config} -o {folder} --resume")
+        # The run's own copy of the recipe has what --set, --space, --strategy and --ablation changed.
+        words = shlex.join(["--config", str(result.folder / "config.toml"), "-o", str(result.folder), "--resume"])
+        remark(f"Stopped and saved. Go on with: autopose search {words}")
         return
     figures = {
         "genotype": str(folder / "genotype.json"),

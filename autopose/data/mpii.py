@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.data.coco_file import folder_with, read_json
+from autopose.data.lsp import is_lsp
 from autopose.data.mpii_mat import JOINTS, MpiiRecord, read_head_boxes, read_official
 from autopose.errors import DataError
 from autopose.poses import Person
@@ -29,6 +30,8 @@ CENTER_DOWN_PX = 15.0
 def is_mpii(path: Path) -> bool:
     """Tell whether a file is in one of MPII's formats: ``.mat``, ``.csv`` (``.gz``), or a JSON list with ``joints``."""
     name = path.name.lower()
+    if is_lsp(path):
+        return False
     if name.endswith((".mat", ".csv", ".csv.gz")):
         return True
     if not name.endswith(".json") or not path.is_file():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.data.coco_file import CocoFile, clipped_box, read_coco
+from autopose.data.coco_file import CocoFile, box_numbers, read_coco
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,8 @@ def load_scenes(
 
     A record with a ``score`` is a teacher's: below ``positive_score`` it becomes a region to ignore, from there its
     weight grows with the score up to 1 at ``full_score``. Crowds are ignored. In images that say ``complete: false``,
-    or name a ``dataset`` that labels one person per image, everything outside of the boxes is ignored.
+    or name a ``dataset`` that labels one person per image, everything outside of the boxes is ignored. Boxes without
+    size, or wholly outside of their image, are left out.
 
     Args:
         annotations: COCO JSON.
@@ -84,7 +85,10 @@ def _scene(
     size_wh = (int(image["width"]), int(image["height"]))
     boxes, weight, ignore = [], [], []
     for where, record in records:
-        box = clipped_box(record["bbox"], size_wh, where)
+        x, y, box_width, box_height = box_numbers(record["bbox"], where)
+        box = np.clip(np.array([x, y, x + box_width, y + box_height]), 0, [*size_wh, *size_wh])
+        if not (box[2:] > box[:2]).all():
+            continue  # COCO train2017 has a person whose box is 0 pixels high
         score = float(record.get("score", 1))
         if record.get("iscrowd") or score < positive_score:
             ignore.append(box)

@@ -141,8 +141,12 @@ def _evaluated(
             raise DataError(
                 f"results[{number}]: has {len(result['keypoints'])} keypoint numbers; expected {3 * len(skeleton)}."
             )
-    # The results' other keys would change how pycocotools reads them.
-    plain = [{"image_id": r["image_id"], "category_id": 1, "score": r["score"], needed: r[needed]} for r in results]
+    # The results' other keys would change how pycocotools reads them. Other categories than persons are not scored.
+    plain = [
+        {"image_id": r["image_id"], "category_id": 1, "score": r["score"], needed: r[needed]}
+        for r in results
+        if r.get("category_id", 1) == 1
+    ]
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = content

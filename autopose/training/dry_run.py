@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from autopose.data.annotations import load_persons
-from autopose.errors import ConfigError, DataError
+from autopose.errors import DataError
 from autopose.genotype import Genotype
 from autopose.models.cost import profile
 from autopose.models.network import build_network
 from autopose.skeleton import Skeleton, skeleton_by_name
 from autopose.training.config import Source, TrainConfig
-from autopose.training.sources import DATA_VARIABLE, find_annotations, image_folder
+from autopose.training.fit import check_fit
+from autopose.training.sources import find_annotations, image_folder
 from autopose.training.tasks import Batch, detector_loss, pose_loss
 from autopose.training.trainer import make_optimizer
 
@@ -43,10 +44,10 @@ def dry_run(genotype: Genotype, config: TrainConfig) -> dict[str, Any]:
         are None if the number of samples is not known.
 
     Raises:
-        ConfigError: genotype and recipe do not fit: skeleton, task, or the size of the maps.
+        ConfigError: genotype and recipe do not fit, see :func:`autopose.training.fit.check_fit`.
     """
     skeleton = skeleton_by_name(config.skeleton)
-    _check(genotype, config)
+    check_fit(genotype, config)
     torch.manual_seed(config.train.seed)
     with torch.device("meta"):
         cost = profile(build_network(genotype, len(skeleton)), config.codec.input_size_wh)
@@ -91,19 +92,6 @@ def dry_run(genotype: Genotype, config: TrainConfig) -> dict[str, Any]:
     }
 
 
-def _check(genotype: Genotype, config: TrainConfig) -> None:
-    wanted = getattr(genotype, "skeleton", config.skeleton)  # fabrics are made for one skeleton
-    if wanted != config.skeleton:
-        raise ConfigError(
-            f"Genotype {genotype.name!r} is made for the skeleton {wanted}; the recipe trains {config.skeleton}. "
-            f"Choose another genotype, or --set skeleton={wanted} with data of that skeleton."
-        )
-    detector = getattr(genotype, "head", "") == "center"
-    if detector != (config.task == "detector"):
-        kind = "a detector" if detector else "a pose network"
-        raise ConfigError(f"Genotype {genotype.name!r} is {kind}; the recipe's task is {config.task!r}.")
-
-
 def _step(
     network: nn.Module, genotype: Genotype, config: TrainConfig, skeleton: Skeleton, count: int, device: torch.device
 ) -> dict[str, Any]:
@@ -122,7 +110,6 @@ def _step(
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         shape.extend(output.shape[1:])
-        _check_maps(shape, config)
 
     hook = network.register_forward_hook(look)
     network.train()
@@ -159,15 +146,6 @@ def _step(
     }
 
 
-def _check_maps(shape: list[int], config: TrainConfig) -> None:
-    width, height = config.codec.heatmap_size_wh
-    if config.task == "pose" and shape[1:] != [height, width]:
-        raise ConfigError(
-            f"The network's maps are {shape[2]}x{shape[1]}, the codec's {width}x{height}: set codec.input_size_wh to "
-            f"multiples of 32, and codec.stride to the network's."
-        )
-
-
 def _batch(config: TrainConfig, skeleton: Skeleton, count: int, rng: np.random.Generator) -> Batch:
     """Return random pictures with joints, or a person's box, anywhere in them."""
     width, height = config.codec.input_size_wh
@@ -195,8 +173,6 @@ def _source(source: Source, config: TrainConfig, skeleton: Skeleton) -> dict[str
     if source.annotations == "synthetic":
         return entry | {"persons": 2 * config.data.synthetic_images}  # 1 to 3 figures each
     try:
-        if os.environ.get(DATA_VARIABLE) is None and not source.annotations.startswith("/"):
-            raise DataError(f"{source.annotations}: set {DATA_VARIABLE} to the folder that holds it.")
         path = find_annotations(source.annotations, config.data.synthetic_images, Path(os.devnull))
         if config.task == "detector":
             return entry
@@ -210,6 +186,6 @@ def _source(source: Source, config: TrainConfig, skeleton: Skeleton) -> dict[str
     except DataError as error:
         return entry | {
             "found": False,
-            "problem": str(error).splitlines()[0],
+            "problem": " ".join(str(error).splitlines()),
             "persons": PUBLISHED_PERSONS.get(source.annotations),
         }

@@ -3,12 +3,15 @@
 import json
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from autopose.data.annotations import load_persons
+from autopose.data.coco_file import read_coco
 from autopose.data.images import DiskReader, ImageReader, PackedReader, pack_images
+from autopose.data.lsp import is_lsp
+from autopose.data.mpii import is_mpii
+from autopose.data.ochuman import is_ochuman
 from autopose.data.scenes import Scene, load_scenes, merge_scenes
 from autopose.errors import DataError
 from autopose.files import write_atomic
@@ -109,23 +112,33 @@ def detector_scenes(config: TrainConfig, folder: Path) -> list[Scene]:
 
 
 def write_tune_split(config: TrainConfig, folder: Path) -> Path:
-    """Write the held-out images of the tune annotations as a COCO file of their own and return it."""
+    """Write the held-out images of the tune annotations as a COCO file of their own and return it.
+
+    Raises:
+        DataError: the annotations are not COCO's, their pictures are not found, or none is held out.
+    """
     source = tune_source(config)
     path = find_annotations(source.annotations, config.data.synthetic_images, folder)
-    content = json.loads(path.read_bytes())
-    images = [image for image in content["images"] if in_tune(image["file_name"], config.data.tune_share)]
+    if is_lsp(path) or is_mpii(path) or is_ochuman(path):
+        raise DataError(
+            f"{path}: is not in COCO's format, which the tune split has to be in.\n"
+            f"Convert it and train on that: autopose data convert {path} -o {path.stem}-coco.json. Or name another "
+            "file, in COCO's format, with data.tune_annotations."
+        )
+    file = read_coco(path, images=image_folder(source))
+    images = {
+        number: {**image, "file_name": str(file.image_path(number).resolve())}
+        for number, image in file.images.items()
+        if in_tune(str(image["file_name"]), config.data.tune_share)
+    }
     if not images:
         raise DataError(f"{path}: no image falls into the tune split; raise data.tune_share.")
-    folders = [image_folder(source) or path.parent, path.parent.parent]
-    root = folders[0] if (folders[0] / images[0]["file_name"]).is_file() else folders[1]
-    for image in images:
-        image["file_name"] = str((root / image["file_name"]).resolve())
-    wanted = {image["id"] for image in images}
-    split: Mapping[str, Any] = {
+    person = {"id": 1, "name": "person", **({"keypoints": list(file.joints)} if file.joints else {})}
+    split = {
         "info": {"description": f"tune split of {path.name}: images with crc32(name) % 1000 < share"},
-        "images": images,
-        "annotations": [a for a in content["annotations"] if a["image_id"] in wanted],
-        "categories": content.get("categories", [{"id": 1, "name": "person"}]),
+        "images": list(images.values()),
+        "annotations": [record for record in file.annotations if record["image_id"] in images],
+        "categories": [person],
     }
     out = folder / "tune.json"
     write_atomic(out, json.dumps(split))

@@ -19,9 +19,12 @@ from autopose.genotype import Genotype
 from autopose.models.network import build_network
 from autopose.skeleton import skeleton_by_name
 from autopose.training.config import TrainConfig, TrainSection
+from autopose.training.distributed import Group
 from autopose.training.ema import WeightAverage
+from autopose.training.fit import check_fit
 from autopose.training.interrupt import interruptible
 from autopose.training.loader import KeySampler, make_loader, steps_per_epoch
+from autopose.training.log import read_log
 from autopose.training.muon import Muon
 from autopose.training.schedule import learning_rate
 from autopose.training.state import Progress, load_state, save_state
@@ -76,8 +79,9 @@ def train(
 
     Raises:
         UsageError: ``out`` holds another run and ``resume`` is not set, or nothing to resume.
+        ConfigError: genotype and recipe do not fit.
     """
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    check_fit(genotype, config)
     if device is None:
         device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
     out.mkdir(parents=True, exist_ok=True)
@@ -86,6 +90,8 @@ def train(
         raise UsageError(f"{out}: holds a run already. Add --resume to go on, or choose another folder with -o.")
     if resume and not state_file.exists():
         raise UsageError(f"{out}: holds no state to resume. Leave --resume out to start.")
+    ranks = Group(device)
+    rank, world = ranks.rank, ranks.world
 
     settings = config.train
     torch.manual_seed(settings.seed)
@@ -107,11 +113,11 @@ def train(
     if rank == 0:
         genotype.save(out / "genotype.json")
         write_atomic(out / "config.toml", to_toml(config))
-        _truncate_log(log_file, progress.step)
+        kept = [entry for entry in read_log(out) if entry["step"] <= progress.step]  # the others are run again
+        write_atomic(log_file, "".join(json.dumps(entry) + "\n" for entry in kept))
 
     model: nn.Module = network
     if world > 1:
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
         model = DistributedDataParallel(network)
     if settings.compile:
         model = torch.compile(model)  # type: ignore[assignment]
@@ -155,7 +161,7 @@ def train(
             progress.seconds = started + time.monotonic() - begun
             running = value if step == 1 or not running else 0.98 * running + 0.02 * value
             out_of_time = max_seconds is not None and time.monotonic() - begun > max_seconds
-            stopping = asked_to_stop() or out_of_time
+            stopping = ranks.any(asked_to_stop() or out_of_time)
             metrics = None
             if rank == 0:
                 if step % settings.eval_every == 0 or step == total:
@@ -178,8 +184,8 @@ def train(
                 break
     if writer is not None:
         writer.close()
-    if world > 1:
-        torch.distributed.destroy_process_group()
+    ranks.wait()  # for rank 0's last evaluation and files
+    ranks.close()
     best = out / "best.safetensors"
     return best if best.exists() else out / "last.safetensors"
 
@@ -203,14 +209,6 @@ def _check_finite(loss: Tensor, step: int) -> float:
             f"The loss became {value} at step {step}. Lower train.lr, or set train.clip or train.amp=none."
         )
     return value
-
-
-def _truncate_log(path: Path, step: int) -> None:
-    """Drop log lines of steps that will be run again."""
-    if not path.exists():
-        return
-    lines = [line for line in path.read_text().splitlines() if line.strip() and json.loads(line)["step"] <= step]
-    write_atomic(path, "".join(line + "\n" for line in lines))
 
 
 def _log(path: Path, writer: Any, entry: dict[str, Any]) -> None:

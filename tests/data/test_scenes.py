@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from autopose.data.scenes import Scene, load_scenes, merge_scenes, outside
+from autopose.errors import DataError
 
 
 def test_scores_become_weights_and_doubtful_boxes_are_ignored(write_coco: Any) -> None:
@@ -40,6 +41,16 @@ def test_complete_coco_images_have_no_unknown_part(write_coco: Any) -> None:
     assert len(scene.ignore) == 0
     (everything,) = outside(np.zeros((0, 4)), (100, 80))
     np.testing.assert_array_equal(everything, [0, 0, 100, 80])
+
+
+def test_boxes_without_size_or_outside_are_left_out(write_coco: Any) -> None:
+    """As a person of COCO train2017 whose box is 0 pixels high."""
+    outside_boxes = [[10, 20, 30, 0], [10, 20, 0, 5], [200, 20, 10, 10], [10, -30, 20, 30]]
+    scene = load_scenes(write_coco(*({"bbox": box} for box in outside_boxes), {"bbox": [90, 70, 30, 40]}, images=1))[0]
+    np.testing.assert_array_equal(scene.boxes, [[90, 70, 100, 80]])
+    assert scene.weight.shape == (1,)
+    with pytest.raises(DataError, match="four numbers"):
+        load_scenes(write_coco({"bbox": [1, 2, 3]}, images=1))
 
 
 def test_human_labels_win_over_a_teachers() -> None:

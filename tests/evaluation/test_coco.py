@@ -158,6 +158,8 @@ def test_box_ap_by_hand(tmp_path: Path) -> None:
     truth.write_text(json.dumps(content))
     found = [{"image_id": 1, "score": 0.5, "bbox": [50, 50, 100, 72]}]
     assert evaluate_boxes(found, truth, complete_only=True)["AP"] == pytest.approx(0.5)
+    car = {"image_id": 1, "score": 0.9, "bbox": [0, 0, 20, 20], "category_id": 3}
+    assert evaluate_boxes([car, *found], truth, complete_only=True)["AP"] == pytest.approx(0.5)
     half = evaluate_boxes(found, truth)["AP"]  # recall stops at 1/2: 51 of pycocotools' 101 recall points
     assert half == pytest.approx(0.5 * 51 / 101)
     content["images"] = [{"id": 1}, {"id": 2}]

@@ -12,7 +12,7 @@ import torch
 # Frozen statistics: mean 0, variance 1; what is compared is the averaging, not the normalisation per process.
 SCRIPT = """
 import json, os, sys, torch
-from autopose.search.distributed import Group
+from autopose.training.distributed import Group
 from autopose.search.space import Draw, open_space
 
 group = Group(torch.device("cpu"))

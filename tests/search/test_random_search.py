@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from autopose.search.config import SearchConfig
 from autopose.search.loop import Run
 from autopose.search.random_search import RandomSearch
@@ -10,8 +12,9 @@ from autopose.search.random_search import RandomSearch
 Make = Callable[..., SearchConfig]
 
 
-def test_as_many_looks_and_steps_as_the_search(tiny_search: Make, tmp_path: Path) -> None:
-    run = Run(tiny_search(strategy="random"), tmp_path)
+@pytest.mark.parametrize("start", [0, 1])
+def test_as_many_looks_and_steps_as_the_search(tiny_search: Make, tmp_path: Path, start: int) -> None:
+    run = Run(tiny_search(strategy="random", arch_start_epoch=start), tmp_path)
     assert isinstance(run.strategy, RandomSearch)
     assert run.strategy.ranked() == 2 + 2 * 2 * 1  # candidates + updates x batch x epochs with the controller
     steps = []
@@ -23,7 +26,7 @@ def test_as_many_looks_and_steps_as_the_search(tiny_search: Make, tmp_path: Path
 
     run.strategy.step_weights = counted  # type: ignore[assignment]
     result = run.search()
-    assert len(steps) == 2 * 2 * 2  # two levels' batches per iteration
+    assert len(steps) == 2 * 2 + 2 * (2 - start)  # 2 epochs of 2 iterations; the cells' batches from their epoch on
     assert result.genotype is not None
     assert result.genotype.provenance["ranked"] == 6
     best = max(candidate["score"] for candidate in result.genotype.provenance["candidates"])

@@ -61,6 +61,18 @@ def test_refuses_crops_that_the_coarsest_branch_cannot_halve() -> None:
         load_config(SearchConfig, "small-cpu", ["codec.input_size_wh=[144, 192]"], group="search")
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["search.gradient=sync", "search.arch_first=true"], "arch_first"),
+        (["space=fabric", "latency.table=cpu.json"], "latency.table.*fabric"),
+    ],
+)
+def test_refuses_settings_without_effect(settings: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(SearchConfig, None, settings)
+
+
 def test_weights_architecture_and_reward_never_share_an_image(tiny_search: Make, tmp_path: Path) -> None:
     data = SearchData(tiny_search(), tmp_path)
     parts = [

@@ -1,5 +1,6 @@
 """The training loop on synthetic figures: it learns, it resumes to the bit, it refuses what makes no sense."""
 
+import json
 import os
 import signal
 import subprocess
@@ -60,9 +61,14 @@ def test_a_stopped_run_resumes_to_the_bit(figures: Path, tmp_path: Path, amp: st
     train(TINY, config, tmp_path / "whole")
     train(TINY, config, tmp_path / "broken", max_seconds=0)  # stops after its first step
     assert load_checkpoint(tmp_path / "broken" / "last.safetensors").metrics == {"step": 1}
+    with (tmp_path / "broken" / "log.jsonl").open("a") as log:
+        log.write('{"step": 1, "lo')  # killed while it wrote
     train(TINY, config, tmp_path / "broken", resume=True)
     _same(tmp_path / "whole" / "state.safetensors", tmp_path / "broken" / "state.safetensors")
     _same(tmp_path / "whole" / "last.safetensors", tmp_path / "broken" / "last.safetensors")
+    logs = [[json.loads(line)["step"] for line in (tmp_path / run / "log.jsonl").read_text().splitlines()]
+            for run in ("whole", "broken")]  # fmt: skip
+    assert logs[0] == logs[1] == [6]
 
 
 @pytest.mark.slow

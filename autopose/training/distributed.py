@@ -1,8 +1,8 @@
-"""Several processes searching together: the same architecture everywhere, each rank its own share of the batch.
+"""Several processes training or searching together, each rank its own share of the batch.
 
-Gradients are averaged explicitly instead of by ``DistributedDataParallel``: all ranks run the same sampled path
-(their generators are seeded alike), so the parameters that have a gradient are the same ones everywhere, and the
-others need no traffic, no bookkeeping and cannot deadlock.
+In a search the architecture is the same everywhere, and gradients are averaged explicitly instead of by
+``DistributedDataParallel``: all ranks run the same sampled path (their generators are seeded alike), so the parameters
+that have a gradient are the same ones everywhere, and the others need no traffic, no bookkeeping and cannot deadlock.
 """
 
 import os
@@ -55,6 +55,11 @@ class Group:
         shared = torch.tensor([float(flag)], device=self.device)
         dist.all_reduce(shared)
         return bool(shared > 0)
+
+    def wait(self) -> None:
+        """Return once all ranks are here: rank 0 writes files that the others read or must not outlive."""
+        if self.world > 1:
+            dist.barrier()
 
     def close(self) -> None:
         """Leave the group if this object opened it."""
