@@ -98,3 +98,7 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)  # the reader of our output went away, as with "| head"
+    except OSError as error:  # a folder that cannot be written, a full disk
+        said = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        print(f"autopose: {said}", file=sys.stderr)
+        sys.exit(1)

@@ -1,6 +1,8 @@
 """Write files beside their destination and rename, so that no reader ever sees half a file."""
 
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,17 +13,30 @@ from pathlib import Path
 def atomic_path(destination: Path | str) -> Iterator[Path]:
     """Yield a temporary path in the destination's folder; rename it over the destination if the block succeeds.
 
-    The suffix is kept, because writers such as OpenCV and PyAV choose the format by it. Parent folders are made.
+    The suffix is kept, because writers such as OpenCV and PyAV choose the format by it. Parent folders are made. A link
+    is followed, and a device or pipe (``/dev/stdout``) is written into, not replaced.
+
+    Raises:
+        IsADirectoryError: the destination is a folder.
     """
     destination = Path(destination)
+    if destination.is_symlink():
+        destination = destination.resolve()
+    if destination.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder; expected the name of a file", str(destination))
+    special = destination.exists() and not destination.is_file()
     destination.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(
-        prefix=f".{destination.stem}.", suffix=destination.suffix, dir=destination.parent
+        prefix=f".{destination.stem}.", suffix=destination.suffix, dir=None if special else destination.parent
     )
     os.close(descriptor)
     temporary = Path(name)
     try:
         yield temporary
+        if special:
+            with temporary.open("rb") as content, destination.open("wb") as target:
+                shutil.copyfileobj(content, target)
+            return
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; results are ordinary ones

@@ -60,6 +60,13 @@ def bundle(
 
 
 def _portable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a training configuration without the paths of the machine that it ran on."""
+    """Return a training configuration without the paths of the machine that it ran on: file names are left."""
+    if not config:
+        return {}
     data = {key: value for key, value in dict(config.get("data", {})).items() if key != "pack"}
-    return {**config, "data": data} if config else {}
+    sources = [{key: _file_name(value) for key, value in source.items()} for source in data.get("sources", ())]
+    return {**config, "data": {key: _file_name(value) for key, value in data.items()} | {"sources": sources}}
+
+
+def _file_name(value: Any) -> Any:
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value

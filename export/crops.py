@@ -12,6 +12,7 @@ from autopose.affine import center_scale_from_box, crop_matrix, letterbox_matrix
 from autopose.data.synthetic import random_picture
 from autopose.errors import DataError
 from autopose.manifest import Manifest
+from autopose.skeleton import COCO17, Skeleton
 
 #: Images at most for calibration and for the parity gate; synthetic ones for the gate.
 CALIBRATION_IMAGES = 32
@@ -95,7 +96,13 @@ def _as_input(image: NDArray[np.uint8], size_wh: tuple[int, int], letterbox: boo
 
 
 def crops_from_annotations(
-    annotations: Path, size_wh: tuple[int, int], limit: int, *, images: Path | None = None, rest_of: int = 0
+    annotations: Path,
+    size_wh: tuple[int, int],
+    limit: int,
+    *,
+    skeleton: Skeleton = COCO17,
+    images: Path | None = None,
+    rest_of: int = 0,
 ) -> NDArray[np.uint8]:
     """Return the crops ``(n, h, w, 3)`` of annotated persons, as the evaluation makes them.
 
@@ -103,6 +110,7 @@ def crops_from_annotations(
         annotations: COCO keypoint file.
         size_wh: input size.
         limit: persons at most, spread over the file.
+        skeleton: of the file.
         images: folder that ``file_name`` is relative to.
         rest_of: leave out the persons that a limit of this would take.
 
@@ -113,7 +121,7 @@ def crops_from_annotations(
     from autopose.data.pose_dataset import PoseDataset
     from autopose.heatmap import Codec
 
-    persons = load_coco(annotations, images=images)
+    persons = load_coco(annotations, images=images, skeleton=skeleton)
     chosen = spread(persons, limit, rest_of=rest_of)
     if not chosen:
         raise DataError(f"{annotations}: holds no person with keypoints.")
@@ -131,7 +139,7 @@ def check_images(
         check: COCO keypoint annotations, a folder of images, or None for those of ``calibration`` on which no ranges
             were taken; without these, or with fewer than ``SYNTHETIC_CHECK``, synthetic figures.
         manifest: of the model.
-        images: folder of the annotations' images.
+        images: folder of the annotations' images, of either.
         calibration: as given to :func:`calibration_images`.
 
     Raises:
@@ -139,7 +147,7 @@ def check_images(
     """
     letterbox = manifest.task == "detector"
     if check is None:
-        rest = _not_calibrated_on(calibration, manifest)
+        rest = _not_calibrated_on(calibration, manifest, images)
         if len(rest) >= SYNTHETIC_CHECK:
             return rest, f"{len(rest)} pictures of {calibration} that were not calibrated on"
         return synthetic_inputs(SYNTHETIC_CHECK, manifest), f"{SYNTHETIC_CHECK} synthetic pictures"
@@ -149,26 +157,29 @@ def check_images(
     return found, f"{len(found)} pictures of {check}"
 
 
-def calibration_images(folder: Path | None, manifest: Manifest) -> NDArray[np.uint8]:
+def calibration_images(folder: Path | None, manifest: Manifest, *, images: Path | None = None) -> NDArray[np.uint8]:
     """Return the inputs ``(N, H, W, 3)`` uint8 BGR on which ranges are taken.
 
     Args:
         folder: of images, or COCO annotations whose persons are cropped; None: synthetic figures.
         manifest: of the model.
+        images: folder of the annotations' images.
     """
     if folder is None:
         return synthetic_inputs(CALIBRATION_IMAGES, manifest, seed=1)
-    return _inputs(folder, manifest, CALIBRATION_IMAGES)
+    return _inputs(folder, manifest, CALIBRATION_IMAGES, images=images)
 
 
-def _not_calibrated_on(calibration: Path | None, manifest: Manifest) -> NDArray[np.uint8]:
+def _not_calibrated_on(calibration: Path | None, manifest: Manifest, images: Path | None) -> NDArray[np.uint8]:
     """Return inputs of the same source that :func:`calibration_images` leaves; empty where it leaves none."""
     nothing = np.zeros((0, 0, 0, 3), np.uint8)
     if calibration is None:
         return nothing
+    if not calibration.exists():
+        raise DataError(f"--calibration {calibration}: no such folder or annotation file.")
     try:
-        return _inputs(calibration, manifest, CHECK_IMAGES, rest_of=CALIBRATION_IMAGES)
-    except DataError:  # what is wrong with the source itself, calibration_images says
+        return _inputs(calibration, manifest, CHECK_IMAGES, images=images, rest_of=CALIBRATION_IMAGES)
+    except DataError:  # none is left, or calibration_images says what is wrong with them
         return nothing
 
 
@@ -178,5 +189,6 @@ def _inputs(
     """Return inputs of a model from a folder of images or, for pose models, from annotated persons."""
     size_wh, letterbox = manifest.codec.input_size_wh, manifest.task == "detector"
     if source.is_file() and not letterbox:
-        return crops_from_annotations(source, size_wh, limit, images=images, rest_of=rest_of)
+        skeleton = manifest.keypoint_skeleton
+        return crops_from_annotations(source, size_wh, limit, skeleton=skeleton, images=images, rest_of=rest_of)
     return crops_from_folder(source, size_wh, limit, letterbox=letterbox, rest_of=rest_of)

@@ -18,6 +18,8 @@ from autopose.heatmap import Codec
 from autopose.skeleton import Skeleton
 
 Precision = Literal["fp32", "fp16", "int8"]
+#: Boxes ``(D, 4)`` and scores ``(D)`` of an image, or with a leading N of a batch.
+Found = tuple[NDArray[np.floating], NDArray[np.floating]]
 
 
 #: Joints (and boxes) that count.
@@ -51,6 +53,7 @@ class Deviation:
         joints: confident joints compared (or boxes of a detector).
         ties: confident joints left out.
         missing: confident boxes that the artefact has not (detector).
+        surplus: confident boxes that the reference has not (detector).
         mean_px, p99_px, max_px: distances in input pixels; 0 without confident joints.
         oks: mean object keypoint similarity of the artefact's joints to torch's; 1 without confident joints.
         score: largest difference of a score, of all joints.
@@ -65,6 +68,7 @@ class Deviation:
     max_px: float
     oks: float
     score: float
+    surplus: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields, for JSON."""
@@ -81,6 +85,8 @@ class Deviation:
             found.append(f"a score differs by {self.score:.4f} (limit {limits.score})")
         if self.missing > 0.02 * (self.joints + self.missing):
             found.append(f"{self.missing} of {self.joints + self.missing} boxes are missing")
+        if self.surplus > 0.02 * (self.joints + self.missing):
+            found.append(f"{self.surplus} boxes beside {self.joints + self.missing} are new")
         if not np.isfinite(self.mean_px + self.score):
             found.append("results are not finite")
         return found
@@ -133,25 +139,38 @@ def compare_keypoints(
 
 
 def compare_boxes(
-    reference: tuple[NDArray[np.floating], NDArray[np.floating]],
+    reference: Found,
     boxes: NDArray[np.floating],
     scores: NDArray[np.floating],
 ) -> Deviation:
     """Compare an artefact's boxes ``(N, D, 4)`` and scores ``(N, D)`` with torch's; each box with the nearest one."""
-    distances, differences, missing = [], [0.0], 0
-    for ref_boxes, ref_scores, own_boxes, own_scores in zip(*reference, boxes, scores, strict=True):
-        for box, score in zip(ref_boxes, ref_scores, strict=True):
-            if score < CONFIDENT:
-                break  # scores fall
-            distance = np.abs(own_boxes - box).max(-1)
-            nearest = int(np.nanargmin(np.where(np.isfinite(distance), distance, np.inf)))
-            # A peak may move to the next cell if two are equal: then its box is another prediction of the same person.
-            if distance[nearest] > 0.25 * float((box[2:] - box[:2]).max()):
-                missing += score > CONFIDENT + 0.05
-                continue
-            distances.append(float(distance[nearest]))
-            differences.append(abs(float(own_scores[nearest] - score)))
-    return _summary(len(boxes), np.array(distances), np.array(differences), 0, missing=missing)
+    distances: list[float] = []
+    differences, missing, surplus = [0.0], 0, 0
+    for reference_found, own_found in zip(zip(*reference, strict=True), zip(boxes, scores, strict=True), strict=True):
+        near, apart, lost = _nearest(reference_found, own_found)
+        distances, differences, missing = distances + near, differences + apart, missing + lost
+        _, apart, lost = _nearest(own_found, reference_found)
+        differences, surplus = differences + apart, surplus + lost
+    return _summary(
+        len(boxes), np.array(distances), np.array(differences), 0, missing=missing, surplus=surplus
+    )  # fmt: skip
+
+
+def _nearest(found: Found, others: Found) -> tuple[list[float], list[float], int]:
+    """Return distance and difference of score of each confident box to the nearest other, and how many have none."""
+    distances, differences, alone = [], [], 0
+    for box, score in zip(*found, strict=True):
+        if score < CONFIDENT:
+            break  # scores fall
+        distance = np.abs(others[0] - box).max(-1)
+        nearest = int(np.nanargmin(np.where(np.isfinite(distance), distance, np.inf)))
+        # A peak may move to the next cell if two are equal: then its box is another prediction of the same person.
+        if distance[nearest] > 0.25 * float((box[2:] - box[:2]).max()):
+            alone += score > CONFIDENT + 0.05
+            continue
+        distances.append(float(distance[nearest]))
+        differences.append(abs(float(others[1][nearest] - score)))
+    return distances, differences, alone
 
 
 def _summary(
@@ -162,6 +181,7 @@ def _summary(
     *,
     oks: NDArray[np.floating] | None = None,
     missing: int = 0,
+    surplus: int = 0,
 ) -> Deviation:
     some = distance.size > 0
     return Deviation(
@@ -174,4 +194,5 @@ def _summary(
         max_px=float(distance.max()) if some else 0.0,
         oks=float(oks.mean()) if some and oks is not None else 1.0,
         score=float(difference.max()),
+        surplus=surplus,
     )

@@ -4,7 +4,6 @@ TensorRT 11 builds every network as strongly typed, so the precision has to stan
 averaging and decoding stay FP32, as does every layer that could overflow: that is measured on calibration images.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -107,7 +106,6 @@ def _convert(model: onnx.ModelProto, half: set[str]) -> None:
     halved: dict[str, TensorProto] = {}
     casts: dict[str, NodeProto] = {}
     outputs = {item.name for item in graph.output}
-    needed_full: defaultdict[str, list[NodeProto]] = defaultdict(list)
 
     def cast(name: str, to: int) -> str:
         suffix = "half" if to == TensorProto.FLOAT16 else "float"
@@ -138,7 +136,6 @@ def _convert(model: onnx.ModelProto, half: set[str]) -> None:
         for node in graph.node:
             node.input[:] = [f"{name}.half" if item == name else item for item in node.input]
         casts[name] = helper.make_node("Cast", [f"{name}.half"], [name], name=f"Cast_{name}", to=TensorProto.FLOAT)
-        needed_full.pop(name, None)
     _replace(graph, [*graph.node, *casts.values()], [*graph.initializer, *halved.values()])
 
 

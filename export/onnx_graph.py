@@ -13,18 +13,19 @@ _BATCH = 2
 
 
 def load_graph(path: object) -> onnx.ModelProto:
-    """Read an ONNX file.
+    """Read an ONNX file, with the weights that it keeps in other files.
 
     Raises:
-        ModelError: it is not one.
+        ModelError: it is not one, or its weights are not there.
     """
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from onnx.checker import ValidationError
 
     from autopose.errors import ModelError
 
     try:
         return onnx.load(str(path))
-    except (DecodeError, OSError) as error:
+    except (DecodeError, OSError, ValidationError) as error:
         raise ModelError(
             f"{path}: cannot be read as ONNX ({str(error)[:100]}). It is damaged: export it again."
         ) from None

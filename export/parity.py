@@ -54,8 +54,9 @@ class GraphReference:
 
         model = load_graph(self.path)
         producer = {name: node for node in model.graph.node for name in node.output}
-        argmax = next(node for node in model.graph.node if node.op_type == "ArgMax")
-        heatmaps = producer[argmax.input[0]].input[0]  # before it is flattened
+        # The score is the maximum of the raw maps in every refinement; the argmax may be of blurred ones.
+        score = next(node for node in reversed(model.graph.node) if node.op_type == "ReduceMax")
+        heatmaps = producer[score.input[0]].input[0]  # before it is flattened
         del model.graph.output[:]
         model.graph.output.append(onnx.helper.make_tensor_value_info(heatmaps, onnx.TensorProto.FLOAT, None))
         runner = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

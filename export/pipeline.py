@@ -14,7 +14,7 @@ from autopose.export import cache
 from autopose.export.crops import calibration_images, check_images
 from autopose.export.deviation import LIMITS, Deviation, Precision
 from autopose.export.recipe import Recipe, engine_key, rebuild_command
-from autopose.export.source import Source, resolve_source, source_file
+from autopose.export.source import Source, name_of, resolve_source, source_file
 from autopose.files import atomic_path
 from autopose.manifest import METADATA_KEY, Manifest
 from autopose.runtime.gpu import gpu_here
@@ -87,6 +87,9 @@ def export_model(model: str, out: Path | None = None, recipe: Recipe | None = No
     suffixes = (".engine", ".plan") if recipe.builder else (".onnx",)
     if out is not None and out.suffix.lower() not in suffixes:
         raise UsageError(f"-o {out}: this export writes a {suffixes[0]} file. Name it so, or leave -o out.")
+    out = out or Path(f"{name_of(model)}{suffixes[0]}")
+    if out.exists() and out.samefile(source_file(model, flip=recipe.flip)):
+        raise UsageError(f"{out}: is the model itself, which the export would overwrite. Name another file with -o.")
     if recipe.builder is None:
         require("onnx", extra="train", why="Exporting a model")
         result = _export(model, out, recipe, lambda graph, path, manifest: _move(graph, path))
@@ -132,15 +135,12 @@ def engine_for(model: str, out: Path | None, recipe: Recipe) -> Result:
     return Result.from_dict(report, out or engine)
 
 
-def _export(
-    model: str, out: Path | None, recipe: Recipe, finish: Callable[[Path, Path, Manifest], dict[str, Any]]
-) -> Result:
+def _export(model: str, out: Path, recipe: Recipe, finish: Callable[[Path, Path, Manifest], dict[str, Any]]) -> Result:
     """Make the graph, hold it against the FP32 network, and let ``finish`` turn it into the artefact."""
     from autopose.export.parity import check
 
     precision: Precision = recipe.precision or ("fp16" if recipe.builder else "fp32")
     source = resolve_source(model, flip=recipe.flip)
-    out = out or Path(f"{source.name}.onnx")
     with tempfile.TemporaryDirectory() as folder:
         graph, reference = _fp32(source, recipe, Path(folder) / "fp32.onnx")
         manifest: Manifest = reference.manifest.model_copy(update={"precision": precision})
@@ -149,6 +149,8 @@ def _export(
         if precision != "fp32":
             graph, details = _convert(graph, reference, manifest, recipe)
         deviation = check(reference, graph, images, name=out.name)
+        if not deviation.joints:
+            log.warning("Nothing in %s was confident enough to compare: give --check images like yours.", checked_on)
         if recipe.check is not None and recipe.check.is_file() and manifest.task == "pose":
             from autopose.export.ap_change import ap_change
 
@@ -166,9 +168,12 @@ def _move(graph: Path, out: Path) -> dict[str, Any]:
 
 def _fp32(source: Source, recipe: Recipe, path: Path) -> tuple[Path, Any]:
     """Write (or take) the FP32 graph; return it with its reference."""
+    from autopose.export.onnx_graph import load_graph
     from autopose.export.parity import GraphReference
 
     if source.graph is not None:
+        if recipe.compact:
+            raise UsageError(f"{source.graph}: --compact needs the checkpoint that this graph was exported from.")
         reference = GraphReference(source.graph)
         have = reference.manifest
         pose = have.task == "pose"
@@ -182,7 +187,7 @@ def _fp32(source: Source, recipe: Recipe, path: Path) -> tuple[Path, Any]:
                     f"{source.graph}: {option} cannot be had from this graph, which was exported otherwise.\n"
                     "Give its checkpoint instead of the .onnx, or leave the option as it was then."
                 )
-        path.write_bytes(source.graph.read_bytes())
+        onnx.save(load_graph(source.graph), str(path))  # with its weights, which bundled graphs keep in another file
         return path, reference
     assert source.checkpoint is not None
     from autopose.export.to_onnx import deployed_module, export_onnx, manifest_for
@@ -202,7 +207,7 @@ def _convert(graph: Path, reference: Any, manifest: Manifest, recipe: Recipe) ->
     from autopose.export.quantise import quantised_graph
     from autopose.runtime.session import normalised
 
-    pictures = calibration_images(recipe.calibration, manifest)
+    pictures = calibration_images(recipe.calibration, manifest, images=recipe.images)
     calibration = normalised(pictures, manifest) if manifest.io == "plain" else pictures
     model, target = load_graph(graph), graph.with_name("converted.onnx")
 

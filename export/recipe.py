@@ -59,8 +59,9 @@ def engine_key(source: Path, recipe: Recipe, builder_version: str) -> str:
     """Return the cache key of an engine: it changes with the model's file, any option, any version and the GPU."""
     gpu = gpu_here()
     options = {key: str(value) for key, value in asdict(recipe).items() if key != "triton"}
-    if recipe.check is not None and recipe.check.is_file():
-        options["check"] = sha256_of(recipe.check)
+    for key, pictures in (("check", recipe.check), ("calibration", recipe.calibration)):
+        if pictures is not None and pictures.exists():
+            options[key] = _digest_of(pictures)
     return cache_key(
         {
             "source": sha256_of(source),
@@ -73,6 +74,15 @@ def engine_key(source: Path, recipe: Recipe, builder_version: str) -> str:
     )
 
 
+def _digest_of(pictures: Path) -> str:
+    """Return what changes with an annotation file's content, or with names, sizes and times of a folder's files."""
+    if pictures.is_file():
+        return sha256_of(pictures)
+    files = sorted(path for path in pictures.rglob("*") if path.is_file())
+    stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    return cache_key({"folder": str(pictures.resolve()), "files": stamps})
+
+
 def rebuild_command(model: str, out: Path | None, recipe: Recipe) -> str:
     """Return the command line that makes the same engine again."""
     words = ["autopose", "export", model, "--trt" if recipe.builder == "tensorrt" else "--trt-rtx"]
@@ -83,6 +93,10 @@ def rebuild_command(model: str, out: Path | None, recipe: Recipe) -> str:
     if recipe.precision not in (None, "fp16"):
         words += ["--precision", str(recipe.precision)]
     words += [flag for flag, wanted in (("--no-flip", not recipe.flip), ("--no-decode", not recipe.decode)) if wanted]
+    if recipe.calibration is not None:
+        words += ["--calibration", str(recipe.calibration)]
+    if recipe.workspace_gib != Recipe.workspace_gib:
+        words += ["--workspace", f"{recipe.workspace_gib:g}"]
     if recipe.io == "plain":
         words += ["--io", "plain"]
     if recipe.portable:

@@ -1,15 +1,12 @@
 """What ``autopose export MODEL`` starts from: a checkpoint, or an exported FP32 graph where torch is not at hand."""
 
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from autopose.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
 from autopose.errors import ModelError, require
 from autopose.runtime.models import resolve_model
-
-if TYPE_CHECKING:
-    from autopose.checkpoint import Checkpoint
+from autopose.zoo import zoo_folder
 
 _DETECTOR = "detector-"
 
@@ -25,7 +22,7 @@ class Source:
     """
 
     name: str
-    checkpoint: "Checkpoint | None" = None
+    checkpoint: Checkpoint | None = None
     graph: Path | None = None
 
 
@@ -40,40 +37,35 @@ def resolve_source(model: str, *, flip: bool) -> Source:
         ModelError: there is no such model.
         MissingDependencyError: it is a checkpoint, and torch is not installed.
     """
-    path = Path(model)
+    path = source_file(model, flip=flip)
     if path.suffix.lower() == ".onnx":
-        if not path.is_file():
-            raise ModelError(f"No model file {model!r}. Give a checkpoint, a run folder, a .onnx or a bundled name.")
-        return Source(path.stem, graph=path)
-    if path.suffix.lower() in (".engine", ".plan"):
-        raise ModelError(f"{model}: is an engine already. Give the checkpoint, run folder or .onnx that it came from.")
-    if path.exists():
-        return Source(path.name if path.is_dir() else path.stem, checkpoint=_load(path))
-    weights = Path(str(resources.files("autopose.zoo"))) / f"{model}.safetensors"
-    if weights.is_file() and _torch_is_installed():
-        return Source(model, checkpoint=_load(weights))
-    task = "detector" if model.startswith(_DETECTOR) else "pose"
-    graph = resolve_model(model, flip=flip, task=task)  # type: ignore[arg-type]
-    return Source(model, graph=graph)
+        return Source(name_of(model), graph=path)
+    return Source(name_of(model), checkpoint=_load(path))
 
 
 def source_file(model: str, *, flip: bool) -> Path:
-    """Return the one file that MODEL's weights are in, without reading it: for cache keys.
+    """Return the one file that MODEL means, without reading it.
 
     Raises:
-        ModelError: there is no such model.
+        ModelError: there is no such model, or it is one that nothing is made from.
     """
     path = Path(model)
-    if path.is_dir():
-        from autopose.checkpoint import checkpoint_path
-
+    if path.suffix.lower() in (".engine", ".plan"):
+        raise ModelError(f"{model}: is an engine already. Give the checkpoint, run folder or .onnx that it came from.")
+    if path.exists():
         return checkpoint_path(path)
-    if path.is_file():
-        return path
-    weights = Path(str(resources.files("autopose.zoo"))) / f"{model}.safetensors"
+    if path.suffix.lower() == ".onnx":
+        raise ModelError(f"No model file {model!r}. Give a checkpoint, a run folder, a .onnx or a bundled name.")
+    weights = zoo_folder() / f"{model}.safetensors"
     if weights.is_file() and _torch_is_installed():
         return weights
     return resolve_model(model, flip=flip, task="detector" if model.startswith(_DETECTOR) else "pose")
+
+
+def name_of(model: str) -> str:
+    """Return what files made from MODEL are called: a folder's own name, a file's without suffix."""
+    path = Path(model)
+    return path.resolve().name if path.is_dir() else path.stem if path.is_file() else model
 
 
 def _torch_is_installed() -> bool:
@@ -82,8 +74,6 @@ def _torch_is_installed() -> bool:
     return find_spec("torch") is not None and find_spec("safetensors") is not None
 
 
-def _load(path: Path) -> "Checkpoint":
+def _load(path: Path) -> Checkpoint:
     require("torch", extra="train", why="Exporting a checkpoint")
-    from autopose.checkpoint import load_checkpoint
-
     return load_checkpoint(path)

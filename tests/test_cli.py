@@ -1,5 +1,6 @@
 """The command line as a whole: every verb explains itself, and bad input ends in one sentence and the right code."""
 
+import json
 import logging
 import re
 import subprocess
@@ -120,6 +121,16 @@ def test_refuses_bad_input_with_one_sentence_and_exit_code_1(
     assert len(result.err.strip().splitlines()) <= 4  # what happened, what was expected, how to mend it
     left = [path for path in tmp_path.rglob("*") if path.is_file() and path not in before]
     assert left == []  # nothing half-written
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path, autopose: Command) -> None:
+    (tmp_path / "folder").mkdir()
+    result = autopose("models", "--json", "folder")
+    assert result.exit_code == 1
+    assert result.err == "autopose: folder: is a folder; expected the name of a file\n"
+    one = autopose("models", "fast", "--json", "fast.json")
+    assert one.exit_code == 0
+    assert [entry["name"] for entry in json.loads((tmp_path / "fast.json").read_text())] == ["fast"]
 
 
 def test_module_runs_as_a_program(tmp_path: Path) -> None:

@@ -42,10 +42,12 @@ def export(
         bool, typer.Option("--trt-rtx", help="Build a TensorRT-RTX engine; needs no GPU with --target.")
     ] = False,
     target: Annotated[str, typer.Option(metavar="sm89,...", help="GPUs that a TensorRT-RTX engine is built for.")] = "",
-    batch: Annotated[str, typer.Option(metavar="MIN,TYPICAL,MAX", help="Batches that an engine takes.")] = "1,8,64",
+    batch: Annotated[
+        str | None, typer.Option(metavar="MIN,TYPICAL,MAX", help="Batches that an engine takes [1,8,64].")
+    ] = None,
     workspace: Annotated[
-        float, typer.Option(metavar="GIB", min=0.01, help="GPU memory that building an engine may use.")
-    ] = 4.0,
+        float | None, typer.Option(metavar="GIB", min=0.01, help="GPU memory that building an engine may use [4].")
+    ] = None,
     portable: Annotated[
         bool, typer.Option("--portable", help="--trt: an engine for all GPUs from Ampere on, somewhat slower.")
     ] = False,
@@ -65,7 +67,9 @@ def export(
             help="Images for the parity gate [other ones of --calibration, else synthetic ones].",
         ),
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="--check: folder that 'file_name' is relative to.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="--check, --calibration: folder that 'file_name' is relative to.")
+    ] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
 ) -> None:
     """Export a model and prove that it agrees with the network it came from.
@@ -90,13 +94,22 @@ def export(
         raise UsageError("--target goes with --trt-rtx: TensorRT itself builds for the GPU at hand.")
     if portable and not trt:
         raise UsageError("--portable goes with --trt.")
+    engine = trt or trt_rtx
+    if workspace is not None and not engine:
+        raise UsageError("--workspace goes with --trt or --trt-rtx.")
+    if batch is not None and not engine and triton is None:
+        raise UsageError("--batch goes with --trt, --trt-rtx or --triton: an ONNX file takes every batch.")
+    if images is not None and check is None and calibration is None:
+        raise UsageError("--images goes with --check or --calibration.")
+    if compact and (engine or precision not in (None, Precision.fp32)):
+        raise UsageError("--compact stores FP32 ONNX files smaller; leave it out here.")
     recipe = Recipe(
         precision=precision.value if precision else None,
         calibration=calibration,
         builder="tensorrt" if trt else "tensorrt_rtx" if trt_rtx else None,
         targets=tuple(part.strip().lower() for part in target.split(",") if part.strip()),
-        batches=_batches(batch),
-        workspace_gib=workspace,
+        batches=Recipe.batches if batch is None else _batches(batch),
+        workspace_gib=Recipe.workspace_gib if workspace is None else workspace,
         portable=portable,
         flip=flip,
         decode=decode,

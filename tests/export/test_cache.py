@@ -115,12 +115,29 @@ def test_key_changes_with_everything_that_changes_the_engine(tmp_path: Path) -> 
     assert engine_key(copy, base, "1.7") == keys[0]  # the content counts, not the name
 
 
+def test_key_changes_with_the_pictures(tmp_path: Path) -> None:
+    source, photos = tmp_path / "a.onnx", tmp_path / "photos"
+    source.write_bytes(b"graph")
+    photos.mkdir()
+    (photos / "1.jpg").write_bytes(b"one")
+    recipes = [Recipe(builder="tensorrt", calibration=photos), Recipe(builder="tensorrt", check=photos)]
+    before = [engine_key(source, recipe, "11") for recipe in recipes]
+    assert before == [engine_key(source, recipe, "11") for recipe in recipes]
+    (photos / "2.jpg").write_bytes(b"two")
+    after = [engine_key(source, recipe, "11") for recipe in recipes]
+    assert len({*before, *after}) == 4
+
+
 def test_rebuild_command_names_what_was_asked(tmp_path: Path) -> None:
     recipe = Recipe(builder="tensorrt_rtx", targets=("sm89", "sm120"), flip=False, batches=(1, 2, 4))
     assert rebuild_command("my run", Path("m.engine"), recipe) == (
         "autopose export 'my run' --trt-rtx --target sm89,sm120 --batch 1,2,4 --no-flip -o m.engine"
     )
     assert rebuild_command("default", None, Recipe(builder="tensorrt")) == "autopose export default --trt"
+    int8 = Recipe(builder="tensorrt", precision="int8", calibration=Path("my photos"), workspace_gib=2.0)
+    assert rebuild_command("default", None, int8) == (
+        "autopose export default --trt --precision int8 --calibration 'my photos' --workspace 2"
+    )
 
 
 def test_folder_is_the_users_unless_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Which pictures an artefact is checked on: never those that its ranges were taken on."""
 
+import json
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autopose.errors import DataError
 from autopose.export.crops import calibration_images, check_images, spread
 from autopose.manifest import Manifest
 
@@ -55,3 +57,27 @@ def test_given_pictures_come_first(tmp_path: Path) -> None:
     found, words = check_images(check, Manifest(), calibration=calibration)
     assert _greys(found) == {0, 3, 6}
     assert words == f"3 pictures of {check}"
+
+
+def test_annotated_persons_of_the_models_own_skeleton(tmp_path: Path) -> None:
+    """Persons with MPII's joints, for a model of these; their pictures in a folder of their own."""
+    (tmp_path / "pictures").mkdir()
+    images, annotations = [], []
+    for number in range(40):
+        cv2.imwrite(str(tmp_path / "pictures" / f"{number}.png"), np.full((60, 40, 3), 5 * number, np.uint8))
+        images.append({"id": number, "file_name": f"{number}.png", "width": 40, "height": 60})
+        record = {"image_id": number, "category_id": 1, "bbox": [5, 5, 30, 50], "keypoints": [20, 30, 2] * 16}
+        annotations.append({"id": number, **record})
+    path = tmp_path / "ann" / "persons.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"images": images, "annotations": annotations}))
+    manifest = Manifest(skeleton="mpii16")
+    found, words = check_images(path, manifest, images=tmp_path / "pictures")
+    assert words == f"40 pictures of {path}"
+    assert _greys(found) == {5 * number for number in range(40)}
+    assert len(calibration_images(path, manifest, images=tmp_path / "pictures")) == 32
+
+
+def test_a_source_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder or annotation file"):
+        check_images(None, Manifest(), calibration=tmp_path / "typo")

@@ -1,6 +1,7 @@
 """``autopose export`` from start to end: files, figures, refusals."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from autopose.export.deviation import LIMITS, Limits
 from autopose.export.parity import GraphReference
 from autopose.export.pipeline import export_model
 from autopose.export.recipe import Recipe
+from autopose.export.shared_weights import share_weights
+from autopose.export.source import name_of
+from autopose.export.to_onnx import export_onnx
 from autopose.runtime.session import open_session
 from autopose.training.predictor import TorchPredictor
 
@@ -67,11 +71,57 @@ def test_an_exported_graph_becomes_smaller_types(
         export_model(str(out), tmp_path / "again.onnx", Recipe())
 
 
-def test_graph_reference_gives_the_networks_heatmaps(pose_onnx: Path, pose_checkpoint: Checkpoint) -> None:
-    crops = synthetic_crops(2, pose_checkpoint.codec.input_size_wh, seed=4)
-    predictor = TorchPredictor(pose_checkpoint.build(), pose_checkpoint.codec, pose_checkpoint.skeleton, flip=True)
-    (maps,) = GraphReference(pose_onnx).maps(crops)
+@pytest.mark.parametrize("refine", ["quarter", "dark-blur", "oks"])
+def test_graph_reference_gives_the_networks_heatmaps(refine: str, tmp_path: Path, pose_checkpoint: Checkpoint) -> None:
+    codec = pose_checkpoint.codec.model_copy(update={"refine": refine})
+    graph = export_onnx(replace(pose_checkpoint, codec=codec), tmp_path / "model.onnx")
+    crops = synthetic_crops(2, codec.input_size_wh, seed=4)
+    predictor = TorchPredictor(pose_checkpoint.build(), codec, pose_checkpoint.skeleton, flip=True)
+    (maps,) = GraphReference(graph).maps(crops)
     np.testing.assert_allclose(maps, predictor.heatmaps(crops), atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_graph_with_its_weights_in_another_file(precision: Any, tmp_path: Path, pose_checkpoint: Checkpoint) -> None:
+    """As the bundled ones are."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    graphs = [export_onnx(pose_checkpoint, shared / f"{name}.onnx", flip=name == "b", compact=True) for name in "ab"]
+    share_weights(graphs, shared / "weights.data")
+    out = tmp_path / "out.onnx"
+    result = export_model(str(graphs[1]), out, Recipe(precision=precision))
+    assert result.deviation.mean_px <= LIMITS[precision].mean_px
+    (shared / "weights.data").unlink()
+    with open_session(out, device="cpu") as session:  # it carries its own
+        session.run(synthetic_crops(1, pose_checkpoint.codec.input_size_wh))
+    with pytest.raises(AutoposeError, match=r"b\.onnx"):
+        export_model(str(graphs[1]), tmp_path / "again.onnx", Recipe(precision=precision))
+
+
+def test_never_overwrites_the_model_it_is_made_from(
+    pose_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("model.onnx").write_bytes(pose_onnx.read_bytes())
+    for out in (None, tmp_path / "model.onnx"):
+        with pytest.raises(UsageError, match="is the model itself"):
+            export_model("model.onnx", out, Recipe(precision="int8"))
+    assert Path("model.onnx").read_bytes() == pose_onnx.read_bytes()
+
+
+def test_files_are_called_after_the_model(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run)
+    assert name_of(".") == run.name
+    assert name_of("best.safetensors") == "best"
+    assert name_of("default") == "default"
+    built: list[Path] = []
+
+    def engine_for(model: str, out: Path, recipe: Recipe) -> None:
+        built.append(out)
+
+    monkeypatch.setattr("autopose.export.pipeline.engine_for", engine_for)
+    export_model(".", None, Recipe(builder="tensorrt"))
+    assert built == [Path(f"{run.name}.engine")]
 
 
 def test_calibration_and_check_take_a_folder_of_pictures(pose_onnx: Path, tmp_path: Path) -> None:
@@ -118,6 +168,11 @@ def test_refuses_what_an_exported_graph_cannot_become(
         (["default", "--target", "sm89"], 2, "--target goes with --trt-rtx"),
         (["default", "--portable"], 2, "--portable goes with --trt"),
         (["default", "-o", "model.engine"], 2, "writes a .onnx file"),
+        (["default", "--batch", "1,8,64"], 2, "--batch goes with --trt"),
+        (["default", "--workspace", "2"], 2, "--workspace goes with --trt"),
+        (["default", "--images", "photos"], 2, "--images goes with --check or --calibration"),
+        (["default", "--trt", "--compact"], 2, "--compact stores FP32"),
+        (["default", "--calibration", "no-such-folder"], 1, "no such folder or annotation file"),
         (["default", "--trt", "--batch", "8,1"], 2, "expected three numbers"),
         (["default", "--trt", "--batch", "8,1,2"], 2, "smallest <= typical <= largest"),
     ],
