@@ -57,13 +57,13 @@ def progress(total: int, what: str) -> Iterator[Bar]:
     )
 
     columns = (
-        TextColumn(what),
+        TextColumn("{task.description}", markup=False),  # a file name may hold braces and brackets
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("to go"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     disable = is_quiet() or not sys.stderr.isatty()
     with Progress(*columns, console=Console(stderr=True), disable=disable) as bar:

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,17 @@ from autopose.runtime.crops import checked_boxes
 from autopose.runtime.follow import Found
 from autopose.runtime.video import Frame
 
+#: Corners x1, y1, x2, y2 and a score.
+ScoredBox = tuple[list[float], float]
+
 
 def load_boxes(path: Path) -> Callable[[Frame], Found]:
     """Return a function that gives the boxes of a frame; none where the file has none.
 
     Args:
         path: a results file of ``autopose infer`` (matched by image file name or frame number), a COCO file with
-            ``images`` and ``annotations`` (by file name, else by frame number = image id), or a COCO list of
-            detections (by the number in the image's file name, else frame number = image id).
+            ``images`` and ``annotations`` (separate images by file name, frames of a video by frame number = image
+            id), or a COCO list of detections (by the number in the image's file name, else frame number = image id).
 
     Raises:
         DataError: the file cannot be used.
@@ -33,16 +36,11 @@ def load_boxes(path: Path) -> Callable[[Frame], Found]:
         raise DataError(f"No file of boxes {str(path)!r}.") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: is no JSON file of boxes: {error}.") from None
-    by_key: dict[str | int, list[tuple[list[float], float]]] = defaultdict(list)
-    if isinstance(content, dict) and content.get("format") == FORMAT:
-        for entry in load_results(path).frames:
-            key = Path(entry.poses.source).name if entry.poses.source else entry.frame
-            by_key[key] += list(zip(entry.poses.boxes.tolist(), entry.poses.box_scores.tolist(), strict=True))
-    else:
-        _read_coco(content, by_key, path)
+    is_results = isinstance(content, dict) and content.get("format") == FORMAT
+    known = _from_results(path) if is_results else _from_coco(content, path)
 
     def boxes(frame: Frame) -> Found:
-        found = by_key.get(_key(frame, by_key), [])
+        found = known.of(frame)
         where = f"{path}, {frame.name or f'frame {frame.index}'}"
         corners = checked_boxes([box for box, _ in found], frame.size_wh, where)
         return corners, np.array([score for _, score in found], np.float32)
@@ -50,31 +48,75 @@ def load_boxes(path: Path) -> Callable[[Frame], Found]:
     return boxes
 
 
-def _read_coco(content: Any, by_key: dict[str | int, list[tuple[list[float], float]]], path: Path) -> None:
-    names: dict[int, str] = {}
+@dataclass
+class _KnownBoxes:
+    """The boxes of a file by the images' names, and by frame number or image id.
+
+    An image with a name stands in ``by_name`` even if it has no boxes: it must not get those of another image whose id
+    happens to be the number in its name.
+    """
+
+    by_name: dict[str, list[ScoredBox]] = field(default_factory=dict)
+    by_number: dict[Any, list[ScoredBox]] = field(default_factory=dict)
+
+    def of(self, frame: Frame) -> list[ScoredBox]:
+        """Return the boxes of a frame: a separate image goes by its name, a frame of a video by its number."""
+        if frame.name is None:
+            return self.by_number.get(frame.index, [])
+        name = Path(frame.name).name
+        if self.by_name:
+            return self.by_name.get(name, [])
+        number = re.search(r"(\d+)$", Path(name).stem)
+        return self.by_number.get(int(number[1]) if number else frame.index, [])
+
+
+def _from_results(path: Path) -> _KnownBoxes:
+    known = _KnownBoxes()
+    for entry in load_results(path).frames:
+        found = list(zip(entry.poses.boxes.tolist(), entry.poses.box_scores.tolist(), strict=True))
+        if entry.poses.source:
+            known.by_name.setdefault(Path(entry.poses.source).name, []).extend(found)
+        else:
+            known.by_number.setdefault(entry.frame, []).extend(found)
+    return known
+
+
+def _from_coco(content: Any, path: Path) -> _KnownBoxes:
+    known = _KnownBoxes()
+    names: dict[Any, str] = {}
     if isinstance(content, dict):
-        names = {image["id"]: Path(image["file_name"]).name for image in content.get("images", [])}
+        names = _image_names(content.get("images") or [], path)
+        known.by_name = {name: [] for name in names.values()}
         content = content.get("annotations")
     if not isinstance(content, list):
         raise DataError(f"{path}: is neither a results file of autopose nor COCO annotations or detections.")
     for number, entry in enumerate(content):
         try:
             x, y, width, height = (float(v) for v in entry["bbox"])
-            image_id = entry["image_id"]
-        except (KeyError, TypeError, ValueError):
+            box = [x, y, x + width, y + height], float(entry.get("score", 1))
+            is_person = entry.get("category_id", 1) == 1
+            name = names.get(entry["image_id"])
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise DataError(
-                f"{path}: entry {number} lacks 'image_id' or a 'bbox' of four numbers x, y, w, h."
+                f"{path}: entry {number} lacks 'image_id' or a 'bbox' of four numbers x, y, w, h, "
+                "or its 'score' is no number. Mend or remove it."
             ) from None
-        if entry.get("category_id", 1) == 1:
-            by_key[names.get(image_id, image_id)].append(([x, y, x + width, y + height], float(entry.get("score", 1))))
+        if is_person:
+            known.by_number.setdefault(entry["image_id"], []).append(box)
+            if name is not None:
+                known.by_name[name].append(box)
+    return known
 
 
-def _key(frame: Frame, known: dict[str | int, list[tuple[list[float], float]]]) -> str | int:
-    """Return under which key the file may hold a frame."""
-    if frame.name is None:
-        return frame.index
-    name = Path(frame.name).name
-    if name in known:
-        return name
-    number = re.search(r"(\d+)$", Path(name).stem)
-    return int(number[1]) if number else frame.index
+def _image_names(images: Any, path: Path) -> dict[Any, str]:
+    """Return image id -> file name, without folders."""
+    names: dict[Any, str] = {}
+    for number, image in enumerate(images if isinstance(images, list) else [images]):
+        try:
+            names[image["id"]] = Path(image["file_name"]).name
+        except (KeyError, TypeError):
+            raise DataError(
+                f"{path}: entry {number} of 'images' lacks 'id' or 'file_name'. Give both for every image, or leave "
+                "'images' out: then boxes go by image id = frame number."
+            ) from None
+    return names

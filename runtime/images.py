@@ -38,10 +38,25 @@ def read_image(path: str | PathLike[str]) -> NDArray[np.uint8]:
 
 
 def is_cut_off(content: bytes) -> bool:
-    """Tell whether a JPEG or PNG lacks its end marker (OpenCV would fill the rest with grey)."""
+    """Tell whether a JPEG or PNG lacks its end marker (OpenCV would fill the rest with grey).
+
+    The marker may stand far from the end of the file: telephones append a video to their motion photos.
+    """
     if content.startswith(b"\xff\xd8\xff"):
-        return b"\xff\xd9" not in content[-65536:]
-    return content.startswith(b"\x89PNG\r\n") and b"IEND" not in content[-65536:]
+        return content.rfind(b"\xff\xd9", _jpeg_scan(content)) < 0
+    return content.startswith(b"\x89PNG\r\n") and b"\0\0\0\0IEND" not in content
+
+
+def _jpeg_scan(content: bytes) -> int:
+    """Return where a JPEG's first scan begins (ITU-T T.81, B.1): before it, an EXIF thumbnail has end markers too."""
+    position = 2
+    while position + 4 <= len(content) and content[position] == 0xFF:
+        marker = content[position + 1]
+        if marker == 0xDA:  # start of scan: in what follows, an FF of the data is never followed by D9
+            return position
+        # A marker may be preceded by fill bytes FF; all others here have a length, which counts itself.
+        position += 1 if marker == 0xFF else 2 + int.from_bytes(content[position + 2 : position + 4])
+    return position
 
 
 def as_bgr(image: Any, *, rgb: bool = False) -> NDArray[np.uint8]:

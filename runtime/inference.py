@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autopose.drawing import draw
-from autopose.runtime.outputs import Format, open_sink
+from autopose.errors import AutoposeError, MediaError
+from autopose.runtime.outputs import Format, formats_of, open_sink, refuse_overwriting
 from autopose.runtime.pipeline import PosePipeline, Work, pipeline_for, timed_work
 from autopose.runtime.sinks import Sink, SinkContext
 from autopose.runtime.smoother import Smoothing
@@ -51,7 +52,7 @@ class RunReport:
     """What came of one source.
 
     Attributes:
-        source: as the user gave it.
+        source: as the user gave it, without a password.
         frames: processed.
         persons: poses in all frames together.
         seconds: wall time.
@@ -93,10 +94,12 @@ def infer_source(
         progress: called with the frames done and their expected number.
 
     Raises:
-        MediaError: the source cannot be read at all.
+        UsageError: an output would take the source's place.
+        MediaError: the source cannot be read at all, or an output cannot be finished.
         BackendError: a stage failed; the message names it.
     """
     begin = time.perf_counter()
+    refuse_overwriting([spec], options.out, options.save)
     source = open_source(spec, options.selection)
     try:
         given = None
@@ -108,18 +111,19 @@ def infer_source(
             estimator, source, every=options.every, tracking=options.tracking, smooth=options.smooth, boxes=given
         )
         sinks = _open_sinks(estimator, source, options, pipeline)
-        report = RunReport(spec.location)
+        report = RunReport(spec.public_location)
         _drive(source, pipeline, sinks, options, report, progress)
     finally:
         source.close()
     report.problem = source.problem
+    if not report.frames and report.problem is None:
+        report.problem = f"{report.source}: gave no frame, so nothing was written."
     report.live = source.report()
     report.seconds = time.perf_counter() - begin
     return report
 
 
 def _open_sinks(estimator: "Estimator", source: Source, options: InferOptions, pipeline: PosePipeline) -> list[Sink]:
-    picture: Format = "images" if source.spec.kind == "images" else "video"
     manifest = estimator.manifest
     model = {
         "name": manifest.name,
@@ -135,7 +139,7 @@ def _open_sinks(estimator: "Estimator", source: Source, options: InferOptions, p
     context = SinkContext(
         source.spec, options.out, estimator.skeleton, source.fps, bool(getattr(source, "has_audio", False)), model
     )
-    return [open_sink(name, context) for name in options.save or (picture, "json")]
+    return [open_sink(name, context) for name in formats_of(source.spec, options.save)]
 
 
 def _drive(
@@ -169,9 +173,32 @@ def _drive(
                 break
     finally:
         works.close()
-        for sink in sinks:
-            report.files += sink.close()
+        unfinished = _close(sinks, report)
         report.stages = {stage.name: stage.timings() for stage in (decode, *stages)}
+    if unfinished is not None:  # not reached after an error in a stage, which is the reason and goes first
+        raise unfinished
+
+
+def _close(sinks: Sequence[Sink], report: RunReport) -> AutoposeError | None:
+    """Finish the files of every sink, even if another one's cannot be; return the first error."""
+    first: AutoposeError | None = None
+    for sink in sinks:
+        try:
+            report.files += sink.close()
+        except Exception as error:  # encoders and file systems raise all kinds; each becomes a sentence
+            log.debug("%s", sink.destination, exc_info=error)
+            first = first or _unfinished(sink, error)
+    return first
+
+
+def _unfinished(sink: Sink, error: Exception) -> AutoposeError:
+    if isinstance(error, AutoposeError):
+        return error
+    reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+    return MediaError(
+        f"{sink.destination}: could not be finished ({reason}). Make room there, or choose another folder with -o, "
+        "and run again."
+    )
 
 
 def _draw(items: list[Work]) -> list[Work]:

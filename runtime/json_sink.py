@@ -17,6 +17,7 @@ from autopose.runtime.video import Frame
 class JsonSink(Sink):
     """The package's own results: JSON lines (``.part.jsonl``) while the run goes on, one JSON file at its end."""
 
+    ending = ".json"
     _lines: Any = None
 
     def __init__(self, context: SinkContext) -> None:
@@ -31,13 +32,15 @@ class JsonSink(Sink):
             self._lines.write(json.dumps(self._header()) + "\n")
         record = frame_record(poses, frame.index, frame.time_s)
         if frame.name is not None:
-            record["image"] = frame.name
+            record["image"] = str(Path(frame.name).absolute())
         self._lines.write(json.dumps(record, separators=(",", ":")) + "\n")
         self._lines.flush()
 
     def _header(self) -> dict[str, Any]:
         spec, fps = self.context.spec, self.context.fps
-        source = {"kind": spec.kind, "path": spec.location, "fps": None if fps is None else round(float(fps), 4)}
+        # Absolute, or a page made later in another folder may take the annotated video for the source.
+        path = str(spec.files[0].absolute()) if spec.kind == "video" else spec.public_location
+        source = {"kind": spec.kind, "path": path, "fps": None if fps is None else round(float(fps), 4)}
         return results_header(self.context.skeleton, source, self.context.model)
 
     def close(self) -> list[Path]:
@@ -45,7 +48,7 @@ class JsonSink(Sink):
         if self._lines is None:
             return []
         self._lines.close()
-        path = self.context.path(".json")
+        path = self.destination
         with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as out, self.part.open() as lines:
             header = next(lines).rstrip()
             out.write(header[:-1] + ', "frames": [\n')

@@ -6,15 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Protocol
 
-import av
-import cv2
 import numpy as np
-from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from autopose.errors import MediaError
+from autopose.runtime.feeds import Feed, open_feed
 from autopose.runtime.sources import Selection, Source, SourceSpec
 from autopose.runtime.video import Frame
 
@@ -22,21 +19,6 @@ log = logging.getLogger(__name__)
 
 #: Timestamps of live frames are wall time in this unit, as RTP's video clock.
 LIVE_TIME_BASE = Fraction(1, 90_000)
-
-
-class Feed(Protocol):
-    """A connection that gives images until it breaks, or until its end if it is ``finite``."""
-
-    fps: float
-    finite: bool
-
-    def read(self) -> NDArray[np.uint8] | None:
-        """Return the next image ``(H, W, 3)`` BGR, or None when the connection has ended."""
-        ...
-
-    def close(self) -> None:
-        """Hang up."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -126,7 +108,10 @@ class LiveSource(Source):
                     self.received += 1
                     self._changed.notify_all()
                 continue
-            if (self._feed is not None and self._feed.finite) or not self._come_back(last):
+            if self._feed is not None and self._feed.finite:
+                self.problem = self._feed.problem and f"{self.spec.location}: {self._feed.problem}"
+                break
+            if not self._come_back(last):
                 break
             gap = time.monotonic() - last
             self.gaps, self.gap_s = self.gaps + 1, self.gap_s + gap
@@ -172,78 +157,15 @@ class LiveSource(Source):
             "oldest_frame_s": round(self.oldest_shown_s, 3),
         }
 
-    def close(self) -> None:
-        """Stop reading and end the thread."""
+    def interrupt(self) -> None:
+        """End the wait for the next frame and the iteration, from any thread; the connection is closed by its own."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """Stop reading and end the thread."""
+        self.interrupt()
         if self._thread.is_alive():
             self._thread.join()
         self._hang_up()
-
-
-class StreamFeed:
-    """A network stream through FFmpeg, with time limits, so that a dead server is noticed."""
-
-    def __init__(self, address: str, timeout_s: float = 5.0) -> None:
-        options = {"rtsp_transport": "tcp"} if address.lower().startswith("rtsp") else {}
-        options |= {"fflags": "nobuffer", "flags": "low_delay"}
-        try:
-            self._container = av.open(address, timeout=(timeout_s, timeout_s), options=options)
-        except (FFmpegError, OSError) as error:
-            reason = str(getattr(error, "strerror", None) or error)
-            raise MediaError(f"{address}: the stream cannot be opened ({reason}). Is the server running?") from None
-        if not self._container.streams.video:
-            self._container.close()
-            raise MediaError(f"{address}: the stream has no pictures.")
-        stream = self._container.streams.video[0]
-        self.fps = float(stream.average_rate or stream.guessed_rate or 25)
-        self.finite = bool(self._container.duration)  # a file on a server: its end is no loss
-        self._frames = self._container.decode(stream)
-
-    def read(self) -> NDArray[np.uint8] | None:
-        """Return the next frame; None when the stream has broken off."""
-        try:
-            frame = next(self._frames, None)
-        except (FFmpegError, OSError):
-            return None
-        return None if frame is None else np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._container.close()
-
-
-class WebcamFeed:
-    """A camera of this machine, through OpenCV."""
-
-    finite = False
-
-    def __init__(self, number: int) -> None:
-        logging_of = cv2.utils.logging  # OpenCV would print its own lines about a missing camera
-        level = logging_of.getLogLevel()
-        logging_of.setLogLevel(logging_of.LOG_LEVEL_SILENT)
-        self._capture: Any = cv2.VideoCapture(number)
-        logging_of.setLogLevel(level)
-        if not self._capture.isOpened():
-            self._capture.release()
-            raise MediaError(f"No webcam {number}. Count starts at 0; is it plugged in, and not in use elsewhere?")
-        self.fps = float(self._capture.get(cv2.CAP_PROP_FPS) or 30)
-
-    def read(self) -> NDArray[np.uint8] | None:
-        """Return the next frame; None when the camera is gone."""
-        found, image = self._capture.read()
-        return np.asarray(image, np.uint8) if found else None
-
-    def close(self) -> None:
-        """Release the camera."""
-        self._capture.release()
-
-
-def open_feed(location: str) -> Feed:
-    """Open a webcam (a number) or a stream (an address).
-
-    Raises:
-        MediaError: it cannot be opened.
-    """
-    return WebcamFeed(int(location)) if location.isdecimal() else StreamFeed(location)

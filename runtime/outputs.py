@@ -1,11 +1,14 @@
 """The output formats by name: what ``--save`` takes."""
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Literal, get_args
 
 from autopose.errors import UsageError
 from autopose.runtime.json_sink import JsonSink
 from autopose.runtime.picture_sinks import CropsSink, ImagesSink, SheetSink, VideoSink
-from autopose.runtime.sinks import Sink, SinkContext
+from autopose.runtime.sinks import Sink, SinkContext, output_path
+from autopose.runtime.sources import SourceSpec
 from autopose.runtime.table_sinks import CocoSink, OpenPoseSink, ParquetSink, TableSink
 from autopose.runtime.trc_sink import TrcSink
 
@@ -37,6 +40,45 @@ def parse_formats(text: str) -> tuple[Format, ...]:
     if unknown or not names:
         raise UsageError(f"--save {text!r}: {unknown or 'nothing'} is no output format. Known: {', '.join(FORMATS)}.")
     return tuple(dict.fromkeys(names))  # type: ignore[arg-type]
+
+
+def formats_of(spec: SourceSpec, save: Sequence[Format] | None) -> Sequence[Format]:
+    """Return what a run writes for a source: as asked for, or its pictures with skeletons and the JSON."""
+    return save or ("images" if spec.kind == "images" else "video", "json")
+
+
+def refuse_overwriting(specs: Sequence[SourceSpec], out: Path, save: Sequence[Format] | None) -> None:
+    """Make sure that no output takes the place of a source, and none goes into a folder of numbered files with sources.
+
+    Raises:
+        UsageError: one would.
+    """
+    sources = {_identity(place): path for spec in specs for path in spec.files for place in (path, path.parent)}
+    for spec in specs:
+        for name in formats_of(spec, save):
+            for path in _destinations(spec, out, name):
+                identity = _identity(path)
+                if identity is not None and identity in sources:
+                    raise UsageError(
+                        f"{sources[identity]}: is a source, and --save {name} would write over it ({path}). "
+                        "Choose another folder with -o."
+                    )
+
+
+def _destinations(spec: SourceSpec, out: Path, name: Format) -> Iterator[Path]:
+    if name == "images" and spec.kind == "images":
+        yield from (out / f"{stem}{ImagesSink.image_ending}" for stem in spec.stems)
+    else:
+        yield output_path(out, spec, _SINKS[name].ending)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from all others, however its name is written; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def open_sink(name: Format, context: SinkContext) -> Sink:

@@ -18,6 +18,7 @@ from autopose.runtime.video_writer import VideoWriter
 class VideoSink(Sink):
     """Annotated H.264 with the source's timestamps and sound."""
 
+    ending = ".mp4"
     needs_drawing = True
     _writer: VideoWriter | None = None
 
@@ -27,7 +28,7 @@ class VideoSink(Sink):
         if self._writer is None:
             fps = self.context.fps or Fraction(2)  # separate images: two per second
             time_base = frame.time_base or 1 / fps
-            self._writer = VideoWriter(self.context.path(".mp4"), frame.size_wh, fps=fps, time_base=time_base)
+            self._writer = VideoWriter(self.destination, frame.size_wh, fps=fps, time_base=time_base)
         self._writer.write(drawn, frame.pts)
 
     def close(self) -> list[Path]:
@@ -41,35 +42,25 @@ class VideoSink(Sink):
 class ImagesSink(Sink):
     """Annotated images: one beside the other for separate images, numbered in a folder for a video."""
 
+    ending = "-frames"
+    #: Behind the stem of a separate image.
+    image_ending = ".jpg"
     needs_drawing = True
 
     def __init__(self, context: SinkContext) -> None:
         super().__init__(context)
         self._written: list[Path] = []
-        self._names: set[str] = set()
 
     def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
         """Write the drawn frame as JPEG."""
         assert drawn is not None
-        if self.context.spec.kind == "images":
-            path = self.context.out / f"{self._unique(Path(frame.name or 'image').stem)}.jpg"
+        if frame.stem is not None:
+            path = self.context.out / f"{frame.stem}{self.image_ending}"
             self._written.append(path)
         else:
-            folder = self.context.path("-frames")
-            path = folder / f"{frame.index:06d}.jpg"
-            self._written = [folder]
+            path = self.destination / f"{frame.index:06d}.jpg"
+            self._written = [self.destination]
         write_image(path, drawn)
-
-    def _unique(self, stem: str) -> str:
-        """Return a file stem that no earlier image of the run has (photo.jpg and photo.png may lie side by side)."""
-        if len(self.context.spec.files) == 1:
-            return self.context.spec.name
-        name, count = stem, 1
-        while name.lower() in self._names:
-            count += 1
-            name = f"{stem}-{count}"
-        self._names.add(name.lower())
-        return name
 
     def close(self) -> list[Path]:
         """Return the images, or the folder that holds them."""
@@ -79,22 +70,20 @@ class ImagesSink(Sink):
 class CropsSink(Sink):
     """A folder with every person of every frame: ``FRAME_ID.jpg``, without skeletons."""
 
-    def __init__(self, context: SinkContext) -> None:
-        super().__init__(context)
-        self.folder = context.path("-crops")
-        self._wrote = False
+    ending = "-crops"
+    _wrote = False
 
     def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
         """Cut the persons out."""
-        stem = Path(frame.name).stem if frame.name else f"{frame.index:06d}"
+        stem = frame.stem or f"{frame.index:06d}"
         for i, picture in enumerate(poses.crop(frame.image)):
             who = f"p{i}" if poses.ids is None else f"id{int(poses.ids[i])}"
-            write_image(self.folder / f"{stem}_{who}.jpg", picture)
+            write_image(self.destination / f"{stem}_{who}.jpg", picture)
             self._wrote = True
 
     def close(self) -> list[Path]:
         """Return the folder."""
-        return [self.folder] if self._wrote else []
+        return [self.destination] if self._wrote else []
 
 
 class SheetSink(Sink):
@@ -104,6 +93,7 @@ class SheetSink(Sink):
     and only every second of those that follow is taken.
     """
 
+    ending = "-sheet.jpg"
     columns, rows, cell_wh = 8, 5, (144, 192)
 
     def __init__(self, context: SinkContext) -> None:
@@ -134,9 +124,8 @@ class SheetSink(Sink):
         for i, cell in enumerate(self._cells):
             y, x = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
             sheet[y : y + height, x : x + width] = cell
-        path = self.context.path("-sheet.jpg")
-        write_image(path, sheet)
-        return [path]
+        write_image(self.destination, sheet)
+        return [self.destination]
 
 
 def person_cell(image: NDArray[np.uint8], poses: Poses, index: int, cell_wh: tuple[int, int]) -> NDArray[np.uint8]:

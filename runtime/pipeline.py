@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from autopose.runtime.detector import DEFAULT_THRESHOLD
 from autopose.runtime.follow import Follower, Found, find_all
 from autopose.runtime.smoother import Smoothing, open_smoother
 from autopose.runtime.sources import Selection, Source, find_sources, open_source
-from autopose.runtime.stages import Stage, run_stages
+from autopose.runtime.stages import Stage, TimedSource, run_stages
 from autopose.runtime.tracker import Tracker
 from autopose.runtime.video import Frame
 
@@ -148,21 +147,9 @@ class PosePipeline:
         return [item for item, _ in held]
 
 
-def timed_work(source: Iterable[Frame], clock: Stage) -> Iterator[Work]:
-    """Yield the frames of a source as work; the time to get each goes to the clock."""
-    iterator = iter(source)
-    try:
-        while True:
-            begin = perf_counter()
-            frame = next(iterator, None)
-            if frame is None:
-                return
-            clock.seconds.append(perf_counter() - begin)
-            yield Work(frame)
-    finally:
-        close = getattr(iterator, "close", None)
-        if callable(close):
-            close()
+def timed_work(source: Iterable[Frame], clock: Stage) -> TimedSource[Work]:
+    """Return the frames of a source as work; the time to get each goes to the clock."""
+    return TimedSource(source, Work, clock)
 
 
 def pipeline_for(

@@ -13,6 +13,7 @@ from typing import Any
 
 from autopose.errors import AutoposeError, BackendError, UsageError, require
 from autopose.runtime.inference import InferOptions, RunReport, infer_source
+from autopose.runtime.models import bundled_models
 from autopose.runtime.ort_session import usable_cores
 from autopose.runtime.run import open_estimator
 from autopose.runtime.sources import Selection, SourceSpec
@@ -52,25 +53,12 @@ def run_with_ray(
     count = min(len(specs), actors or max(1, usable_cores() // 2))
     absolute = replace(options, out=Path(options.out).resolve(), boxes=options.boxes and options.boxes.resolve())
     rows = [{"number": i, "spec": _packed(spec)} for i, spec in enumerate(specs)]
-    shared = dict(settings)
+    shared = _absolute_models(settings)
     if shared.get("threads") is None:
         shared["threads"] = max(1, usable_cores() // (2 * count))  # actors share the cores of this machine
     own = not ray.is_initialized()
     if own:
-        # One core more than the actors hold: Ray Data's own tasks would wait for ever for a free one.
-        # Ray starts workers at niceness 15, where a busy machine hardly lets them start; here they are the run itself.
-        # Only names and reports pass through the object store, which would otherwise take 30 % of the memory.
-        try:
-            ray.init(
-                num_cpus=count + 1,
-                include_dashboard=False,
-                logging_level="ERROR",
-                log_to_driver=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                _system_config={"worker_niceness": 0},
-            )
-        except Exception as error:  # noqa: BLE001 - Ray raises bare exceptions when it cannot start
-            raise BackendError(f"Ray could not be started on this machine: {error}") from None
+        _join_or_start(ray, count)
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # else each run prints its plan
     try:
         context = data.DataContext.get_current()
@@ -93,6 +81,32 @@ def run_with_ray(
     return reports
 
 
+def _join_or_start(ray: Any, count: int) -> None:
+    """Join the cluster of ``RAY_ADDRESS`` or ``ray start``, else start Ray on this machine with room for the actors."""
+    quiet = {"logging_level": "ERROR", "log_to_driver": False}
+    try:
+        try:
+            # One core more than the actors hold: Ray Data's own tasks would wait for ever for a free one. Ray starts
+            # workers at niceness 15, where a busy machine hardly lets them start; here they are the run itself. Only
+            # names and reports pass through the object store, which would otherwise take 30 % of the memory.
+            ray.init(
+                num_cpus=count + 1,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _system_config={"worker_niceness": 0},
+                **quiet,
+            )
+        except ValueError:
+            # A cluster that runs has resources of its own and refuses these. It is not looked for first: "auto" would
+            # also find what another program has started for itself and will end when it is done.
+            ray.init(address="auto", **quiet)
+    except Exception as error:  # noqa: BLE001 - Ray raises bare exceptions when it cannot start
+        raise BackendError(
+            f"Ray could be neither started on this machine nor joined: {error} After a crash of a cluster, "
+            "'ray stop' makes Ray forget it."
+        ) from None
+
+
 class Worker:
     """What each actor holds: an estimator; called with one source at a time."""
 
@@ -109,6 +123,17 @@ class Worker:
             report = RunReport(spec.location, problem=str(error))
         content = {**asdict(report), "files": [str(path) for path in report.files]}
         return {"number": row["number"], "report": json.dumps(content)}
+
+
+def _absolute_models(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with models that are files or folders as absolute paths: actors run in another folder."""
+    names = {"model": {*bundled_models()}, "detector": {*bundled_models("detector"), "full-frame"}}
+    absolute = dict(settings)
+    for key in names.keys() & settings.keys():
+        model = settings[key]
+        if isinstance(model, str | Path) and str(model) not in names[key] and Path(model).exists():
+            absolute[key] = str(Path(model).resolve())
+    return absolute
 
 
 def _packed(spec: SourceSpec) -> str:

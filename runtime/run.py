@@ -65,7 +65,7 @@ def run_all(
             except AutoposeError as error:
                 if len(specs) == 1:
                     raise
-                report = RunReport(spec.location, problem=str(error))
+                report = RunReport(spec.public_location, problem=str(error))
         yield report
 
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -40,17 +40,29 @@ class SinkContext:
 
     def path(self, ending: str) -> Path:
         """Return the output file of the source with an ending such as ``.json``."""
-        return self.out / f"{self.spec.name}{ending}"
+        return output_path(self.out, self.spec, ending)
+
+
+def output_path(out: Path, spec: SourceSpec, ending: str) -> Path:
+    """Return an output file of a source in a folder."""
+    return out / f"{spec.name}{ending}"
 
 
 class Sink(ABC):
     """Takes every frame in order; makes no file before the first one."""
 
+    #: What its file or folder has behind the source's name.
+    ending: ClassVar[str]
     #: Whether ``write`` wants the picture with skeletons.
     needs_drawing = False
 
     def __init__(self, context: SinkContext) -> None:
         self.context = context
+
+    @property
+    def destination(self) -> Path:
+        """Return its file or folder."""
+        return self.context.path(self.ending)
 
     @abstractmethod
     def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:

@@ -8,13 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 
 from autopose.errors import MediaError, UsageError
 from autopose.runtime.images import IMAGE_SUFFIXES, read_image
+from autopose.runtime.source_names import address_stem, public_address, unique_stem
 from autopose.runtime.video import Frame, VideoReader
+
+if TYPE_CHECKING:
+    from autopose.runtime.feeds import Feed
 
 log = logging.getLogger(__name__)
 
@@ -70,14 +74,21 @@ class SourceSpec:
     Attributes:
         name: stem of its output files, unique within a run.
         kind: ``images`` (one or more separate ones), ``video`` or ``live``.
-        location: as the user gave it.
+        location: as the user gave it; may hold a password.
         files: the images, or the video.
+        stems: of the output files of each image, unique within a run.
     """
 
     name: str
     kind: Literal["images", "video", "live"]
     location: str
     files: tuple[Path, ...] = ()
+    stems: Sequence[str] = ()
+
+    @property
+    def public_location(self) -> str:
+        """Return the location for people and files to read: that of a stream without its password."""
+        return public_address(self.location) if self.kind == "live" else self.location
 
 
 class Source(ABC):
@@ -112,11 +123,13 @@ class ImagesSource(Source):
 
     def __init__(self, spec: SourceSpec, selection: Selection) -> None:
         super().__init__(spec)
-        self._files = spec.files[:: selection.stride][: selection.max_frames]
+        stems = spec.stems or [path.stem for path in spec.files]
+        chosen = list(zip(spec.files, stems, strict=True))[:: selection.stride]
+        self._files = chosen[: selection.max_frames]
         self.frame_count = len(self._files)
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, path in enumerate(self._files):
+        for index, (path, stem) in enumerate(self._files):
             try:
                 image = read_image(path)
             except MediaError as error:
@@ -125,7 +138,7 @@ class ImagesSource(Source):
                 self.problem = str(error)
                 log.warning("%s", error)
                 continue
-            yield Frame(image, index, name=str(path))
+            yield Frame(image, index, name=str(path), stem=stem)
 
 
 class VideoSource(Source):
@@ -136,6 +149,7 @@ class VideoSource(Source):
         self._reader = VideoReader(
             spec.files[0], start_s=selection.start_s, end_s=selection.end_s, stride=selection.stride
         )
+        self._selection = selection
         self._limit = selection.max_frames
         self.fps = self._reader.fps / selection.stride
         known = self._reader.frame_count
@@ -143,15 +157,23 @@ class VideoSource(Source):
         self.has_audio = self._reader.has_audio
 
     def __iter__(self) -> Iterator[Frame]:
-        frames = iter(self._reader)
+        count = 0
         try:
-            for count, frame in enumerate(frames, start=1):
+            for count, frame in enumerate(self._reader, start=1):
                 yield frame
                 if count == self._limit:
                     return
         finally:
             self.problem = self._reader.problem
             self._reader.close()
+        if not count and self.problem is None:
+            self.problem = self._empty_selection()
+
+    def _empty_selection(self) -> str:
+        start_s, end_s = self._selection.start_s, self._selection.end_s
+        until = "its end" if end_s is None else f"--end {end_s:g}"
+        lasts = "" if self._reader.duration_s is None else f"; the video lasts {self._reader.duration_s:.1f} s"
+        return f"{self._reader.path}: no frame between --start {start_s:g} and {until}{lasts}. Choose another part."
 
     def close(self) -> None:
         """Close the file."""
@@ -171,9 +193,21 @@ def open_source(spec: SourceSpec, selection: Selection | None = None) -> Source:
         case "video":
             return VideoSource(spec, selection)
         case "live":
-            from autopose.runtime.live import LiveSource
+            return _open_live(spec, selection)
 
-            return LiveSource(spec, selection)
+
+def _open_live(spec: SourceSpec, selection: Selection) -> Source:
+    """Open a live source that knows its public location only, so that no message and no file can hold the password."""
+    from autopose.runtime.feeds import open_feed
+    from autopose.runtime.live import LiveSource
+
+    def connect(public: str) -> "Feed":
+        try:
+            return open_feed(spec.location)
+        except MediaError as error:
+            raise MediaError(str(error).replace(spec.location, public)) from None
+
+    return LiveSource(replace(spec, location=spec.public_location), selection, connect=connect)
 
 
 def find_sources(given: Sequence[str | Path | int]) -> list[SourceSpec]:
@@ -193,8 +227,7 @@ def _sources_of(text: str) -> list[SourceSpec]:
     if text.isdecimal() and not path.exists():
         return [SourceSpec(f"webcam-{text}", "live", text)]
     if _ADDRESS.match(text):
-        name = re.sub(r"[^\w.-]+", "-", _ADDRESS.sub("", text.rpartition("@")[2] or text)).strip("-.")
-        return [SourceSpec(name or "stream", "live", text)]
+        return [SourceSpec(address_stem(text), "live", text)]
     if path.is_dir():
         return _of_files(sorted(p for p in path.iterdir() if p.is_file()), path.resolve().name, text)
     if path.is_file():
@@ -248,14 +281,20 @@ def _is_image(path: Path) -> bool:
 
 
 def _uniquely_named(specs: Sequence[SourceSpec]) -> list[SourceSpec]:
-    """Number the later ones of equal names, so that no output overwrites another."""
-    taken: set[str] = set()
-    named = []
-    for spec in specs:
-        name, count = spec.name, 1
-        while name.lower() in taken:
-            count += 1
-            name = f"{spec.name}-{count}"
-        taken.add(name.lower())
-        named.append(replace(spec, name=name))
-    return named
+    """Number the later ones of equal names, of sources and of images, so that no output overwrites another."""
+    names: set[str] = set()
+    named = [replace(spec, name=unique_stem(spec.name, names)) for spec in specs]
+    stems = {spec.name.lower() for spec in named if _is_one_image(spec)}
+    return [_with_stems(spec, stems) for spec in named]
+
+
+def _with_stems(spec: SourceSpec, taken: set[str]) -> SourceSpec:
+    if spec.kind != "images":
+        return spec
+    if _is_one_image(spec):  # called as its source is
+        return replace(spec, stems=(spec.name,))
+    return replace(spec, stems=tuple(unique_stem(path.stem, taken) for path in spec.files))
+
+
+def _is_one_image(spec: SourceSpec) -> bool:
+    return spec.kind == "images" and len(spec.files) == 1

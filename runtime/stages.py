@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -72,6 +72,15 @@ class Channel(Generic[T]):
             self._changed.notify_all()
 
 
+@runtime_checkable
+class Interruptible(Protocol):
+    """A source whose wait for the next item can be ended from another thread."""
+
+    def interrupt(self) -> None:
+        """End the wait and the iteration; may be called more than once, and after the end."""
+        ...
+
+
 @dataclass
 class Stage:
     """One step of a pipeline.
@@ -99,6 +108,35 @@ class Stage:
         return {"total_s": float(times.sum()), "p50_ms": float(p50), "p95_ms": float(p95)}
 
 
+class TimedSource(Generic[T]):
+    """The items of a source, wrapped; the time to get each goes to a clock.
+
+    Args:
+        source: iterated once, and closed with this iteration if it is a generator.
+        wrap: makes what the stages get.
+        clock: stage whose ``seconds`` are extended.
+    """
+
+    def __init__(self, source: Iterable[Any], wrap: Callable[[Any], T], clock: Stage) -> None:
+        self._source, self._wrap, self._clock = source, wrap, clock
+
+    def __iter__(self) -> Iterator[T]:
+        iterator = iter(self._source)
+        begin = perf_counter()
+        try:
+            for item in iterator:
+                self._clock.seconds.append(perf_counter() - begin)
+                yield self._wrap(item)
+                begin = perf_counter()
+        finally:
+            _close(iterator)
+
+    def interrupt(self) -> None:
+        """End the wait of a source that can wait for long."""
+        if isinstance(self._source, Interruptible):
+            self._source.interrupt()
+
+
 class _Failure:
     """The first error of a pipeline and the stage that raised it."""
 
@@ -121,7 +159,7 @@ def run_stages(source: Iterable[Any], stages: Sequence[Stage], *, capacity: int 
     the iterator early stops everything.
 
     Args:
-        source: iterable of items; its own time is recorded in the first stage if that is named ``decode``.
+        source: iterable of items; interrupted, if it is ``Interruptible``, when the stages stop before its end.
         stages: in order.
         capacity: items between two stages, at most.
     """
@@ -131,6 +169,8 @@ def run_stages(source: Iterable[Any], stages: Sequence[Stage], *, capacity: int 
     def abort_all() -> None:
         for channel in channels:
             channel.abort()
+        if isinstance(source, Interruptible):  # a camera that is away would keep its reader waiting
+            source.interrupt()
 
     def guarded(name: str, body: Callable[[], None]) -> Callable[[], None]:
         def run() -> None:
@@ -150,9 +190,7 @@ def run_stages(source: Iterable[Any], stages: Sequence[Stage], *, capacity: int 
             for item in iterator:
                 channels[0].put(item)
         finally:
-            close = getattr(iterator, "close", None)
-            if callable(close):
-                close()
+            _close(iterator)
         channels[0].end()
 
     def drive(stage: Stage, inbox: Channel[Any], outbox: Channel[Any]) -> Callable[[], None]:
@@ -186,6 +224,13 @@ def run_stages(source: Iterable[Any], stages: Sequence[Stage], *, capacity: int 
             thread.join()
     if failure.error is not None:
         raise _named(failure.stage, failure.error)
+
+
+def _close(iterator: Iterator[Any]) -> None:
+    """End a generator now, so that it frees what it holds in this thread."""
+    close = getattr(iterator, "close", None)
+    if callable(close):
+        close()
 
 
 def _named(stage: str, error: BaseException) -> BaseException:

@@ -20,6 +20,7 @@ from autopose.runtime.video import Frame
 class TableSink(Sink):
     """CSV, one row per joint, written as the run goes on (``.part.csv``) and renamed at its end."""
 
+    ending = ".csv"
     _file: Any = None
 
     def __init__(self, context: SinkContext) -> None:
@@ -36,7 +37,7 @@ class TableSink(Sink):
             self._file = self.part.open("w", newline="", encoding="utf-8")
             self._rows = csv.writer(self._file, lineterminator="\n")
             self._rows.writerow(TABLE_COLUMNS)
-        source = frame.name or self.context.spec.location
+        source = frame.name or self.context.spec.public_location
         self._rows.writerows(table_rows(poses, source, frame.index, frame.time_s))
         self._file.flush()
 
@@ -48,11 +49,13 @@ class TableSink(Sink):
         return [self._finished()]
 
     def _finished(self) -> Path:
-        return self.part.replace(self.context.path(".csv"))
+        return self.part.replace(self.destination)
 
 
 class ParquetSink(TableSink):
     """The same table as Parquet; until the end it is CSV, because a Parquet file cannot be read without its footer."""
+
+    ending = ".parquet"
 
     def __init__(self, context: SinkContext) -> None:
         super().__init__(context)
@@ -71,7 +74,7 @@ class ParquetSink(TableSink):
                  arrow.float32(), arrow.float32(), arrow.float32())  # fmt: skip
         schema = arrow.schema(list(zip(TABLE_COLUMNS, kinds, strict=True)))
         convert = arrow_csv.ConvertOptions(column_types=schema)
-        path = self.context.path(".parquet")
+        path = self.destination
         with (
             atomic_path(path) as temporary,
             parquet.ParquetWriter(temporary, schema) as out,
@@ -89,6 +92,7 @@ class CocoSink(Sink):
     ``image_id`` is the number at the end of an image's file name, as in COCO, else the frame's number.
     """
 
+    ending = "-coco.json"
     _lines: Any = None
 
     def __init__(self, context: SinkContext) -> None:
@@ -110,7 +114,7 @@ class CocoSink(Sink):
         if self._lines is None:
             return []
         self._lines.close()
-        path = self.context.path("-coco.json")
+        path = self.destination
         with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as out, self.part.open() as lines:
             out.write("[")
             for number, line in enumerate(lines):
@@ -123,17 +127,15 @@ class CocoSink(Sink):
 class OpenPoseSink(Sink):
     """A folder with one file per frame, named and filled as OpenPose's ``--write_json`` does."""
 
-    def __init__(self, context: SinkContext) -> None:
-        super().__init__(context)
-        self.folder = context.path("-openpose")
-        self._wrote = False
+    ending = "-openpose"
+    _wrote = False
 
     def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
         """Write the frame's file."""
-        stem = Path(frame.name).stem if frame.name else f"{self.context.spec.name}_{frame.index:012d}"
-        write_atomic(self.folder / f"{stem}_keypoints.json", json.dumps(openpose_frame(poses)))
+        stem = frame.stem or f"{self.context.spec.name}_{frame.index:012d}"
+        write_atomic(self.destination / f"{stem}_keypoints.json", json.dumps(openpose_frame(poses)))
         self._wrote = True
 
     def close(self) -> list[Path]:
         """Return the folder."""
-        return [self.folder] if self._wrote else []
+        return [self.destination] if self._wrote else []

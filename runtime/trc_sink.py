@@ -29,6 +29,7 @@ class TrcSink(Sink):
     with empty fields, since the format wants a constant rate.
     """
 
+    ending = ".trc"
     #: Joints below it are missing markers.
     min_score = 0.2
 
@@ -63,7 +64,7 @@ class _TrcFile:
         self.first, self.last, self.lines = first, first - 1, 0
         self.start_s = self.last_s = time_s
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="ascii", newline="\n") as out:
+        with path.open("w", encoding="utf-8", newline="\n") as out:
             self._header(out)
             names = "\t\t\t".join(joints)
             axes = "\t".join(f"{axis}{k}" for k in range(1, len(joints) + 1) for axis in "XYZ")
@@ -80,7 +81,7 @@ class _TrcFile:
     def append(self, xy: NDArray[np.float64], index: int, time_s: float) -> None:
         """Add a frame, and lines without markers for those since the last one."""
         gap = max(1, round((time_s - self.last_s) * self.rate)) if self.lines else 1
-        with self.path.open("r+", encoding="ascii", newline="\n") as out:
+        with self.path.open("r+", encoding="utf-8", newline="\n") as out:
             out.seek(0, 2)
             for missing in range(1, gap):
                 between = self.last_s + (time_s - self.last_s) * missing / gap

@@ -24,6 +24,7 @@ class Frame:
         pts: the container's own timestamp in units of ``time_base``.
         time_base: seconds per unit of ``pts``.
         name: the file of a separate image.
+        stem: of a separate image's output files, unique within a run.
     """
 
     image: NDArray[np.uint8]
@@ -32,6 +33,7 @@ class Frame:
     pts: int | None = None
     time_base: Fraction | None = None
     name: str | None = None
+    stem: str | None = None
 
     @property
     def size_wh(self) -> tuple[int, int]:
@@ -71,7 +73,7 @@ class VideoReader:
             self._container = av.open(str(self.path))
         except (FFmpegError, OSError) as error:
             raise MediaError(
-                f"{path}: cannot be opened as a video ({_reason(error)}). It is damaged, cut off, or no video."
+                f"{path}: cannot be opened as a video ({reason_of(error)}). It is damaged, cut off, or no video."
             ) from None
         if not self._container.streams.video:
             kinds = sorted({str(stream.type) for stream in self._container.streams}) or ["nothing"]
@@ -136,27 +138,42 @@ class VideoReader:
                 try:
                     yield from packet.decode()
                 except FFmpegError as error:
-                    self.problem = f"{self.path}: a part of it could not be decoded ({_reason(error)})."
+                    self.problem = f"{self.path}: a part of it could not be decoded ({reason_of(error)})."
         except FFmpegError as error:
-            self.problem = f"{self.path}: could not be read to its end ({_reason(error)})."
+            self.problem = f"{self.path}: could not be read to its end ({reason_of(error)})."
 
     def _judge(self, count: int, last_s: float) -> None:
         """Compare what came with what the file promised."""
+        if not count and self.problem is None and self.start_s > (self.duration_s or 0):
+            return  # nothing is wrong with the file
         if not count:
             raise MediaError(f"{self.path}: not one frame can be decoded ({self.problem or 'no data'}). It is damaged.")
-        promised = self._promised
-        if self.start_s == 0 and promised and count < promised - max(2, promised // 50):
-            self.problem = f"{self.path}: breaks off after {count} of {promised} frames; it is cut off or damaged."
-        elif not promised and self.duration_s and last_s < self.duration_s - max(1.0, self.duration_s / 20):
-            self.problem = (
-                f"{self.path}: breaks off at {last_s:.1f} of {self.duration_s:.1f} s; it is cut off or damaged."
-            )
+        judged = self.start_s == 0 or not self._promised
+        if judged and (missing := missing_end(count, self._promised, last_s, self.duration_s or 0)):
+            self.problem = f"{self.path}: {missing}"
 
     def close(self) -> None:
         """Close the file; may be called more than once."""
         self._container.close()
 
 
-def _reason(error: Exception) -> str:
+def missing_end(count: int, promised: int, last_s: float, duration_s: float) -> str | None:
+    """Tell that a video ended before its end, as a sentence without its subject; None if it did not.
+
+    Args:
+        count: frames that came.
+        promised: frames that the container names; 0 if it does not.
+        last_s: time of the last frame.
+        duration_s: that the container names, used where it names no frames; 0 if it does not.
+    """
+    if promised and count < promised - max(2, promised // 50):
+        return f"breaks off after {count} of {promised} frames; it is cut off or damaged."
+    if not promised and duration_s and last_s < duration_s - max(1.0, duration_s / 20):
+        return f"breaks off at {last_s:.1f} of {duration_s:.1f} s; it is cut off or damaged."
+    return None
+
+
+def reason_of(error: Exception) -> str:
+    """Return what an error of FFmpeg says, without a full stop."""
     text = getattr(error, "strerror", None) or str(error)
     return str(text).strip().rstrip(".")

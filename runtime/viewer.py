@@ -41,13 +41,13 @@ def write_viewer(results_path: str | Path, out: str | Path | None = None, *, pic
     results = load_results(results_path)
     if not results.frames:
         raise DataError(f"{results_path}: holds no frames, so there is nothing to show.")
-    out = Path(out) if out is not None else results_path.with_name(f"{results_path.name.split('.')[0]}.html")
+    out = Path(out) if out is not None else results_path.with_name(f"{_stem(results_path)}.html")
     source = results.header.get("source", {})
     media: dict[str, Any] = {}
     note = ""
     if pictures:
         try:
-            media = _embedded(results, results_path.parent)
+            media = _embedded(results, results_path)
         except MediaError as error:
             note = f"without pictures: {error}"
     content = {**_data(results), **media}
@@ -61,19 +61,27 @@ def write_viewer(results_path: str | Path, out: str | Path | None = None, *, pic
     return out
 
 
+def _stem(results_path: Path) -> str:
+    """Return what the run called the source: its name may hold dots."""
+    for ending in (".part.jsonl", ".json"):
+        if results_path.name.endswith(ending):
+            return results_path.name.removesuffix(ending)
+    return results_path.stem
+
+
 def _data(results: Results) -> dict[str, Any]:
     """Return frames and skeleton in the short form of the page."""
     timed = all(entry.time_s is not None for entry in results.frames)
     frames = []
     for i, entry in enumerate(results.frames):
-        frames.append({"f": entry.frame, "t": entry.time_s if timed else i, "persons": _persons(entry)})
+        size = [max(side, 1) for side in entry.poses.image_size_wh]
+        time = entry.time_s if timed else i
+        frames.append({"f": entry.frame, "t": time, "size": size, "persons": _persons(entry)})
     skeleton = results.skeleton
-    width, height = results.frames[0].poses.image_size_wh
     return {
         "frames": frames,
         "joints": skeleton.joints,
         "limbs": skeleton.limb_indices.tolist(),
-        "size": [max(width, 1), max(height, 1)],
         "unit": "s" if timed else "",
         "tracked": any(entry.poses.ids is not None for entry in results.frames),
         "offset": frames[0]["t"] if timed else 0,
@@ -95,26 +103,36 @@ def _persons(entry: FramePoses) -> list[dict[str, Any]]:
     return persons
 
 
-def _embedded(results: Results, folder: Path) -> dict[str, Any]:
+def _embedded(results: Results, results_path: Path) -> dict[str, Any]:
     """Return the pictures as data URLs: ``video``, or ``images`` one per frame."""
     kind = results.header.get("source", {}).get("kind")
     if kind == "video":
-        path = _located(str(results.header["source"]["path"]), folder)
+        path = _located(str(results.header["source"]["path"]), results_path)
         return {"video": _preview_video(path, {entry.frame for entry in results.frames})}
     names = [entry.poses.source for entry in results.frames]
     if kind in ("images", "image") and all(names):
         if len(names) > MAX_IMAGES:
             raise MediaError(f"{len(names)} images are more than the {MAX_IMAGES} that a page embeds.")
-        return {"images": [_preview_image(_located(str(name), folder)) for name in names]}
+        return {"images": [_preview_image(_located(str(name), results_path)) for name in names]}
     raise MediaError("a live source is not kept.")
 
 
-def _located(name: str, folder: Path) -> Path:
-    """Return where a source lies: as given, or beside the results."""
-    for path in (Path(name), folder / name, folder / Path(name).name):
-        if path.is_file():
+def _located(name: str, results_path: Path) -> Path:
+    """Return where a source lies: where the run read it, else beside the results, as when both were moved."""
+    recorded, folder = Path(name), results_path.parent
+    if recorded.is_absolute() and recorded.is_file():
+        return recorded
+    for path in (recorded, folder / name, folder / recorded.name):
+        if path.is_file() and not _may_be_output(path, results_path):
             return path
     raise MediaError(f"{name} is not there any more.")
+
+
+def _may_be_output(path: Path, results_path: Path) -> bool:
+    """Tell whether a file may be a picture with skeletons of the same run, which bears the name of its source."""
+    if path.resolve().parent != results_path.resolve().parent:
+        return False
+    return path.suffix == ".jpg" or path.name == f"{_stem(results_path)}.mp4"
 
 
 def _reduced(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -45,6 +45,8 @@ def bench(
 ) -> None:
     """Time the pose network by batch size, each stage alone, and the whole pipeline.
 
+    A model given with --against is timed on the source of the first figures, where they have one.
+
     Examples:
         autopose bench default --json before.json
 
@@ -61,8 +63,11 @@ def bench(
 
     options = {"detector": detector, "flip": flip, "device": device.value, "threads": threads}
 
+    def is_saved(what: str) -> bool:
+        return Path(what).suffix == ".json" and Path(what).is_file()
+
     def measure(what: str, pose_model: str) -> "BenchResult":
-        if Path(what).suffix == ".json" and Path(what).is_file():
+        if is_saved(what):
             return load_bench(Path(what))
         return bench_subject(what, model=pose_model, every=every, max_frames=max_frames, rounds=rounds, **options)
 
@@ -71,8 +76,11 @@ def bench(
     if json_out is not None:
         write_atomic(json_out, first.to_json())
     if against is not None:
-        is_source = first.settings.get("source") is not None and not against.endswith(".json")
-        second = measure(subject if is_source else against, against)
+        source = first.settings.get("source")
+        if source is None or against.endswith(".json"):
+            second = measure(against, against)
+        else:  # a saved source is as it may be read, a stream's address without its password
+            second = measure(str(source) if is_saved(subject) else subject, against)
         typer.echo(as_text(second))
         typer.echo(comparison(first, second))
 

@@ -1,6 +1,6 @@
 """``autopose infer``: the poses of images, videos and streams."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -89,13 +89,15 @@ def infer(
     """
     from autopose.errors import UsageError
     from autopose.runtime.inference import InferOptions
-    from autopose.runtime.outputs import parse_formats
+    from autopose.runtime.outputs import parse_formats, refuse_overwriting
     from autopose.runtime.run import open_estimator, run_all
     from autopose.runtime.sources import Selection, find_sources
 
     formats = None if save is None else parse_formats(save)
     if report and formats is not None and "json" not in formats:
         raise UsageError("--report is made from the JSON: add json to --save.")
+    if ray and show:
+        raise UsageError("--show has no place with --ray: the frames are drawn in other processes. Leave one out.")
     options = InferOptions(
         out=out,
         save=formats,
@@ -106,6 +108,7 @@ def infer(
         boxes=boxes,
     )
     specs = find_sources(sources)
+    refuse_overwriting(specs, out, formats)
     settings = {
         "model": model,
         "detector": "full-frame" if boxes is not None else detector,
@@ -120,16 +123,17 @@ def infer(
         from autopose.runtime.ray_actors import run_with_ray
 
         reports = run_with_ray(specs, settings, options)
-        failed = [_tell(item) for item in reports]
+        for item in reports:
+            _tell(item)
     else:
+        reports = []
         with open_estimator(settings) as estimator:
-            failed = [_tell(item) for item in run_all(estimator, specs, options, show=show, bar=_bar)]
+            for item in run_all(estimator, specs, options, show=show, bar=_bar):
+                _tell(item)
+                reports.append(item)
     if report:
-        from autopose.runtime.viewer import write_viewer
-
-        for spec in specs:
-            typer.echo(f"report: {write_viewer(out / f'{spec.name}.json')}")
-    if any(failed):
+        _write_pages(specs, reports)
+    if any(item.problem for item in reports):
         raise typer.Exit(1)
 
 
@@ -139,7 +143,7 @@ def _bar(spec: "SourceSpec") -> "Iterator[Progress]":
     from autopose.console import progress
 
     known = None
-    with progress(0, Path(spec.location).name or spec.location) as bar:
+    with progress(0, Path(spec.public_location).name or spec.public_location) as bar:
 
         def update(done: int, total: int | None) -> None:
             nonlocal known
@@ -151,8 +155,18 @@ def _bar(spec: "SourceSpec") -> "Iterator[Progress]":
         yield update
 
 
-def _tell(report: "RunReport") -> bool:
-    """Print a source's closing line; return whether something was wrong with it."""
+def _write_pages(specs: "Sequence[SourceSpec]", reports: "Sequence[RunReport]") -> None:
+    """Write a page for each source of which this run wrote the JSON."""
+    from autopose.runtime.viewer import write_viewer
+
+    for spec, report in zip(specs, reports, strict=True):
+        for path in report.files:
+            if path.name == f"{spec.name}.json":  # an older one may lie there after a failure
+                typer.echo(f"report: {write_viewer(path)}")
+
+
+def _tell(report: "RunReport") -> None:
+    """Print a source's closing line, and what was wrong with it."""
     parts = [f"{report.frames} frames", f"{report.persons} persons", f"{report.fps:.1f} frames/s"]
     parts += [f"{name} {value:g}" for name, value in report.live.items() if value]
     names = [str(path) for path in report.files[:4]] + (["..."] if len(report.files) > 4 else [])
@@ -160,4 +174,3 @@ def _tell(report: "RunReport") -> bool:
         typer.echo(f"{report.source}: {', '.join(parts)} -> {', '.join(names)}")
     if report.problem:
         typer.echo(f"warning: {report.problem}", err=True)
-    return report.problem is not None

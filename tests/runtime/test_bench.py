@@ -4,13 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from autopose.cli import app
 from autopose.errors import DataError, MediaError
 from autopose.runtime.bench import BenchResult, as_text, comparison, load_bench
 from autopose.runtime.bench_run import bench_subject
+from autopose.runtime.pipeline import DEFAULT_EVERY
 
 
 def test_a_model_on_synthetic_frames(models: Path, tmp_path: Path) -> None:
@@ -47,6 +50,38 @@ def test_a_video(models: Path, walk: Path) -> None:
     assert result.pipeline["persons"] == 12
     assert result.stages["decode"]["total_s"] > 0
     assert result.settings["source"] == str(walk)
+
+
+def test_a_saved_result_of_a_video_against_a_model_is_measured_on_that_video(
+    models: Path, walk: Path, tmp_path: Path
+) -> None:
+    def invoke(*words: object) -> str:
+        options = ["--detector", models / "detector.onnx", "--device", "cpu", "--max-frames", 4, "--rounds", 1]
+        result = CliRunner().invoke(app, ["bench", *map(str, [*words, *options])])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    before = tmp_path / "before.json"
+    invoke(walk, "--model", models / "pose-flip.onnx", "--json", before)
+    output = invoke(before, "--against", models / "maps.onnx", "--no-flip")
+    assert f"{walk} with model {models / 'maps.onnx'} against {walk} with model {models / 'pose-flip.onnx'}" in output
+    assert "model: pose-flip -> maps" in output
+
+
+@pytest.mark.parametrize(("every", "detections"), [(None, 3), (1, 5), (3, 2)])
+def test_the_pipeline_on_synthetic_frames_detects_as_it_says(models: Path, every: int | None, detections: int) -> None:
+    calls = 0
+
+    def detector(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        nonlocal calls
+        calls += 1
+        return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+
+    options: dict[str, Any] = {"detector": detector, "device": "cpu", "max_frames": 5, "rounds": 1}
+    result = bench_subject(str(models / "pose-flip.onnx"), every=every, **options)
+    assert calls == 1 + 5 + detections  # warming up, the stage alone, the pipeline
+    assert result.pipeline["persons"] == 5 * 4
+    assert f"detecting every {every or DEFAULT_EVERY}:" in as_text(result)
 
 
 def test_comparison_by_hand() -> None:

@@ -1,5 +1,6 @@
 """``autopose infer`` and ``Estimator.track`` on painted walkers: the right joints and ids, and honest failures."""
 
+import io
 import json
 import os
 import signal
@@ -16,10 +17,15 @@ import pytest
 from typer.testing import CliRunner
 
 from autopose.cli import app
+from autopose.console import progress
 from autopose.errors import AutoposeError, BackendError, MediaError, UsageError
 from autopose.results import load_results
+from autopose.runtime import feeds
 from autopose.runtime.estimator import Estimator
+from autopose.runtime.inference import InferOptions, infer_source
+from autopose.runtime.picture_sinks import VideoSink
 from autopose.runtime.sources import Selection, find_sources
+from autopose.runtime.video import VideoReader
 
 
 @pytest.fixture(scope="module")
@@ -219,10 +225,149 @@ def test_sources_by_name(tmp_path: Path, walk: Path, figures: Any) -> None:
     assert listed[2].name == "camera-stream1"  # no password in a file name
     assert [spec.name for spec in find_sources([tmp_path / "a.png", tmp_path / "sub" / "a.png"])] == ["a", "a-2"]
     assert find_sources(["0"])[0].kind == "live"
+    (signed,) = find_sources([f"https://store/clips/{'a' * 300}.mp4?signature={'b' * 300}"])
+    assert len(signed.name) <= 200  # endings and a temporary file's random part must fit into 255 bytes
+    assert "b" not in signed.name
+    assert find_sources([f"rtsp://user:se?cr@et@camera/{k}" for k in "12"])[1].name == "camera-2"
     (tmp_path / "nothing").mkdir()
     for word, named in ((tmp_path / "nothing", "no images"), ("*.none", "holds no"), (tmp_path / "none", "No source")):
         with pytest.raises(MediaError, match=named):
             find_sources([word])
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_sources_are_not_overwritten(
+    models: Path, estimator: Estimator, walk: Path, tmp_path: Path, figures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "walk.mp4").write_bytes(walk.read_bytes())
+    for name in ("photos/a.jpg", "photos/b.png"):
+        cv2.imwrite(str(tmp_path / name), figures.paint((320, 240), *_truth(figures, 1)))
+    before = _contents(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    refused: list[list[str | Path]] = [
+        ["walk.mp4", "-o", "."],
+        [walk, "walk.mp4", "-o", tmp_path / "photos" / ".."],  # the first one's video would be the second source
+        ["photos", "-o", "photos"],
+        ["photos/b.png", "photos/a.jpg", "-o", "photos", "--save", "images"],
+        ["walk.mp4", "--ray", "-o", "."],
+    ]
+    for arguments in refused:
+        result = _infer(models, *arguments)
+        assert isinstance(result.exception, UsageError), result.output
+        assert "another folder with -o" in str(result.exception)
+        assert _contents(tmp_path) == before
+    with pytest.raises(UsageError, match=r"walk\.mp4"):
+        infer_source(estimator, find_sources(["walk.mp4"])[0], InferOptions(out=tmp_path))
+    assert _infer(models, "walk.mp4", "-o", ".", "--save", "json", "--max-frames", "2").exit_code == 0
+
+
+def test_a_source_without_frames_is_a_problem(models: Path, walk: Path, tmp_path: Path) -> None:
+    for part in (["--start", "1000"], ["--start", "0.045", "--end", "0.07"]):
+        result = _infer(models, walk, "-o", tmp_path, *part)
+        assert result.exit_code == 1, result.output
+        assert "no frame between --start" in result.output
+        assert "the video lasts 2.0 s" in result.output
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_pages_only_for_what_this_run_wrote(models: Path, walk: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    out = tmp_path / "out"
+    assert _infer(models, walk, "-o", out, "--save", "json", "--max-frames", "2").exit_code == 0
+    (out / "walk.json").rename(out / "bad.json")  # of an earlier run, when the clip was whole
+    result = _infer(models, tmp_path / "bad.mp4", walk, "-o", out, "--save", "json", "--max-frames", "2", "--report")
+    assert result.exit_code == 1
+    assert sorted(path.name for path in out.iterdir()) == ["bad.json", "walk.html", "walk.json"]
+
+
+def test_a_full_disk_hides_no_error_and_spares_the_other_outputs(
+    models: Path, estimator: Estimator, walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: VideoSink) -> list[Path]:
+        raise OSError(28, "No space left on device")
+
+    def broken(image: Any) -> Any:
+        raise ZeroDivisionError("by purpose")
+
+    monkeypatch.setattr(VideoSink, "close", full)
+    spec = find_sources([walk])[0]
+    options = InferOptions(out=tmp_path, save=("video", "json"), selection=Selection(max_frames=4))
+    with pytest.raises(MediaError, match=r"walk\.mp4.*No space left"):
+        infer_source(estimator, spec, options)
+    assert len(load_results(tmp_path / "walk.json").frames) == 4
+    with (
+        Estimator(models / "pose-flip.onnx", broken, device="cpu") as failing,
+        pytest.raises(BackendError, match="'detect' failed"),
+    ):
+        infer_source(failing, spec, options)
+
+
+def test_images_of_equal_names_have_outputs_of_their_own(models: Path, tmp_path: Path, figures: Any) -> None:
+    for name in ("one/a.png", "two/a.png", "two/b.png", "three/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), figures.paint((320, 240), *_truth(figures, 1)))
+    out = tmp_path / "out"
+    sources: list[str | Path] = [tmp_path / "one" / "a.png", f"{tmp_path}/t*/*.png"]
+    result = _infer(models, *sources, "-o", out, "--save", "images,crops,openpose")
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in out.glob("*.jpg")) == ["a-2.jpg", "a-3.jpg", "a.jpg", "b.jpg"]
+    assert len(list(out.glob("*-crops/*.jpg"))) == 2 * 4
+    assert sorted(path.name for path in out.glob("*-openpose/*")) == [
+        f"{stem}_keypoints.json" for stem in ("a-2", "a-3", "a", "b")
+    ]
+
+
+def test_braces_and_brackets_in_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(shown, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", shown)
+    for name in ("clip {1}.mp4", "x [/b].mp4"):
+        with progress(2, name) as bar:
+            bar(1, "note [/b]")
+        assert name in shown.getvalue()
+
+
+def test_passwords_are_not_shown(models: Path, walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = "rtsp://user:secret@camera/stream?key=secret"
+    asked = []
+
+    class Camera:
+        fps, finite, problem = 12.0, True, None
+
+        def __init__(self, location: str) -> None:
+            asked.append(location)
+            self._frames = iter(VideoReader(walk))
+
+        def read(self) -> Any:
+            frame = next(self._frames, None)
+            return None if frame is None else frame.image
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(feeds, "open_feed", Camera)
+    result = _infer(models, address, "-o", tmp_path, "--save", "json,csv", "--report")
+    assert result.exit_code == 0, result.output
+    assert asked == [address]
+    assert "rtsp://camera/stream: " in result.output
+    for text in (result.output, *(content.decode() for content in _contents(tmp_path).values())):
+        assert "secret" not in text
+
+    def refusing(location: str) -> Any:
+        raise MediaError(f"{location}: the stream cannot be opened.")
+
+    monkeypatch.setattr(feeds, "open_feed", refusing)
+    refused = _infer(models, address, "-o", tmp_path)
+    assert str(refused.exception) == "rtsp://camera/stream: the stream cannot be opened."
+
+
+def test_refuses_a_window_with_ray(models: Path, walk: Path, tmp_path: Path) -> None:
+    result = _infer(models, walk, "-o", tmp_path, "--ray", "--show")
+    assert isinstance(result.exception, UsageError)
+    assert "--show" in str(result.exception)
 
 
 def test_selection_refuses_nonsense() -> None:

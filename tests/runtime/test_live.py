@@ -1,19 +1,28 @@
-"""Live sources: newest frame first, reconnecting, over a real HTTP stream on the loopback that is cut and restored."""
+"""Live sources: newest frame first, reconnecting, over real HTTP on the loopback that is cut and restored."""
 
 import io
+import re
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from autopose.errors import MediaError
+from autopose.errors import BackendError, MediaError
+from autopose.runtime.feeds import StreamFeed
 from autopose.runtime.live import LiveSource, Reconnect
+from autopose.runtime.pipeline import Work, timed_work
 from autopose.runtime.sources import Selection, SourceSpec
+from autopose.runtime.stages import Stage, run_stages
 
 SPEC = SourceSpec("camera", "live", "0")
 
@@ -23,6 +32,7 @@ class _Feed:
 
     fps = 100.0
     finite = False
+    problem: str | None = None
 
     def __init__(self, count: int, pause_s: float = 0.002) -> None:
         self.left, self.pause_s, self.closed = count, pause_s, False
@@ -180,3 +190,103 @@ def test_refuses_what_does_not_answer() -> None:
         LiveSource(SourceSpec("camera", "live", "http://127.0.0.1:9/none"), Selection())
     with pytest.raises(MediaError, match="No webcam 63"):
         LiveSource(SourceSpec("camera", "live", "63"), Selection())
+
+
+def _stop_early(works: Any) -> None:
+    next(works)
+    works.close()
+
+
+def _run_to_the_end(works: Any) -> None:
+    with pytest.raises(BackendError, match="by purpose"):
+        list(works)
+
+
+@pytest.mark.parametrize("ended_by", [_stop_early, _run_to_the_end])
+def test_stages_end_at_once_while_the_camera_is_away(ended_by: Callable[[Any], None]) -> None:
+    away = threading.Event()
+    feeds = [_Feed(1)]
+
+    def connect(_: str) -> _Feed:
+        if feeds:
+            return feeds.pop()
+        away.set()
+        raise MediaError("away")
+
+    def work(items: list[Work]) -> list[Work]:
+        assert away.wait(30)
+        if ended_by is _run_to_the_end:
+            raise ZeroDivisionError("by purpose")
+        return items
+
+    # It would wait for the camera for an hour, and the test with it.
+    source = LiveSource(SPEC, Selection(), Reconnect(0.01, 3600, 3600), connect)
+    works = run_stages(timed_work(source, Stage("decode", list)), [Stage("one", work)], capacity=1)
+    ended = threading.Thread(target=ended_by, args=(works,), daemon=True)
+    ended.start()
+    ended.join(30)
+    waits = ended.is_alive()
+    source.close()
+    assert not waits
+    assert _live_threads() == []
+    assert source.problem is None
+
+
+@contextmanager
+def _served(content: bytes, kept: int) -> Iterator[str]:
+    """Serve a file whose transfer breaks off after some bytes, and give its address."""
+
+    class Files(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[:kept])
+            self.close_connection = True
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Files) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/clip"
+        server.shutdown()
+
+
+def _clip(path: Path) -> bytes:
+    """Return a clip of 60 noisy frames in three groups of pictures, that can be played as it comes."""
+    random = np.random.default_rng(0)
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as output:
+        stream = output.add_stream("libx264", rate=25, options={"g": "20", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for t in range(60):
+            image = random.integers(0, 255, (48, 64, 3), np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+            frame.pts, frame.time_base = t, Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_file_on_a_server_comes_with_its_first_frames(tmp_path: Path, suffix: str) -> None:
+    content = _clip(tmp_path / f"clip{suffix}")
+    with _served(content, len(content)) as address:
+        feed = StreamFeed(address)
+        assert feed.finite
+        count = 0
+        while feed.read() is not None:
+            count += 1
+        feed.close()
+    assert count == 60
+    assert feed.problem is None
+
+
+@pytest.mark.parametrize(("suffix", "message"), [(".mp4", r"breaks off after \d\d of 60"), (".mkv", "of 2.4 s")])
+def test_a_file_on_a_server_that_breaks_off_says_so(tmp_path: Path, suffix: str, message: str) -> None:
+    content = _clip(tmp_path / f"clip{suffix}")
+    with _served(content, len(content) // 2) as address:
+        source = LiveSource(SourceSpec("clip", "live", address), Selection())
+        assert len(list(source)) >= 1
+    assert source.problem is not None
+    assert source.problem.startswith(f"{address}: ")
+    assert re.search(message, source.problem)

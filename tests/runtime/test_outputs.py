@@ -179,6 +179,15 @@ def test_trc_by_the_format_description(figures: Any, tmp_path: Path, close: bool
     assert not np.isnan(data[4, 0]).any()
 
 
+def test_trc_of_a_name_beyond_ascii(figures: Any, tmp_path: Path) -> None:
+    sink = open_sink("trc", SinkContext(SourceSpec("vidéo", "video", "vidéo.mp4"), tmp_path, COCO17, RATE))
+    for t in range(2):
+        sink.write(_frame(figures, t), _poses(figures, t), None)
+    (path,) = sink.close()
+    assert _read_trc(path)[0]["NumFrames"].strip() == "2"
+    assert "vidéo_id1.trc" in path.read_text(encoding="utf-8").splitlines()[0]
+
+
 def test_pictures(figures: Any, tmp_path: Path) -> None:
     video, folder, sheet, crops = _run(figures, tmp_path, ["video", "images", "sheet", "crops"])
     capture = cv2.VideoCapture(str(video))

@@ -5,13 +5,22 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from autopose.errors import UsageError
+from autopose.errors import BackendError, UsageError
 from autopose.results import load_results
 from autopose.runtime.inference import InferOptions, infer_source
-from autopose.runtime.ray_actors import Worker, _packed, _packed_options, _report, run_with_ray
+from autopose.runtime.ray_actors import (
+    Worker,
+    _absolute_models,
+    _join_or_start,
+    _packed,
+    _packed_options,
+    _report,
+    run_with_ray,
+)
 from autopose.runtime.run import open_estimator
 from autopose.runtime.sources import Selection, SourceSpec, find_sources
 
@@ -53,6 +62,63 @@ def test_a_worker_alone_gives_the_plain_results(models: Path, walk: Path, tmp_pa
     found, expected = load_results(report.files[0]), load_results(plain.files[0])
     for a, b in zip(found.frames, expected.frames, strict=True):
         assert a.poses.to_dict()["persons"] == b.poses.to_dict()["persons"]
+
+
+class _Ray:
+    """Answers ``init`` as Ray does: a running cluster refuses resources, and ``auto`` needs one."""
+
+    def __init__(self, *, cluster: bool) -> None:
+        self.cluster = cluster
+        self.started: dict[str, Any] | None = None
+        self.joined = False
+
+    def init(self, address: str | None = None, **options: Any) -> None:
+        if self.cluster:
+            for name in ("num_cpus", "object_store_memory", "_system_config"):
+                if options.get(name):
+                    raise ValueError(f"When connecting to an existing cluster, {name} must not be provided.")
+            self.joined = True
+        elif address == "auto":
+            raise ConnectionError("Could not find any running Ray instance.")
+        else:
+            self.started = options
+
+
+def test_a_running_cluster_is_joined() -> None:
+    ray = _Ray(cluster=True)
+    _join_or_start(ray, 2)
+    assert ray.joined
+
+
+def test_without_a_cluster_one_is_started_with_room_for_the_actors_and_for_rays_own_tasks() -> None:
+    ray = _Ray(cluster=False)
+    _join_or_start(ray, 2)
+    assert ray.started is not None
+    assert ray.started["num_cpus"] == 3
+
+
+def test_a_cluster_that_has_crashed_is_told_of() -> None:
+    class Gone(_Ray):
+        def init(self, address: str | None = None, **options: Any) -> None:
+            super().init(address, **options)
+            raise ConnectionError("the cluster does not answer.")
+
+    with pytest.raises(BackendError, match=r"does not answer.*'ray stop'"):
+        _join_or_start(Gone(cluster=True), 2)
+
+
+def test_actors_in_another_folder_find_models_given_as_relative_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    Path("detector.onnx").touch()
+    Path("full-frame").mkdir()  # the name goes before a folder that happens to be called so
+    given = {"model": "runs", "detector": Path("detector.onnx"), "flip": True}
+    expected = {"model": str(tmp_path / "runs"), "detector": str(tmp_path / "detector.onnx"), "flip": True}
+    assert _absolute_models(given) == expected
+    named = {"model": "no-such-file", "detector": "full-frame"}
+    assert _absolute_models(named) == named
 
 
 def test_refuses_live_sources() -> None:

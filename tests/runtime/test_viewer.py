@@ -87,21 +87,93 @@ def test_view_command(results: Path, tmp_path: Path) -> None:
     assert isinstance(refused.exception, DataError)
 
 
+def test_pages_of_names_with_dots(results: Path, tmp_path: Path) -> None:
+    for name in ("a.1.json", "a.2.json", "a.2.part.jsonl"):
+        (tmp_path / name).write_text(_lines_of(results) if name.endswith("l") else results.read_text())
+        page = write_viewer(tmp_path / name, pictures=False)
+        assert page.name == name[:3] + ".html"
+
+
+def _lines_of(results: Path) -> str:
+    content = json.loads(results.read_text())
+    frames = content.pop("frames")
+    return "\n".join(json.dumps(line) for line in (content, *frames))
+
+
+def test_the_annotated_output_is_not_taken_for_the_source(
+    results: Path, walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert json.loads(results.read_text())["source"]["path"] == str(walk)
+    content = json.loads(results.read_text())
+    (tmp_path / "walk.mp4").write_bytes(walk.read_bytes())  # as the run writes it, beside the JSON
+    monkeypatch.chdir(tmp_path)
+    for name in ("walk.mp4", "/gone/walk.mp4"):
+        content["source"]["path"] = name
+        (tmp_path / "walk.json").write_text(json.dumps(content))
+        assert "video" not in _data(write_viewer(tmp_path / "walk.json"))
+    content["source"]["path"] = str(tmp_path / "walk.mp4")  # the run read it here, so it cannot have written it
+    (tmp_path / "walk.json").write_text(json.dumps(content))
+    assert "video" in _data(write_viewer(tmp_path / "walk.json"))
+
+
+def test_results_say_where_a_source_is(
+    models: Path, tmp_path: Path, figures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.jpg"), figures.paint((320, 240), figures.at(30, 40)))
+    monkeypatch.chdir(tmp_path)
+    with Estimator(models / "pose-flip.onnx", models / "detector.onnx", device="cpu") as estimator:
+        infer_source(estimator, find_sources(["a.jpg"])[0], InferOptions(out=tmp_path / "out"))
+    (frame,) = json.loads((tmp_path / "out" / "a.json").read_text())["frames"]
+    assert frame["image"] == str(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").unlink()  # what is left is the annotated image of the same name
+    assert "images" not in _data(write_viewer(tmp_path / "out" / "a.json"))
+
+
+@pytest.fixture
+def two_sizes(models: Path, tmp_path: Path, figures: Any) -> Path:
+    """Return the page of two photographs, one lying and one standing."""
+    for name, size_wh in (("a.png", (320, 160)), ("b.png", (160, 320))):
+        cv2.imwrite(str(tmp_path / name), figures.paint(size_wh, figures.at(30, 40, 60, 100)))
+    with Estimator(models / "pose-flip.onnx", models / "detector.onnx", device="cpu") as estimator:
+        report = infer_source(estimator, find_sources([tmp_path])[0], InferOptions(out=tmp_path / "out"))
+    (results,) = (path for path in report.files if path.suffix == ".json")
+    return write_viewer(results, tmp_path / "page.html")
+
+
+def test_every_image_has_its_size(two_sizes: Path) -> None:
+    assert [frame["size"] for frame in _data(two_sizes)["frames"]] == [[320, 160], [160, 320]]
+
+
 @pytest.mark.slow
-def test_a_browser_draws_it(results: Path, tmp_path: Path) -> None:
+def test_a_browser_fits_the_stage_to_each_image(two_sizes: Path, tmp_path: Path) -> None:
+    page = _browse(two_sizes, tmp_path, "1", "--dump-dom").decode()
+    stage = re.search(r'<div id="stage" style="([^"]*)"', page)
+    assert stage is not None
+    assert "aspect-ratio: 160 / 320" in stage[1]
+    canvas = re.search(r'<canvas width="(\d+)" height="(\d+)"', page)
+    assert canvas is not None
+    assert int(canvas[2]) / int(canvas[1]) == pytest.approx(2, abs=0.02)
+
+
+def _browse(page: Path, folder: Path, frame: str, *action: str) -> bytes:
+    """Open a page in Chromium at a frame and return what it prints."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("needs Chromium")
-    page = write_viewer(results, tmp_path / "page.html")
-    picture = tmp_path / "page.png"
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
+             "--disable-component-update", "--disable-sync", f"--user-data-dir={folder / 'profile'}",
              "--window-size=1200,1400", "--virtual-time-budget=8000"]  # fmt: skip
     run = subprocess.run(
-        [browser, *flags, f"--screenshot={picture}", f"file://{page}#12"],
-        capture_output=True, timeout=240, check=False,
-    )  # fmt: skip
-    assert picture.exists(), run.stderr[-2000:]
+        [browser, *flags, *action, f"file://{page}#{frame}"], capture_output=True, timeout=240, check=False
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    return run.stdout
+
+
+@pytest.mark.slow
+def test_a_browser_draws_it(results: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "page.png"
+    _browse(write_viewer(results, tmp_path / "page.html"), tmp_path, "12", f"--screenshot={picture}")
     image = cv2.imread(str(picture))
     assert image is not None
     # The left and right limbs' colours, which occur nowhere else in picture and page: the canvas was drawn.

@@ -1,0 +1,34 @@
+"""What sources are called: in the names of output files, and where people read about them."""
+
+import os
+import re
+
+#: Bytes of an output file's stem at most: file systems take 255, and endings such as ``_000000000123_keypoints.json``
+#: and a temporary file's random part come on top.
+LONGEST_STEM = 200
+
+
+def public_address(address: str) -> str:
+    """Return a stream's address without user, password and query, which is where signed links carry their key."""
+    scheme, mark, rest = address.partition("://")
+    return scheme + mark + re.sub(r"^[^/]*@", "", rest).partition("?")[0] if mark else address
+
+
+def address_stem(address: str) -> str:
+    """Return a file stem for a stream's address."""
+    return re.sub(r"[^\w.-]+", "-", public_address(address).partition("://")[2]).strip("-.") or "stream"
+
+
+def unique_stem(stem: str, taken: set[str]) -> str:
+    """Return the stem, short enough for a file and numbered if it is taken already, and take it.
+
+    Upper and lower case are one: not every file system tells them apart.
+    """
+    if len(os.fsencode(stem)) > LONGEST_STEM:
+        stem = os.fsencode(stem)[:LONGEST_STEM].decode(errors="ignore")
+    name, count = stem, 1
+    while name.lower() in taken:
+        count += 1
+        name = f"{stem}-{count}"
+    taken.add(name.lower())
+    return name

@@ -1,0 +1,71 @@
+"""Boxes from a file meet the frames they belong to: images by name, frames of a video by number."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autopose.errors import DataError
+from autopose.runtime.given_boxes import load_boxes
+from autopose.runtime.video import Frame
+
+PICTURE = np.zeros((100, 200, 3), np.uint8)
+
+
+def _file(folder: Path, content: Any) -> Path:
+    path = folder / "boxes.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def _coco(**box: Any) -> dict[str, Any]:
+    """Return two images of which the second, id 7, has a person."""
+    annotation = {"image_id": 7, "bbox": [10, 20, 30, 40], **box}
+    images = [{"id": 3, "file_name": "a/000007.jpg"}, {"id": 7, "file_name": "a/000009.jpg"}]
+    return {"images": images, "annotations": [annotation]}
+
+
+def test_a_coco_file_with_images_gives_a_videos_frames_their_boxes_by_id(tmp_path: Path) -> None:
+    boxes = load_boxes(_file(tmp_path, _coco(score=0.5)))
+    corners, scores = boxes(Frame(PICTURE, 7, 0.28))
+    np.testing.assert_array_equal(corners, [[10, 20, 40, 60]])
+    np.testing.assert_array_equal(scores, [0.5])
+    assert len(boxes(Frame(PICTURE, 6, 0.24))[0]) == 0
+
+
+def test_images_named_by_a_coco_file_go_by_name_alone(tmp_path: Path) -> None:
+    boxes = load_boxes(_file(tmp_path, _coco()))
+    np.testing.assert_array_equal(boxes(Frame(PICTURE, 0, name="b/000009.jpg"))[0], [[10, 20, 40, 60]])
+    assert len(boxes(Frame(PICTURE, 7, name="b/000007.jpg"))[0]) == 0  # this one's id is 3; 7 is another image's
+
+
+def test_a_list_of_detections_goes_by_number(tmp_path: Path) -> None:
+    boxes = load_boxes(_file(tmp_path, _coco()["annotations"]))
+    for frame in (Frame(PICTURE, 0, name="x_0007.jpg"), Frame(PICTURE, 7, name="seven.jpg"), Frame(PICTURE, 7, 0.3)):
+        np.testing.assert_array_equal(boxes(frame)[0], [[10, 20, 40, 60]])
+
+
+def test_other_categories_are_left_out(tmp_path: Path) -> None:
+    assert len(load_boxes(_file(tmp_path, _coco(category_id=2)))(Frame(PICTURE, 7))[0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"images": [{"id": 7}], "annotations": []}, "entry 0 of 'images' lacks 'id' or 'file_name'"),
+        ({"images": "none", "annotations": []}, "entry 0 of 'images'"),
+        (_coco(score=None), "entry 0 .*'score' is no number"),
+        (_coco(bbox=[1, 2, 3]), "entry 0 lacks 'image_id' or a 'bbox'"),
+        (_coco(image_id=[7]), "entry 0 lacks 'image_id'"),
+        ([3], "entry 0 lacks 'image_id'"),
+        ({"images": []}, "neither a results file"),
+        ("text", "neither a results file"),
+    ],
+)
+def test_refuses_with_the_place(tmp_path: Path, content: Any, message: str) -> None:
+    path = _file(tmp_path, content)
+    with pytest.raises(DataError, match=message) as caught:
+        load_boxes(path)
+    assert str(path) in str(caught.value)
