@@ -19,6 +19,10 @@ class Bar(Protocol):
         """Show that ``done`` of the total is done, with a short note behind."""
         ...
 
+    def advance(self, count: int = 1) -> None:
+        """Show that so many more are done."""
+        ...
+
     def resize(self, total: int) -> None:
         """Set the total, when it becomes known later."""
         ...
@@ -77,6 +81,9 @@ class _RichBar:
 
     def __call__(self, done: int, note: str = "") -> None:
         self.bar.update(self.task, completed=done, note=note)
+
+    def advance(self, count: int = 1) -> None:
+        self.bar.advance(self.task, count)
 
     def resize(self, total: int) -> None:
         self.bar.update(self.task, total=total)

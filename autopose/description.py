@@ -6,6 +6,7 @@ from typing import Any
 
 from autopose.errors import GenotypeError, UsageError, require
 from autopose.genotype import AutoPoseGenotype, Genotype, presets
+from autopose.zoo import zoo_folder
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -40,9 +41,7 @@ def genotype_of(source: str) -> tuple[Genotype, tuple[int, int]]:
 
             checkpoint = load_checkpoint(path)
             return checkpoint.genotype, checkpoint.codec.input_size_wh
-        from importlib import resources
-
-        bundled = Path(str(resources.files("autopose.zoo"))) / f"{source}.json"
+        bundled = zoo_folder() / f"{source}.json"
         if bundled.is_file() and not path.is_file():
             path = bundled
         if path.suffix in (".onnx", ".engine"):
@@ -54,7 +53,7 @@ def genotype_of(source: str) -> tuple[Genotype, tuple[int, int]]:
     genotype = Genotype.load(source)
     size = getattr(genotype, "input_size_wh", None)
     if size is None:
-        size = (384, 288) if getattr(genotype, "head", "") == "center" else (192, 256)
+        size = (416, 320) if getattr(genotype, "head", "") == "center" else (192, 256)
     return genotype, size
 
 

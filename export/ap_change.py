@@ -1,21 +1,16 @@
 """How much an artefact changes the average precision on annotated persons: the same boxes, both networks."""
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from autopose.data.coco import load_coco
 from autopose.evaluation.coco import evaluate_keypoints
 from autopose.evaluation.predict import predict_persons
-from autopose.export.onnx_graph import load_graph
-from autopose.export.parity import BATCH, Reference, keypoints_of
-from autopose.export.rounding import rounding_graph
-from autopose.runtime.session import open_session
+from autopose.export.parity import BATCH, Reference, keypoints_of, rounding_session
 
 
 @dataclass(frozen=True)
@@ -48,18 +43,11 @@ def ap_change(reference: Reference, artefact: Path, annotations: Path, *, images
         results = predict_persons(predict, persons, codec, batch_size=BATCH)
         return evaluate_keypoints(results, annotations, skeleton=manifest.keypoint_skeleton)["AP"]
 
-    with tempfile.TemporaryDirectory() as folder:
-        with open_session(artefact, device="cpu") as session:
-            half = session.manifest.precision == "fp16"
-        if half:
-            emulated = Path(folder) / "rounded.onnx"
-            onnx.save(rounding_graph(load_graph(artefact)), str(emulated))
-            artefact = emulated
-        with open_session(artefact, device="cpu") as session:
+    with rounding_session(artefact) as session:
 
-            def run(crops: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-                keypoints = keypoints_of(session, crops)
-                return keypoints[..., :2], keypoints[..., 2].astype(np.float32)
+        def run(crops: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+            keypoints = keypoints_of(session, crops)
+            return keypoints[..., :2], keypoints[..., 2].astype(np.float32)
 
-            own = ap(run)
+        own = ap(run)
     return ApChange(ap(lambda crops: codec.decode(reference.maps(crops)[0])), own)

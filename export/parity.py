@@ -1,7 +1,8 @@
 """The parity gate: every artefact against the FP32 network, in keypoint pixels, before it is declared good."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -90,20 +91,24 @@ def check(reference: Reference, path: Path, images: NDArray[np.uint8], *, name: 
     Raises:
         ParityError: it deviates more than its precision may.
     """
-    maps = reference.maps(images)
-    with open_session(path, device="cpu") as session:
-        precision = session.manifest.precision
-        deviation = measure(maps, session, images) if precision != "fp16" else _rounded(maps, path, images)
-    deviation.require(LIMITS[precision], name or path.name)
+    with rounding_session(path) as session:
+        deviation = measure(reference.maps(images), session, images)
+        deviation.require(LIMITS[session.manifest.precision], name or path.name)
     return deviation
 
 
-def _rounded(maps: tuple[NDArray[np.float32], ...], path: Path, images: NDArray[np.uint8]) -> Deviation:
+@contextmanager
+def rounding_session(path: Path) -> Iterator[Session]:
+    """Open an ONNX artefact on the CPU; of an FP16 one, a copy with its rounding made explicit."""
+    with open_session(path, device="cpu") as session:
+        if session.manifest.precision != "fp16":
+            yield session
+            return
     with tempfile.TemporaryDirectory() as folder:
         emulated = Path(folder) / "rounded.onnx"
         onnx.save(rounding_graph(load_graph(path)), str(emulated))
         with open_session(emulated, device="cpu") as session:
-            return measure(maps, session, images)
+            yield session
 
 
 def keypoints_of(session: Session, crops: NDArray[np.uint8]) -> NDArray[np.float64]:

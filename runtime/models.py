@@ -1,13 +1,13 @@
 """From what a user calls a model (a bundled name, a file, a run's folder) to the exported file to open."""
 
 import difflib
-from importlib import resources
 from pathlib import Path
 from typing import Literal
 
 from autopose.errors import BackendError, ModelError
 from autopose.runtime.first_engine import engine_of
 from autopose.runtime.session import Session, open_session
+from autopose.zoo import zoo_folder
 
 Task = Literal["pose", "detector"]
 Backend = Literal["auto", "ort", "trt"]
@@ -24,7 +24,7 @@ def bundled_models(task: Task = "pose", folder: Path | None = None) -> dict[str,
         task: ``pose`` or ``detector``; a detector's name lacks its prefix ``detector-``.
         folder: of another zoo, for tests.
     """
-    folder = folder or Path(str(resources.files("autopose.zoo")))
+    folder = folder or zoo_folder()
     stems = {path.stem: path for path in sorted(folder.glob("*.onnx")) if not path.stem.endswith(_FLIP)}
     if task == "detector":
         return {stem.removeprefix(_DETECTOR): path for stem, path in stems.items() if stem.startswith(_DETECTOR)}

@@ -22,7 +22,7 @@ def test_a_genotype_is_found_as_preset_file_run_or_checkpoint(tmp_path: Path) ->
     assert genotype_of(str(tmp_path / "genotype.json"))[0] == small
     assert genotype_of(str(tmp_path))[0] == small
     assert genotype_of(str(tmp_path / "last.safetensors")) == (small, (96, 128))
-    assert genotype_of("detector-small")[1] == (384, 288)
+    assert genotype_of("detector-small")[1] == (416, 320)
 
 
 def test_describe_and_text() -> None:

@@ -43,14 +43,9 @@ def synthetic(
         print(f"{clip}: {images} frames; {clip.with_suffix('.json')}: the true poses")
         return
     with progress(images, "pictures") as bar:
-        done = 0
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            bar(done)
-
-        path = write_synthetic(out, images=images, seed=seed, size_wh=size_wh, persons=(few, many), on_image=advance)
+        path = write_synthetic(
+            out, images=images, seed=seed, size_wh=size_wh, persons=(few, many), on_image=bar.advance
+        )
     print(f"{path}: {images} pictures")
 
 
@@ -74,14 +69,7 @@ def pack(
     files = [read_coco(path, images=images) for path in annotations]
     paths = list(dict.fromkeys(file.image_path(image_id) for file in files for image_id in file.images))
     with progress(len(paths), "pictures") as bar:
-        done = 0
-
-        def advance(_: Path) -> None:
-            nonlocal done
-            done += 1
-            bar(done)
-
-        pack_images(paths, out, on_image=advance)
+        pack_images(paths, out, on_image=lambda _: bar.advance())
     print(f"{out}: {len(paths)} pictures, {out.stat().st_size / 1e6:.0f} MB")
 
 
@@ -109,14 +97,7 @@ def check(
     from autopose.files import write_atomic
 
     with progress(0, "pictures") as bar:
-        done = 0
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            bar(done)
-
-        reports, absent = check_folder(folder, decode=not quick, on_image=advance)
+        reports, absent = check_folder(folder, decode=not quick, on_image=bar.advance)
     for report in reports:
         joints = f" of {report.skeleton}" if report.skeleton else ""
         print(f"{report.annotations}: {report.kind}, {report.images:,} images, {report.persons:,} persons{joints}")
@@ -168,14 +149,7 @@ def convert(
     if not persons:
         raise DataError(f"{annotations}: no person is left to write.")
     with progress(len({person.image_path for person in persons}), "pictures") as bar:
-        done = 0
-
-        def advance() -> None:
-            nonlocal done
-            done += 1
-            bar(done)
-
-        write_coco(persons, out, on_image=advance)
+        write_coco(persons, out, on_image=bar.advance)
     print(f"{out}: {len(persons)} persons with {persons[0].skeleton.name}")
 
 

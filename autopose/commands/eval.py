@@ -1,8 +1,6 @@
 """``autopose eval``: score a model or results on annotations."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -73,6 +71,7 @@ def eval(
 
         autopose eval detector-default ann.json --task bbox --complete-only
     """
+    from autopose.console import progress
     from autopose.data.coco_file import read_coco
     from autopose.data.mpii import is_mpii
     from autopose.errors import UsageError
@@ -102,9 +101,9 @@ def eval(
     elif task is Task.bbox:
         from autopose.commands.scored_models import run_detector
 
-        with _progress("images", len(read_coco(annotations, images=images).images)) as advance:
+        with progress(len(read_coco(annotations, images=images).images), "images") as bar:
             results = run_detector(
-                model, annotations, images=images, device=device.value, threads=threads, advance=advance
+                model, annotations, images=images, device=device.value, threads=threads, advance=bar.advance
             )
     else:
         from autopose.commands.scored_models import detected_persons, open_pose_model
@@ -121,13 +120,13 @@ def eval(
             else:
                 source: Literal["gt"] | Path = Path(boxes) if boxes != "gt" else "gt"
                 persons = load_coco(annotations, images=images, boxes=source, skeleton=skeleton)
-            with _progress("persons", len(persons)) as advance:
+            with progress(len(persons), "persons") as bar:
                 results = predict_persons(
                     opened.predict,
                     persons,
                     opened.codec,
                     batch_size=batch,
-                    advance=advance,
+                    advance=bar.advance,
                     visible_score=visible_score,
                 )
         if nms if nms is not None else boxes != "gt":
@@ -162,6 +161,7 @@ def _evaluate_mpii(
     json_out: Path | None,
 ) -> None:
     """Print PCKh in the layout of the published tables; MODEL may be results, one per person in the file's order."""
+    from autopose.console import progress
     from autopose.data.mpii import load_mpii
     from autopose.evaluation.pckh import evaluate_pckh, pckh_table
     from autopose.evaluation.predict import predict_persons
@@ -176,9 +176,9 @@ def _evaluate_mpii(
         persons = load_mpii(annotations, images=images, head_boxes=head_boxes)
         with (
             open_pose_model(model, flip=flip, device=device.value, threads=threads) as opened,
-            _progress("persons", len(persons)) as advance,
+            progress(len(persons), "persons") as bar,
         ):
-            results = predict_persons(opened.predict, persons, opened.codec, batch_size=batch, advance=advance)
+            results = predict_persons(opened.predict, persons, opened.codec, batch_size=batch, advance=bar.advance)
     if results_out is not None:
         write_atomic(results_out, json.dumps(results))
     figures = evaluate_pckh(results, persons)
@@ -208,19 +208,3 @@ def _report(figures: dict[str, float], json_out: Path | None) -> None:
         print(f"{name:<{width}}  {value:.3f}")
     if json_out is not None:
         write_atomic(json_out, json.dumps(figures, indent=2) + "\n")
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar that takes increments."""
-    from autopose.console import progress
-
-    done = 0
-    with progress(total, what) as bar:
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            bar(done)
-
-        yield advance

@@ -1,16 +1,16 @@
 """Find the weights that ``--init`` and ``eval`` name: a bundled model, a run folder or a checkpoint file."""
 
-from importlib import resources
 from pathlib import Path
 
 from autopose.checkpoint import Checkpoint, load_checkpoint
 from autopose.errors import ModelError
 from autopose.genotype import AutoPoseGenotype, Genotype
+from autopose.zoo import zoo_folder
 
 
 def bundled_weights() -> dict[str, Path]:
     """Return the bundled checkpoints by model name."""
-    folder = Path(str(resources.files("autopose.zoo")))
+    folder = zoo_folder()
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
