@@ -60,14 +60,12 @@ def judged(estimator: Estimator, annotations: Path, folder: Path, share: float, 
 
 
 def least_evidence_for(share: float, rows: NDArray[np.float64]) -> float:
-    """Return the evidence from which on no more than this share of the detections judged is false."""
-    least = 1.0
-    for limit in np.arange(0.99, 0, -0.01):
+    """Return the least evidence from which on no more than this share of the detections judged is false."""
+    for limit in np.arange(0, 1, 0.01):
         true, false = rows[rows[:, 1] >= limit][:, 2:4].sum(0)
-        if false > share * (true + false):
-            break
-        least = float(limit)
-    return least
+        if false <= share * (true + false):
+            return float(limit)
+    return 1.0
 
 
 def main() -> None:

@@ -17,6 +17,8 @@ from autopose.runtime.session import Device, Session
 DEFAULT_THRESHOLD = 0.25
 #: Persons per image, at most; the best by score.
 MAX_PERSONS = 100
+#: Boxes that overlap a better one by more than this are the same person's.
+SAME_PERSON_IOU = 0.6
 
 
 @runtime_checkable
@@ -48,7 +50,7 @@ class SessionDetector:
         iou: boxes that overlap a better one by more than this are dropped.
     """
 
-    def __init__(self, session: Session, *, threshold: float = DEFAULT_THRESHOLD, iou: float = 0.6) -> None:
+    def __init__(self, session: Session, *, threshold: float = DEFAULT_THRESHOLD, iou: float = SAME_PERSON_IOU) -> None:
         if session.manifest.task != "detector":
             raise ModelError(f"{session.path}: is a {session.manifest.task} model; expected a detector.")
         self.session = session

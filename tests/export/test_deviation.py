@@ -101,3 +101,9 @@ def test_boxes_that_the_reference_has_not_close_the_gate() -> None:
     assert louder.score == pytest.approx(0.4)  # of the third box, which the reference hardly sees
     nothing = compare_boxes((boxes, 0 * scores), boxes, scores)
     assert nothing.score == pytest.approx(0.9)
+
+
+def test_a_second_box_of_the_same_person_counts_for_nothing() -> None:
+    boxes = np.array([[[209, 51, 297, 260], [203, 39, 297, 257], [10, 10, 60, 90]]], float)
+    shoulder = compare_boxes((boxes, np.array([[0.54, 0.34, 0.3]])), boxes[:, [0, 2, 2]], np.array([[0.54, 0.3, 0.0]]))
+    assert (shoulder.joints, shoulder.missing, shoulder.surplus, shoulder.score) == (2, 0, 0, 0)

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from autopose.checkpoint import Checkpoint, save_checkpoint
+from autopose.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from autopose.errors import ModelError
 from autopose.models.network import build_network
 from autopose.models.resnet import ResNet
 from autopose.reference_genotype import ReferenceGenotype
-from autopose.training.weights import initial_weights
+from autopose.training.weights import bundled_weights, initial_weights
 
 GENOTYPE = ReferenceGenotype(network="simplebaseline", width=4, depth=50)
 
@@ -37,3 +37,12 @@ def test_refuses_what_cannot_be_trained_on(tmp_path: Path) -> None:
         initial_weights("model.onnx", GENOTYPE)
     with pytest.raises(ModelError, match="No weights at"):
         initial_weights(str(tmp_path / "none.pth"), GENOTYPE)
+
+
+@pytest.mark.parametrize("name", bundled_weights())
+def test_bundled_weights_name_no_folder_of_the_machine_they_were_made_on(name: str) -> None:
+    config = load_checkpoint(bundled_weights()[name]).config
+    names = [value for source in config["data"]["sources"] for value in source.values() if isinstance(value, str)]
+    names += [value for value in config["data"].values() if isinstance(value, str)]
+    assert names
+    assert not [value for value in names if Path(value).is_absolute()]
