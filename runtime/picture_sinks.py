@@ -1,5 +1,6 @@
 """Pictures: annotated video and images, persons cut out, contact sheets."""
 
+import random
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -89,8 +90,8 @@ class CropsSink(Sink):
 class SheetSink(Sink):
     """A contact sheet of persons with their skeletons, as the AutoPose paper's Figure 5.
 
-    At most ``rows * columns`` persons, spread over the whole source: whenever the sheet is full, every second one goes,
-    and only every second of those that follow is taken.
+    At most ``rows * columns`` persons: of more, a uniform sample in the source's order (algorithm R, Vitter 1985), the
+    same in every run. Every n-th would show the same few again and again where each frame holds as many.
     """
 
     ending = "-sheet.jpg"
@@ -98,19 +99,17 @@ class SheetSink(Sink):
 
     def __init__(self, context: SinkContext) -> None:
         super().__init__(context)
-        self._cells: list[NDArray[np.uint8]] = []
+        self._cells: list[tuple[int, NDArray[np.uint8]]] = []
         self._count = 0
-        self._step = 1
+        self._choice = random.Random(0)
 
     def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
         """Keep some of the frame's persons."""
         for i in range(len(poses)):
-            if self._count % self._step == 0:
-                if len(self._cells) == self.columns * self.rows:
-                    self._cells = self._cells[::2]
-                    self._step *= 2
-                if self._count % self._step == 0:
-                    self._cells.append(person_cell(frame.image, poses, i, self.cell_wh))
+            if len(self._cells) < self.columns * self.rows:
+                self._cells.append((self._count, person_cell(frame.image, poses, i, self.cell_wh)))
+            elif (place := self._choice.randrange(self._count + 1)) < len(self._cells):
+                self._cells[place] = self._count, person_cell(frame.image, poses, i, self.cell_wh)
             self._count += 1
 
     def close(self) -> list[Path]:
@@ -121,7 +120,7 @@ class SheetSink(Sink):
         columns = min(self.columns, len(self._cells))
         rows = -(-len(self._cells) // columns)
         sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, np.uint8)
-        for i, cell in enumerate(self._cells):
+        for i, (_, cell) in enumerate(sorted(self._cells, key=lambda numbered: numbered[0])):
             y, x = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
             sheet[y : y + height, x : x + width] = cell
         write_image(self.destination, sheet)

@@ -1,6 +1,7 @@
 """Every output read back by what its users read it with."""
 
 import csv
+import itertools
 import json
 import shutil
 from collections.abc import Sequence
@@ -209,6 +210,29 @@ def test_sheet_stays_small(figures: Any, tmp_path: Path) -> None:
     page = cv2.imread(str(sheet))
     assert page is not None
     assert page.shape[0] <= 5 * 196 + 4
+
+
+def test_sheet_shows_everybody_in_order(figures: Any, tmp_path: Path) -> None:
+    """Two persons in every frame, the first on blue, the second on red ground, which grow brighter with time."""
+    joints = np.array([figures.at(20, 30), figures.at(200, 40)], np.float32)
+    boxes = np.concatenate([joints.min(1), joints.max(1)], -1)
+    poses = Poses(boxes, np.full(2, 0.9), joints, np.zeros((2, 17), np.float32), image_size_wh=(320, 240))
+    spec = SourceSpec("clip", "video", "clip.mp4", (Path("clip.mp4"),))
+    sink = open_sink("sheet", SinkContext(spec, tmp_path, COCO17, RATE))
+    for t in range(200):
+        image = np.zeros((240, 320, 3), np.uint8)
+        image[:, :160, 0] = image[:, 160:, 2] = 40 + t
+        sink.write(Frame(image, t, t / 25, t, 1 / RATE), poses, None)
+    (path,) = sink.close()
+    page = cv2.imread(str(path))
+    assert page is not None
+    cells = [page[4 + 98 + 196 * (i // 8), 4 + 72 + 148 * (i % 8)].astype(int) for i in range(40)]
+    blue = [cell[0] > cell[2] for cell in cells]
+    assert 10 < sum(blue) < 30
+    times = [cell.max() for cell in cells]
+    assert all(later > earlier - 12 for earlier, later in itertools.pairwise(times))  # JPEG is lossy
+    assert times[0] < 80
+    assert times[-1] > 200
 
 
 def test_no_frames_no_files(tmp_path: Path) -> None:
