@@ -16,12 +16,10 @@ class Source:
     """A resolved MODEL; exactly one of the two is set.
 
     Attributes:
-        name: for file names.
         checkpoint: weights to trace.
         graph: an exported FP32 ONNX file.
     """
 
-    name: str
     checkpoint: Checkpoint | None = None
     graph: Path | None = None
 
@@ -39,8 +37,8 @@ def resolve_source(model: str, *, flip: bool) -> Source:
     """
     path = source_file(model, flip=flip)
     if path.suffix.lower() == ".onnx":
-        return Source(name_of(model), graph=path)
-    return Source(name_of(model), checkpoint=_load(path))
+        return Source(graph=path)
+    return Source(checkpoint=_load(path))
 
 
 def source_file(model: str, *, flip: bool) -> Path:

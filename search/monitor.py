@@ -7,9 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from autopose.files import write_atomic
 from autopose.search.space import Supernet
-from autopose.training.log import read_log
+from autopose.training.log import rewind_log
 
 #: Operations without weights: an architecture made of them has collapsed (the known failure of differentiable search).
 PARAMETER_FREE = frozenset({"skip", "avgpool3", "maxpool3", "zero"})
@@ -74,9 +73,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, epoch: int) -> None:
-        self.path = folder / "log.jsonl"
-        kept = [entry for entry in read_log(folder) if entry["epoch"] <= epoch]
-        write_atomic(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
+        self.path = rewind_log(folder, "epoch", epoch)
         self.writer: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter

@@ -33,31 +33,26 @@ def search(
         autopose search --config small -o runs/random --strategy random --set search.seed=1
     """
     import json
-    import os
-    import shlex
-    import time
 
     from autopose.config import load_config, packaged_configs
     from autopose.console import progress, remark
-    from autopose.errors import UsageError, require
+    from autopose.errors import require
     from autopose.files import write_atomic
 
     require("torch", extra="train", why="Searching")
+    from autopose.commands.run_folder import chosen_folder, resume_command
     from autopose.search.ablation import ablated
     from autopose.search.config import SearchConfig
     from autopose.search.seeds import search as run_search
+    from autopose.training.distributed import rank
 
-    if resume and out is None:
-        raise UsageError("--resume needs the run folder: add -o RUN.")
-    if out is None and int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise UsageError("Several processes write one run folder: add -o RUN.")
+    folder = chosen_folder(out, "search", resume=resume)
     overrides = list(settings or ())
     overrides += [f"space={space}"] if space else []
     overrides += [f"search.strategy={strategy}"] if strategy else []
     recipe = load_config(SearchConfig, config, overrides, group="search")
     if ablation is not None:
         recipe = ablated(recipe, ablation)
-    folder = out or Path("runs") / f"search-{time.strftime('%Y%m%d-%H%M%S')}"
     with progress(1, "searching") as bar:
 
         def watch(step: int, total: int, entry: dict[str, Any] | None) -> None:
@@ -73,12 +68,10 @@ def search(
                     remark(f"  alarm: {alarm}")
 
         result = run_search(recipe, folder, resume=resume, watch=watch, on_seed=lambda seed: remark(f"seed {seed}:"))
-    if int(os.environ.get("RANK", 0)) > 0:
+    if rank() > 0:
         return  # rank 0 tells
     if result.genotype is None:
-        # The run's own copy of the recipe has what --set, --space, --strategy and --ablation changed.
-        words = shlex.join(["--config", str(result.folder / "config.toml"), "-o", str(result.folder), "--resume"])
-        remark(f"Stopped and saved. Go on with: autopose search {words}")
+        remark(f"Stopped and saved. Go on with: {resume_command(['search'], result.folder)}")
         return
     figures = {
         "genotype": str(folder / "genotype.json"),

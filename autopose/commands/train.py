@@ -1,7 +1,6 @@
 """``autopose train``: train the network of a genotype."""
 
 import json
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -41,19 +40,18 @@ def train(
 
         autopose train small --config small -o runs/pose --resume
     """
-    import os
-    from datetime import datetime
-
     from autopose.checkpoint import load_checkpoint
     from autopose.config import load_config
     from autopose.console import progress, remark
-    from autopose.errors import UsageError, require
+    from autopose.errors import require
     from autopose.files import write_atomic
     from autopose.genotype import Genotype
     from autopose.skeleton import skeleton_by_name
 
     require("torch", extra="train", why="Training")
+    from autopose.commands.run_folder import chosen_folder, resume_command
     from autopose.training.config import TrainConfig
+    from autopose.training.distributed import rank
     from autopose.training.trainer import train as run_training
     from autopose.training.weights import initial_weights
 
@@ -68,11 +66,7 @@ def train(
         if json_out is not None:
             write_atomic(json_out, text + "\n")
         return
-    if resume and out is None:
-        raise UsageError("--resume needs the run folder: add -o RUN.")
-    if out is None and int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise UsageError("Several processes write one run folder: add -o RUN.")
-    folder = out or Path("runs") / f"train-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    folder = chosen_folder(out, "train", resume=resume)
     step, total = 0, 0
     with progress(1, "training") as bar:
 
@@ -95,12 +89,12 @@ def train(
             report=report,
             max_seconds=None if max_hours is None else max_hours * 3600,
         )
-    if int(os.environ.get("RANK", 0)) > 0:
+    if rank() > 0:
         return  # rank 0 tells
     figures = dict(load_checkpoint(best).metrics)
     if step < total:
-        words = shlex.join([genotype, "--config", str(folder / "config.toml"), "-o", str(folder), "--resume"])
-        remark(f"Stopped and saved at step {step} of {total}. Go on with: autopose train {words}")
+        again = resume_command(["train", genotype], folder)
+        remark(f"Stopped and saved at step {step} of {total}. Go on with: {again}")
         return
     remark(f"Best weights: {best}\nNext: autopose export {folder}")
     print(json.dumps(figures))

@@ -13,6 +13,16 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+def rank() -> int:
+    """Return which of the processes that ``torchrun`` started this is, from 0."""
+    return int(os.environ.get("RANK", 0))
+
+
+def world() -> int:
+    """Return how many processes ``torchrun`` started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
 class Group:
     """The processes that ``torchrun`` started, or this one alone.
 
@@ -21,7 +31,7 @@ class Group:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.rank, self.world = rank(), world()
         self.owned = self.world > 1 and not dist.is_initialized()
         if self.owned:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from autopose.files import write_atomic
+
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """Return the entries of a run's log; a last line that was cut short is dropped."""
@@ -16,3 +18,11 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
             except json.JSONDecodeError:
                 break
     return entries
+
+
+def rewind_log(folder: Path, counter: str, last: int) -> Path:
+    """Drop the entries whose ``counter`` is after ``last``, which a resumed run writes again; return the file."""
+    path = folder / "log.jsonl"
+    kept = [entry for entry in read_log(folder) if entry[counter] <= last]
+    write_atomic(path, "".join(json.dumps(entry) + "\n" for entry in kept))
+    return path

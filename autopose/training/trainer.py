@@ -24,7 +24,7 @@ from autopose.training.ema import WeightAverage
 from autopose.training.fit import check_fit
 from autopose.training.interrupt import interruptible
 from autopose.training.loader import KeySampler, make_loader, steps_per_epoch
-from autopose.training.log import read_log
+from autopose.training.log import rewind_log
 from autopose.training.muon import Muon
 from autopose.training.schedule import learning_rate
 from autopose.training.state import Progress, load_state, save_state
@@ -113,8 +113,7 @@ def train(
     if rank == 0:
         genotype.save(out / "genotype.json")
         write_atomic(out / "config.toml", to_toml(config))
-        kept = [entry for entry in read_log(out) if entry["step"] <= progress.step]  # the others are run again
-        write_atomic(log_file, "".join(json.dumps(entry) + "\n" for entry in kept))
+        rewind_log(out, "step", progress.step)
 
     model: nn.Module = network
     if world > 1:

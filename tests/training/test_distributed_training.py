@@ -10,15 +10,14 @@ import pytest
 
 from autopose.checkpoint import load_checkpoint
 from autopose.data.synthetic import write_synthetic
-from autopose.genotype import AutoPoseGenotype
 
 
-def _command(folder: Path, figures: Path, *more: str) -> list[str]:
+def _command(figures: Path, *more: str) -> list[str]:
     settings = [
         f'data.sources=[{{annotations="{figures}"}}]', "data.workers=0", "data.tune_share=0.3",
         "codec.input_size_wh=[64, 64]", "train.batch=2", "train.steps=100000", "train.save_every=100000",
     ]  # fmt: skip
-    command = [sys.executable, "-m", "autopose", "train", str(folder / "tiny.json"), "--config", "smoke"]
+    command = [sys.executable, "-m", "autopose", "train", "small", "--config", "smoke"]
     return [*command, *more, *(part for setting in settings for part in ("--set", setting))]
 
 
@@ -29,17 +28,7 @@ def _environment(rank: int, port: int) -> dict[str, str]:
 
 @pytest.fixture
 def figures(tmp_path: Path) -> Path:
-    """A few drawn figures, and a genotype to train on them."""
-    AutoPoseGenotype(
-        individual=(("conv1", *["skip"] * 9),) * 4,
-        aggregation=(("skip",) * 9,) * 4,
-        scales=((1, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0)),
-        channels=(8, 8, 8, 8),
-        modules_per_stage=1,
-        stem_channels=8,
-        stem_expansion=1,
-        head="sum",
-    ).save(tmp_path / "tiny.json")
+    """A few drawn figures."""
     return write_synthetic(tmp_path / "figures", images=24, seed=3, size_wh=(96, 96))
 
 
@@ -50,7 +39,7 @@ def test_one_process_out_of_time_stops_both(figures: Path, tmp_path: Path) -> No
     out = ["-o", str(tmp_path / "run")]
     processes = [
         subprocess.Popen(
-            _command(tmp_path, figures, *out, *limit),
+            _command(figures, *out, *limit),
             env=_environment(rank, port),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -72,7 +61,7 @@ def test_one_process_out_of_time_stops_both(figures: Path, tmp_path: Path) -> No
 
 def test_several_processes_need_one_folder(figures: Path, tmp_path: Path) -> None:
     result = subprocess.run(
-        _command(tmp_path, figures), env=_environment(1, 0), capture_output=True, text=True, cwd=tmp_path, check=False
+        _command(figures), env=_environment(1, 0), capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert result.returncode == 2
     assert "add -o RUN" in result.stderr

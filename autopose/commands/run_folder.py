@@ -1,0 +1,28 @@
+"""The run folder of ``autopose train`` and ``autopose search``: which it is, and how to go on in it."""
+
+import shlex
+import time
+from pathlib import Path
+
+from autopose.errors import UsageError
+from autopose.training.distributed import world
+
+
+def chosen_folder(out: Path | None, kind: str, *, resume: bool) -> Path:
+    """Return the run folder: the one given, else ``runs/KIND-TIME``.
+
+    Raises:
+        UsageError: none was given, and the run is an old one or that of several processes.
+    """
+    if out is not None:
+        return out
+    if resume:
+        raise UsageError("--resume needs the run folder: add -o RUN.")
+    if world() > 1:
+        raise UsageError("Several processes write one run folder: add -o RUN.")
+    return Path("runs") / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def resume_command(words: list[str], folder: Path) -> str:
+    """Return the command that goes on: its recipe is the run's own copy, which has what other options changed."""
+    return shlex.join(["autopose", *words, "--config", str(folder / "config.toml"), "-o", str(folder), "--resume"])
