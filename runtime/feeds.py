@@ -10,26 +10,23 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from autopose.errors import MediaError
-from autopose.runtime.video import missing_end, reason_of
+from autopose.runtime.video import reason_of
 
-#: FFmpeg's options against delay. What is read to find out the format is thrown away: of a file on a server, which
-#: loses its first group of pictures so, nothing is late.
+#: FFmpeg's options against delay. What is read to find out the format is thrown away, so that a file on a server would
+#: lose its first group of pictures.
 AT_ONCE = {"fflags": "nobuffer", "flags": "low_delay"}
 
 
 class Feed(Protocol):
-    """A connection that gives images until it breaks, or until its end if it is ``finite``.
+    """A connection that gives images until it breaks.
 
     Attributes:
         fps: frames per second.
-        finite: it is a file on a server: its end is no loss.
-        problem: of a finite one after its last image, what was missing, as a sentence without its subject, since an
-            address may hold a password; None if it was whole.
+        finite: it is a file on a server, to be read as a video (:func:`open_recording`).
     """
 
     fps: float
     finite: bool
-    problem: str | None
 
     def read(self) -> NDArray[np.uint8] | None:
         """Return the next image ``(H, W, 3)`` BGR, or None when the connection has ended."""
@@ -44,53 +41,40 @@ class StreamFeed:
     """A network stream through FFmpeg, with time limits, so that a dead server is noticed."""
 
     def __init__(self, address: str, timeout_s: float = 5.0) -> None:
-        transport = {"rtsp_transport": "tcp"} if address.lower().startswith("rtsp") else {}
-        self._container = _opened(address, timeout_s, transport | AT_ONCE)
-        self.finite = bool(self._container.duration)
-        if self.finite:
-            self._container.close()
-            self._container = _opened(address, timeout_s, transport)
+        self._container = _opened(address, timeout_s, AT_ONCE)
+        # A picture on a server has no length, and FFmpeg reads it with jpeg_pipe, png_pipe and the like.
+        self.finite = bool(self._container.duration) or self._container.format.name.endswith("_pipe")
         self._stream = self._container.streams.video[0]
         self.fps = float(self._stream.average_rate or self._stream.guessed_rate or 25)
-        self.problem: str | None = None
         self._frames = self._container.decode(self._stream)
-        self._count, self._last_s = 0, 0.0
 
     def read(self) -> NDArray[np.uint8] | None:
         """Return the next frame; None when the stream has broken off or is over."""
         try:
             frame = next(self._frames, None)
-        except (FFmpegError, OSError) as error:
-            if self.finite:
-                self.problem = f"could not be read to its end ({reason_of(error)})."
-            frame = None
-        if frame is None:
-            self._judge()
+        except (FFmpegError, OSError):
             return None
-        self._count += 1
-        if frame.pts is not None and frame.time_base is not None:
-            self._last_s = float((frame.pts - (self._stream.start_time or 0)) * frame.time_base)
-        return np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
-
-    def _judge(self) -> None:
-        """Compare what came of a finite stream with what it promised."""
-        if not self.finite:
-            return
-        duration_s = (self._container.duration or 0) / 1_000_000
-        if self._stream.duration and self._stream.time_base is not None:
-            duration_s = float(self._stream.duration * self._stream.time_base)
-        promised = int(self._stream.frames)
-        self.problem = missing_end(self._count, promised, self._last_s, duration_s) or self.problem
+        return None if frame is None else np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
 
     def close(self) -> None:
         """Close the connection."""
         self._container.close()
 
 
+def open_recording(address: str, timeout_s: float = 5.0) -> InputContainer:
+    """Open a file on a server for :class:`~autopose.runtime.video.VideoReader`.
+
+    Raises:
+        MediaError: it cannot be opened.
+    """
+    return _opened(address, timeout_s, {})
+
+
 def _opened(address: str, timeout_s: float, options: dict[str, str]) -> InputContainer:
     """Open a stream that has pictures."""
+    transport = {"rtsp_transport": "tcp"} if address.lower().startswith("rtsp") else {}
     try:
-        container = av.open(address, timeout=(timeout_s, timeout_s), options=options)
+        container = av.open(address, timeout=(timeout_s, timeout_s), options=transport | options)
     except (FFmpegError, OSError) as error:
         raise MediaError(
             f"{address}: the stream cannot be opened ({reason_of(error)}). Is the server running?"
@@ -105,7 +89,6 @@ class WebcamFeed:
     """A camera of this machine, through OpenCV."""
 
     finite = False
-    problem: str | None = None
 
     def __init__(self, number: int) -> None:
         logging_of = cv2.utils.logging  # OpenCV would print its own lines about a missing camera

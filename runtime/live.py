@@ -43,7 +43,8 @@ class LiveSource(Source):
         spec: webcam number or stream address.
         selection: ``end_s`` and ``max_frames`` end it, ``stride`` thins it; there is no ``start_s``.
         reconnect: what to do when it goes away.
-        connect: opens a feed, for tests.
+        connect: opens a feed.
+        feed: the first one, where it is open already.
 
     Raises:
         MediaError: it cannot be opened to begin with.
@@ -55,11 +56,12 @@ class LiveSource(Source):
         selection: Selection,
         reconnect: Reconnect | None = None,
         connect: Callable[[str], Feed] | None = None,
+        feed: Feed | None = None,
     ) -> None:
         super().__init__(spec)
         self._selection, self._reconnect = selection, reconnect or Reconnect()
         self._connect = connect or open_feed
-        self._feed: Feed | None = self._connect(spec.location)
+        self._feed: Feed | None = feed or self._connect(spec.location)
         self.fps = Fraction(self._feed.fps).limit_denominator(1001)
         self.has_audio = False
         self.dropped = self.received = self.gaps = 0
@@ -108,9 +110,6 @@ class LiveSource(Source):
                     self.received += 1
                     self._changed.notify_all()
                 continue
-            if self._feed is not None and self._feed.finite:
-                self.problem = self._feed.problem and f"{self.spec.location}: {self._feed.problem}"
-                break
             if not self._come_back(last):
                 break
             gap = time.monotonic() - last

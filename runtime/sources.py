@@ -5,6 +5,7 @@ import logging
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +19,8 @@ from autopose.runtime.source_names import address_stem, public_address, unique_s
 from autopose.runtime.video import Frame, VideoReader
 
 if TYPE_CHECKING:
+    from av.container import InputContainer
+
     from autopose.runtime.feeds import Feed
 
 log = logging.getLogger(__name__)
@@ -142,19 +145,29 @@ class ImagesSource(Source):
 
 
 class VideoSource(Source):
-    """A video file."""
+    """A video file.
 
-    def __init__(self, spec: SourceSpec, selection: Selection) -> None:
+    Args:
+        spec: of the file; of an address, with ``container``.
+        selection: part of it.
+        container: of a file on a server, opened already.
+    """
+
+    def __init__(self, spec: SourceSpec, selection: Selection, container: "InputContainer | None" = None) -> None:
         super().__init__(spec)
         self._reader = VideoReader(
-            spec.files[0], start_s=selection.start_s, end_s=selection.end_s, stride=selection.stride
+            spec.files[0] if container is None else spec.location,
+            start_s=selection.start_s,
+            end_s=selection.end_s,
+            stride=selection.stride,
+            container=container,
         )
         self._selection = selection
         self._limit = selection.max_frames
         self.fps = self._reader.fps / selection.stride
         known = self._reader.frame_count
         self.frame_count = known if self._limit is None or known is None else min(known, self._limit)
-        self.has_audio = self._reader.has_audio
+        self.has_audio = self._reader.has_audio and container is None  # sound is copied from files only
 
     def __iter__(self) -> Iterator[Frame]:
         count = 0
@@ -173,7 +186,7 @@ class VideoSource(Source):
         start_s, end_s = self._selection.start_s, self._selection.end_s
         until = "its end" if end_s is None else f"--end {end_s:g}"
         lasts = "" if self._reader.duration_s is None else f"; the video lasts {self._reader.duration_s:.1f} s"
-        return f"{self._reader.path}: no frame between --start {start_s:g} and {until}{lasts}. Choose another part."
+        return f"{self._reader.name}: no frame between --start {start_s:g} and {until}{lasts}. Choose another part."
 
     def close(self) -> None:
         """Close the file."""
@@ -197,17 +210,33 @@ def open_source(spec: SourceSpec, selection: Selection | None = None) -> Source:
 
 
 def _open_live(spec: SourceSpec, selection: Selection) -> Source:
-    """Open a live source that knows its public location only, so that no message and no file can hold the password."""
-    from autopose.runtime.feeds import open_feed
+    """Open a webcam, a stream, or a file on a server, which is a video.
+
+    The source knows its public location only, so that no message and no file can hold the password.
+    """
+    from autopose.runtime.feeds import open_feed, open_recording
     from autopose.runtime.live import LiveSource
 
     def connect(public: str) -> "Feed":
-        try:
+        with _naming(spec.location, public):
             return open_feed(spec.location)
-        except MediaError as error:
-            raise MediaError(str(error).replace(spec.location, public)) from None
 
-    return LiveSource(replace(spec, location=spec.public_location), selection, connect=connect)
+    shown = replace(spec, location=spec.public_location)
+    feed = connect(shown.location)
+    if not feed.finite:
+        return LiveSource(shown, selection, connect=connect, feed=feed)
+    feed.close()
+    with _naming(spec.location, shown.location):
+        return VideoSource(shown, selection, open_recording(spec.location))
+
+
+@contextmanager
+def _naming(location: str, public: str) -> Iterator[None]:
+    """Exchange a location in errors for the one to be read."""
+    try:
+        yield
+    except MediaError as error:
+        raise MediaError(str(error).replace(location, public)) from None
 
 
 def find_sources(given: Sequence[str | Path | int]) -> list[SourceSpec]:

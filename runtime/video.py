@@ -1,12 +1,14 @@
 """Videos decoded frame by frame with exact timestamps, upright, and with a word on what was missing at the end."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
@@ -45,13 +47,15 @@ class VideoReader:
     """A video file, iterated once for its frames.
 
     Args:
-        path: file.
+        path: file; with ``container``, only what it is called in messages.
         start_s: skip what comes before.
         end_s: stop there.
         stride: take every n-th frame.
         threads: of the decoder; 0 for its own choice.
+        container: opened already, of a video that is no file of this machine. It is closed with the reader.
 
     Attributes:
+        name: of the video, for messages.
         fps: average frames per second.
         frame_count: how many frames will come, as far as the file says; None if it does not.
         problem: after the last frame, what was wrong with the file, as a sentence; None if it was whole.
@@ -61,20 +65,18 @@ class VideoReader:
     """
 
     def __init__(
-        self, path: str | Path, *, start_s: float = 0.0, end_s: float | None = None, stride: int = 1, threads: int = 0
+        self,
+        path: str | Path,
+        *,
+        start_s: float = 0.0,
+        end_s: float | None = None,
+        stride: int = 1,
+        threads: int = 0,
+        container: InputContainer | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.name = str(path)
         self.start_s, self.end_s, self.stride = start_s, end_s, stride
-        if not self.path.is_file():
-            raise MediaError(f"No video {str(path)!r}. Give an existing file.")
-        if not self.path.stat().st_size:
-            raise MediaError(f"{path}: the file is empty (0 bytes); expected a video.")
-        try:
-            self._container = av.open(str(self.path))
-        except (FFmpegError, OSError) as error:
-            raise MediaError(
-                f"{path}: cannot be opened as a video ({reason_of(error)}). It is damaged, cut off, or no video."
-            ) from None
+        self._container = container or _opened(Path(path))
         if not self._container.streams.video:
             kinds = sorted({str(stream.type) for stream in self._container.streams}) or ["nothing"]
             self._container.close()
@@ -113,7 +115,8 @@ class VideoReader:
         time_base = self._stream.time_base or 1 / self.fps
         origin = self._stream.start_time or 0
         if self.start_s > 0:  # to the key frame before; what lies between is decoded and dropped
-            self._container.seek(origin + int(self.start_s / time_base), stream=self._stream)
+            with suppress(FFmpegError):  # a server that cannot skip: all of it is decoded then
+                self._container.seek(origin + int(self.start_s / time_base), stream=self._stream)
         half_frame_s = float(1 / self.fps) / 2
         count, index, last_s = 0, -1, 0.0
         for decoded in self._decoded():
@@ -138,23 +141,36 @@ class VideoReader:
                 try:
                     yield from packet.decode()
                 except FFmpegError as error:
-                    self.problem = f"{self.path}: a part of it could not be decoded ({reason_of(error)})."
-        except FFmpegError as error:
-            self.problem = f"{self.path}: could not be read to its end ({reason_of(error)})."
+                    self.problem = f"{self.name}: a part of it could not be decoded ({reason_of(error)})."
+        except (FFmpegError, OSError) as error:
+            self.problem = f"{self.name}: could not be read to its end ({reason_of(error)})."
 
     def _judge(self, count: int, last_s: float) -> None:
         """Compare what came with what the file promised."""
         if not count and self.problem is None and self.start_s > (self.duration_s or 0):
             return  # nothing is wrong with the file
         if not count:
-            raise MediaError(f"{self.path}: not one frame can be decoded ({self.problem or 'no data'}). It is damaged.")
+            raise MediaError(f"{self.name}: not one frame can be decoded ({self.problem or 'no data'}). It is damaged.")
         judged = self.start_s == 0 or not self._promised
         if judged and (missing := missing_end(count, self._promised, last_s, self.duration_s or 0)):
-            self.problem = f"{self.path}: {missing}"
+            self.problem = f"{self.name}: {missing}"
 
     def close(self) -> None:
         """Close the file; may be called more than once."""
         self._container.close()
+
+
+def _opened(path: Path) -> InputContainer:
+    if not path.is_file():
+        raise MediaError(f"No video {str(path)!r}. Give an existing file.")
+    if not path.stat().st_size:
+        raise MediaError(f"{path}: the file is empty (0 bytes); expected a video.")
+    try:
+        return av.open(str(path))
+    except (FFmpegError, OSError) as error:
+        raise MediaError(
+            f"{path}: cannot be opened as a video ({reason_of(error)}). It is damaged, cut off, or no video."
+        ) from None
 
 
 def missing_end(count: int, promised: int, last_s: float, duration_s: float) -> str | None:

@@ -336,7 +336,7 @@ def test_passwords_are_not_shown(models: Path, walk: Path, tmp_path: Path, monke
     asked = []
 
     class Camera:
-        fps, finite, problem = 12.0, True, None
+        fps, finite = 12.0, False
 
         def __init__(self, location: str) -> None:
             asked.append(location)
@@ -349,7 +349,7 @@ def test_passwords_are_not_shown(models: Path, walk: Path, tmp_path: Path, monke
         def close(self) -> None: ...
 
     monkeypatch.setattr(feeds, "open_feed", Camera)
-    result = _infer(models, address, "-o", tmp_path, "--save", "json,csv", "--report")
+    result = _infer(models, address, "-o", tmp_path, "--save", "json,csv", "--report", "--max-frames", "5")
     assert result.exit_code == 0, result.output
     assert asked == [address]
     assert "rtsp://camera/stream: " in result.output
