@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -52,22 +53,50 @@ def load_boxes(path: Path) -> Callable[[Frame], Found]:
 class _KnownBoxes:
     """The boxes of a file by the images' names, and by frame number or image id.
 
-    An image with a name stands in ``by_name`` even if it has no boxes: it must not get those of another image whose id
-    happens to be the number in its name.
+    Attributes:
+        by_name: for each file name, the boxes by the path that the file of boxes gives it. An image stands here even
+            if it has no boxes: it must not get those of another image whose id happens to be the number in its name.
+        by_number: by frame number or image id.
     """
 
-    by_name: dict[str, list[ScoredBox]] = field(default_factory=dict)
+    by_name: dict[str, dict[str, list[ScoredBox]]] = field(default_factory=dict)
     by_number: dict[Any, list[ScoredBox]] = field(default_factory=dict)
 
+    def named(self, path: str) -> list[ScoredBox]:
+        """Return the boxes of an image, to be added to."""
+        return self.by_name.setdefault(Path(path).name, {}).setdefault(path, [])
+
     def of(self, frame: Frame) -> list[ScoredBox]:
-        """Return the boxes of a frame: a separate image goes by its name, a frame of a video by its number."""
+        """Return the boxes of a frame: a separate image goes by its name, a frame of a video by its number.
+
+        Raises:
+            DataError: there are several images of this name, and the folders do not tell which one it is.
+        """
         if frame.name is None:
             return self.by_number.get(frame.index, [])
         name = Path(frame.name).name
         if self.by_name:
-            return self.by_name.get(name, [])
+            return _nearest(self.by_name.get(name, {}), Path(frame.name))
         number = re.search(r"(\d+)$", Path(name).stem)
         return self.by_number.get(int(number[1]) if number else frame.index, [])
+
+
+def _nearest(images: dict[str, list[ScoredBox]], path: Path) -> list[ScoredBox]:
+    """Return the boxes of the image that shares most folders with ``path``, counted from the file name upwards."""
+    shared = {name: _common_end(path.parts, Path(name).parts) for name in images}
+    best = [name for name, count in shared.items() if count == max(shared.values())]
+    if len(best) > 1:
+        raise DataError(
+            f"{path}: the file of boxes has {len(best)} images of this name ({', '.join(sorted(best)[:3])}), and the "
+            "folders do not tell which one this is. Run the folders one by one, each with its own boxes."
+        )
+    return images[best[0]] if best else []
+
+
+def _common_end(left: Sequence[str], right: Sequence[str]) -> int:
+    return sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(reversed(left), reversed(right), strict=False))
+    )
 
 
 def _from_results(path: Path) -> _KnownBoxes:
@@ -75,7 +104,7 @@ def _from_results(path: Path) -> _KnownBoxes:
     for entry in load_results(path).frames:
         found = list(zip(entry.poses.boxes.tolist(), entry.poses.box_scores.tolist(), strict=True))
         if entry.poses.source:
-            known.by_name.setdefault(Path(entry.poses.source).name, []).extend(found)
+            known.named(entry.poses.source).extend(found)
         else:
             known.by_number.setdefault(entry.frame, []).extend(found)
     return known
@@ -86,7 +115,8 @@ def _from_coco(content: Any, path: Path) -> _KnownBoxes:
     names: dict[Any, str] = {}
     if isinstance(content, dict):
         names = _image_names(content.get("images") or [], path)
-        known.by_name = {name: [] for name in names.values()}
+        for name in names.values():
+            known.named(name)
         content = content.get("annotations")
     if not isinstance(content, list):
         raise DataError(f"{path}: is neither a results file of autopose nor COCO annotations or detections.")
@@ -104,16 +134,16 @@ def _from_coco(content: Any, path: Path) -> _KnownBoxes:
         if is_person:
             known.by_number.setdefault(entry["image_id"], []).append(box)
             if name is not None:
-                known.by_name[name].append(box)
+                known.named(name).append(box)
     return known
 
 
 def _image_names(images: Any, path: Path) -> dict[Any, str]:
-    """Return image id -> file name, without folders."""
+    """Return image id -> path as the file gives it."""
     names: dict[Any, str] = {}
     for number, image in enumerate(images if isinstance(images, list) else [images]):
         try:
-            names[image["id"]] = Path(image["file_name"]).name
+            names[image["id"]] = str(Path(image["file_name"]))
         except (KeyError, TypeError):
             raise DataError(
                 f"{path}: entry {number} of 'images' lacks 'id' or 'file_name'. Give both for every image, or leave "

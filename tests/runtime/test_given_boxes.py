@@ -41,6 +41,18 @@ def test_images_named_by_a_coco_file_go_by_name_alone(tmp_path: Path) -> None:
     assert len(boxes(Frame(PICTURE, 7, name="b/000007.jpg"))[0]) == 0  # this one's id is 3; 7 is another image's
 
 
+def test_images_of_equal_names_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    images = [{"id": 1, "file_name": "a/x/0.jpg"}, {"id": 2, "file_name": "b/x/0.jpg"}, {"id": 3, "file_name": "0.jpg"}]
+    annotations = [{"image_id": number, "bbox": [number, 0, 10, 10]} for number in (1, 2, 3)]
+    boxes = load_boxes(_file(tmp_path, {"images": images, "annotations": annotations}))
+    found = {name: boxes(Frame(PICTURE, 0, name=name))[0] for name in ("/d/a/x/0.jpg", "b/x/0.jpg", "/d/c/b/x/0.jpg")}
+    assert {name: corners[:, 0].tolist() for name, corners in found.items()} == {
+        "/d/a/x/0.jpg": [1], "b/x/0.jpg": [2], "/d/c/b/x/0.jpg": [2],
+    }  # fmt: skip
+    with pytest.raises(DataError, match=r"2 images of this name \(a/x/0.jpg, b/x/0.jpg\)"):
+        boxes(Frame(PICTURE, 0, name="/d/x/0.jpg"))
+
+
 def test_a_list_of_detections_goes_by_number(tmp_path: Path) -> None:
     boxes = load_boxes(_file(tmp_path, _coco()["annotations"]))
     for frame in (Frame(PICTURE, 0, name="x_0007.jpg"), Frame(PICTURE, 7, name="seven.jpg"), Frame(PICTURE, 7, 0.3)):
