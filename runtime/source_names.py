@@ -2,10 +2,14 @@
 
 import os
 import re
+from collections.abc import Iterable
 
 #: Bytes of an output file's stem at most: file systems take 255, and endings such as ``_000000000123_keypoints.json``
 #: and a temporary file's random part come on top.
 LONGEST_STEM = 200
+#: What stands between a source's name and its outputs' endings: a source ``clip-coco`` beside one called ``clip`` would
+#: have outputs of the same name.
+OUTPUT_MARKS = ("-frames", "-crops", "-sheet", "-coco", "-openpose")
 
 
 def public_address(address: str) -> str:
@@ -19,16 +23,21 @@ def address_stem(address: str) -> str:
     return re.sub(r"[^\w.-]+", "-", public_address(address).partition("://")[2]).strip("-.") or "stream"
 
 
-def unique_stem(stem: str, taken: set[str]) -> str:
+def unique_stem(stem: str, taken: set[str], marks: Iterable[str] = ()) -> str:
     """Return the stem, short enough for a file and numbered if it is taken already, and take it.
 
     Upper and lower case are one: not every file system tells them apart.
+
+    Args:
+        stem: wanted.
+        taken: what is given away, in lower case; added to.
+        marks: it is needed with these behind it as well.
     """
     if len(os.fsencode(stem)) > LONGEST_STEM:
         stem = os.fsencode(stem)[:LONGEST_STEM].decode(errors="ignore")
     name, count = stem, 1
-    while name.lower() in taken:
+    while not taken.isdisjoint(needed := {(name + mark).lower() for mark in ("", *marks)}):
         count += 1
         name = f"{stem}-{count}"
-    taken.add(name.lower())
+    taken |= needed
     return name

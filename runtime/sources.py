@@ -15,7 +15,7 @@ import cv2
 
 from autopose.errors import MediaError, UsageError
 from autopose.runtime.images import IMAGE_SUFFIXES, read_image
-from autopose.runtime.source_names import address_stem, public_address, unique_stem
+from autopose.runtime.source_names import OUTPUT_MARKS, address_stem, public_address, unique_stem
 from autopose.runtime.video import Frame, VideoReader
 
 if TYPE_CHECKING:
@@ -312,7 +312,7 @@ def _is_image(path: Path) -> bool:
 def _uniquely_named(specs: Sequence[SourceSpec]) -> list[SourceSpec]:
     """Number the later ones of equal names, of sources and of images, so that no output overwrites another."""
     names: set[str] = set()
-    named = [replace(spec, name=unique_stem(spec.name, names)) for spec in specs]
+    named = [replace(spec, name=unique_stem(spec.name, names, OUTPUT_MARKS)) for spec in specs]
     stems = {spec.name.lower() for spec in named if _is_one_image(spec)}
     return [_with_stems(spec, stems) for spec in named]
 

@@ -321,6 +321,18 @@ def test_images_of_equal_names_have_outputs_of_their_own(models: Path, tmp_path:
     ]
 
 
+@pytest.mark.parametrize("first", ["clip-coco", "clip"])
+def test_a_source_called_as_an_output_of_another(models: Path, walk: Path, tmp_path: Path, first: str) -> None:
+    paths = [tmp_path / f"{name}.mp4" for name in ("clip-coco", "clip")]
+    for path in paths:
+        path.write_bytes(walk.read_bytes())
+    paths.sort(key=lambda path: path.stem != first)
+    result = _infer(models, *paths, "-o", tmp_path / "out", "--save", "json,coco", "--max-frames", "1")
+    assert result.exit_code == 0, result.output
+    kinds = [type(json.loads(path.read_text())) for path in (tmp_path / "out").iterdir()]
+    assert sorted(kind.__name__ for kind in kinds) == ["dict", "dict", "list", "list"]
+
+
 def test_braces_and_brackets_in_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     monkeypatch.setattr(shown, "isatty", lambda: True, raising=False)
