@@ -58,6 +58,7 @@ def _with_verbosity(function: Callable[..., Any]) -> Callable[..., Any]:
         set_verbosity(quiet=quiet, verbose=verbose)
         return function(*args, **kwargs)
 
+    verb.__doc__ = _examples_as_they_are(inspect.getdoc(function) or "")
     signature = inspect.signature(function)
     kind = inspect.Parameter.KEYWORD_ONLY
     extra = [
@@ -70,6 +71,12 @@ def _with_verbosity(function: Callable[..., Any]) -> Callable[..., Any]:
     return verb
 
 
+def _examples_as_they_are(text: str) -> str:
+    """Return a help text whose examples click neither joins nor wraps: they are there to be copied."""
+    text, heading, examples = text.partition("Examples:\n")
+    return text + heading + ("\n\b\n" + examples.replace("\n\n", "\n") if heading else "")
+
+
 def _register() -> None:
     for name in VERBS:
         module = importlib.import_module(f"autopose.commands.{name}")
@@ -80,7 +87,7 @@ def _register() -> None:
                 command.callback = _with_verbosity(command.callback)
             app.add_typer(group, name=name)
         else:
-            app.command(name)(_with_verbosity(getattr(module, name)))
+            app.command(name, cls=getattr(module, "Command", None))(_with_verbosity(getattr(module, name)))
 
 
 _register()

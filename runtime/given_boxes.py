@@ -125,7 +125,7 @@ def _from_coco(content: Any, path: Path) -> _KnownBoxes:
             x, y, width, height = (float(v) for v in entry["bbox"])
             box = [x, y, x + width, y + height], float(entry.get("score", 1))
             is_person = entry.get("category_id", 1) == 1
-            name = names.get(entry["image_id"])
+            image = names.get(entry["image_id"])
         except (AttributeError, KeyError, TypeError, ValueError):
             raise DataError(
                 f"{path}: entry {number} lacks 'image_id' or a 'bbox' of four numbers x, y, w, h, "
@@ -133,8 +133,8 @@ def _from_coco(content: Any, path: Path) -> _KnownBoxes:
             ) from None
         if is_person:
             known.by_number.setdefault(entry["image_id"], []).append(box)
-            if name is not None:
-                known.named(name).append(box)
+            if image is not None:
+                known.named(image).append(box)
     return known
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -61,8 +62,14 @@ def autopose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 def test_every_verb_has_help_with_two_examples(verb: tuple[str, ...]) -> None:
     result = CliRunner().invoke(app, [*verb, "--help"])
     assert result.exit_code == 0, result.output
-    examples = result.output.partition("Examples")[2]
-    assert len(re.findall(r"autopose\s+" + r"\s+".join(verb), examples)) >= 2
+    lines = result.output.partition("Examples:\n\n")[2].partition("\n\n")[0].splitlines()
+    assert len(lines) >= 2
+    command: Any = typer.main.get_command(app)
+    for word in verb:
+        command = command.commands[word]
+    for line in lines:  # to be copied as they stand, so nothing may be wrapped onto the next one
+        assert shlex.split(line)[: len(verb) + 1] == ["autopose", *verb]
+        command.make_context(verb[-1], shlex.split(line)[len(verb) + 1 :])
 
 
 def test_help_lists_every_verb() -> None:

@@ -3,9 +3,10 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 
 class Backend(StrEnum):
@@ -17,15 +18,28 @@ class Backend(StrEnum):
     trt_rtx = "trt-rtx"
 
 
+class Command(TyperCommand):
+    """``--json`` without a file prints, as ``--json -`` does."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the file in where it was left out."""
+        completed: list[str] = []
+        for word, following in zip(args, [*args[1:], "-q"], strict=False):
+            completed += [word, "-"] if word == "--json" and following != "-" and following.startswith("-") else [word]
+        return super().parse_args(ctx, completed)
+
+
 def doctor(
     backend: Annotated[Backend, typer.Option(help="The backend that has to work: its exit code says whether it does.")]
     = Backend.ort,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Write everything here; '-' prints it.")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write everything here; no file: print it.")] = None,
 ) -> None:  # fmt: skip
     """Report versions, GPU, which backends truly open, and room for cached engines.
 
     Examples:
         autopose doctor
+
+        autopose doctor --json
 
         autopose doctor --backend ort-cuda --json doctor.json
     """

@@ -41,6 +41,13 @@ def test_exit_code_says_whether_the_asked_for_backend_works(
         assert "ort-cuda  does not work" in result.output
 
 
+@pytest.mark.parametrize("words", [["--json"], ["--json", "-"], ["--json", "--backend", "ort"], ["--json", "-q"]])
+def test_json_without_a_file_is_printed(words: list[str]) -> None:
+    result = CliRunner().invoke(app, ["doctor", *words])
+    assert result.exit_code == 0, result.output
+    assert {"system", "packages", "trials"} <= json.loads(result.stdout).keys()
+
+
 def test_two_onnx_runtimes_in_one_environment_are_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def version(name: str) -> str:
         return "1.0"
