@@ -14,17 +14,6 @@ from autopose.training.dry_run import dry_run
 RECIPES = packaged_configs("train")
 COMMAND = re.compile(r"^# Command: autopose train (\S+) --config (\S+)", re.M)
 
-TINY = AutoPoseGenotype(
-    individual=(("conv1", *["skip"] * 9),) * 4,
-    aggregation=(("skip",) * 9,) * 4,
-    scales=((1, 1, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0)),
-    channels=(8, 8, 8, 8),
-    modules_per_stage=1,
-    stem_channels=8,
-    stem_expansion=1,
-    head="sum",
-)
-
 
 @pytest.fixture(autouse=True)
 def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,14 +68,14 @@ def test_every_row_of_the_papers_tables_has_a_recipe() -> None:
         assert figure in published[row], row
 
 
-def test_estimates_are_counted_from_the_file(tmp_path: Path) -> None:
+def test_estimates_are_counted_from_the_file(tmp_path: Path, tiny: AutoPoseGenotype) -> None:
     (tmp_path / "joints.csv").write_text("one.jpg," + ",".join(["5"] * 32) + "\n")
     more = [
         f'data.sources=[{{annotations="{tmp_path}/joints.csv", images="{tmp_path}", repeat=40}}]',
         "data.tune_share=0.5",
     ]
     base = ["skeleton=mpii16", "codec.input_size_wh=[64, 64]", "train.batch=4", "train.epochs=3"]
-    figures = dry_run(TINY, load_config(TrainConfig, None, [*base, *more]))
+    figures = dry_run(tiny, load_config(TrainConfig, None, [*base, *more]))
     assert figures["data"] == [{"annotations": f"{tmp_path}/joints.csv", "found": True, "persons": 1}]
     assert figures["samples"] == 20
     assert figures["steps"] == 3 * 5
@@ -94,8 +83,8 @@ def test_estimates_are_counted_from_the_file(tmp_path: Path) -> None:
     assert figures["memory_gib"]["total"] > 0
 
 
-def test_a_missing_file_is_said_and_its_published_size_used() -> None:
-    figures = dry_run(TINY, load_config(TrainConfig, "paper", ["codec.input_size_wh=[64, 64]"], group="train"))
+def test_a_missing_file_is_said_and_its_published_size_used(tiny: AutoPoseGenotype) -> None:
+    figures = dry_run(tiny, load_config(TrainConfig, "paper", ["codec.input_size_wh=[64, 64]"], group="train"))
     (source,) = figures["data"]
     assert not source["found"]
     assert "AUTOPOSE_DATA" in source["problem"]
@@ -109,13 +98,13 @@ def test_a_detector_rehearses() -> None:
     assert figures["output"][0] == 5
 
 
-def test_refuses_a_genotype_that_does_not_fit() -> None:
+def test_refuses_a_genotype_that_does_not_fit(tiny: AutoPoseGenotype) -> None:
     pose, detector = load_config(TrainConfig, "smoke", group="train"), load_config(TrainConfig, None, ["task=detector"])
     with pytest.raises(ConfigError, match="is a detector"):
         dry_run(Genotype.load("detector-small"), pose)
     with pytest.raises(ConfigError, match="is a pose network"):
-        dry_run(TINY, detector)
+        dry_run(tiny, detector)
     with pytest.raises(ConfigError, match="mpii16"):
         dry_run(Genotype.load("pnfs-hrnet-cnf5-mpii"), pose)
     with pytest.raises(ConfigError, match=r"codec\.stride"):
-        dry_run(TINY, load_config(TrainConfig, "smoke", ["codec.stride=8"], group="train"))
+        dry_run(tiny, load_config(TrainConfig, "smoke", ["codec.stride=8"], group="train"))

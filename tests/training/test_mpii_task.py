@@ -21,17 +21,6 @@ from autopose.training.trainer import train
 
 cv2 = pytest.importorskip("cv2")
 
-TINY = AutoPoseGenotype(
-    individual=(("conv1", *["skip"] * 9),) * 4,
-    aggregation=(("skip",) * 9,) * 4,
-    scales=((1, 1, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0)),
-    channels=(8, 8, 8, 8),
-    modules_per_stage=1,
-    stem_channels=8,
-    stem_expansion=1,
-    head="sum",
-)
-
 
 @pytest.fixture(scope="module")
 def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -63,8 +52,8 @@ def _config(path: Path, *more: str) -> TrainConfig:
     return load_config(TrainConfig, None, [*base, *more])
 
 
-def test_a_genotype_is_trained_on_mpii_and_scored_by_pckh(common: Path, tmp_path: Path) -> None:
-    best = load_checkpoint(train(TINY, _config(common), tmp_path / "run"))
+def test_a_genotype_is_trained_on_mpii_and_scored_by_pckh(common: Path, tmp_path: Path, tiny: AutoPoseGenotype) -> None:
+    best = load_checkpoint(train(tiny, _config(common), tmp_path / "run"))
     assert best.skeleton.name == "mpii16"
     assert len(best.metrics) == 2 * 8 + 1  # two rows of the published table, and the step
     assert 0 <= best.metrics["PCKh-segment@0.5"] <= 100
@@ -75,7 +64,7 @@ def test_a_genotype_is_trained_on_mpii_and_scored_by_pckh(common: Path, tmp_path
     assert 0 <= json.loads(out.read_text())["PCKh-segment@0.5"] <= 100
 
 
-def test_tune_persons_are_not_trained_on(common: Path, tmp_path: Path) -> None:
+def test_tune_persons_are_not_trained_on(common: Path, tmp_path: Path, tiny: AutoPoseGenotype) -> None:
     from autopose.skeleton import MPII16
     from autopose.training.mpii_task import MpiiTask
     from autopose.training.tasks import make_task
@@ -83,7 +72,7 @@ def test_tune_persons_are_not_trained_on(common: Path, tmp_path: Path) -> None:
     config = _config(common)
     import torch
 
-    task = make_task(config, TINY, tmp_path, torch.device("cpu"))
+    task = make_task(config, tiny, tmp_path, torch.device("cpu"))
     assert isinstance(task, MpiiTask)
     trained = {person.image_path for person in pose_persons(config, MPII16, tmp_path)}
     held_out = {person.image_path for person in task.held_out}
@@ -125,10 +114,10 @@ def test_results_of_the_truth_are_100_on_the_command_line(common: Path, tmp_path
     assert result.output.count("100.0") == 16
 
 
-def test_refuses_oks_on_mpii_and_coco_joints(common: Path, tmp_path: Path) -> None:
+def test_refuses_oks_on_mpii_and_coco_joints(common: Path, tmp_path: Path, tiny: AutoPoseGenotype) -> None:
     (tmp_path / "results.json").write_text("[]")
     result = CliRunner().invoke(app, ["eval", str(tmp_path / "results.json"), str(common)])
     assert result.exit_code != 0
     assert "--task pck" in str(result.exception) + result.output
     with pytest.raises(DataError, match="mpii16"):
-        train(TINY, _config(common, "skeleton=coco17"), tmp_path / "run")
+        train(tiny, _config(common, "skeleton=coco17"), tmp_path / "run")

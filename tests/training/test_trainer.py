@@ -21,17 +21,6 @@ from autopose.genotype import AutoPoseGenotype
 from autopose.training.config import TrainConfig
 from autopose.training.trainer import train
 
-TINY = AutoPoseGenotype(
-    individual=(("conv1", *["skip"] * 9),) * 4,
-    aggregation=(("skip",) * 9,) * 4,
-    scales=((1, 1, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0)),
-    channels=(8, 8, 8, 8),
-    modules_per_stage=1,
-    stem_channels=8,
-    stem_expansion=1,
-    head="sum",
-)
-
 
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -56,14 +45,14 @@ def _same(a: Path, b: Path) -> None:
 
 
 @pytest.mark.parametrize("amp", ["none", "bf16"])
-def test_a_stopped_run_resumes_to_the_bit(figures: Path, tmp_path: Path, amp: str) -> None:
+def test_a_stopped_run_resumes_to_the_bit(figures: Path, tmp_path: Path, amp: str, tiny: AutoPoseGenotype) -> None:
     config = _config(figures, f"train.amp={amp}")
-    train(TINY, config, tmp_path / "whole")
-    train(TINY, config, tmp_path / "broken", max_seconds=0)  # stops after its first step
+    train(tiny, config, tmp_path / "whole")
+    train(tiny, config, tmp_path / "broken", max_seconds=0)  # stops after its first step
     assert load_checkpoint(tmp_path / "broken" / "last.safetensors").metrics == {"step": 1}
     with (tmp_path / "broken" / "log.jsonl").open("a") as log:
         log.write('{"step": 1, "lo')  # killed while it wrote
-    train(TINY, config, tmp_path / "broken", resume=True)
+    train(tiny, config, tmp_path / "broken", resume=True)
     _same(tmp_path / "whole" / "state.safetensors", tmp_path / "broken" / "state.safetensors")
     _same(tmp_path / "whole" / "last.safetensors", tmp_path / "broken" / "last.safetensors")
     logs = [[json.loads(line)["step"] for line in (tmp_path / run / "log.jsonl").read_text().splitlines()]
@@ -72,9 +61,9 @@ def test_a_stopped_run_resumes_to_the_bit(figures: Path, tmp_path: Path, amp: st
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_to_the_bit(figures: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_bit(figures: Path, tmp_path: Path, tiny: AutoPoseGenotype) -> None:
     """kill -9 in the middle of a step: the run goes on from its last saved state."""
-    TINY.save(tmp_path / "tiny.json")
+    tiny.save(tmp_path / "tiny.json")
     settings = [
         f'data.sources=[{{annotations="{figures}"}}]', "data.workers=1", "data.tune_share=0.3",
         "codec.input_size_wh=[64, 96]", "train.batch=4", "train.steps=40", "train.eval_every=40", "train.save_every=3",
@@ -92,13 +81,13 @@ def test_a_killed_run_resumes_to_the_bit(figures: Path, tmp_path: Path) -> None:
     _same(tmp_path / "whole" / "last.safetensors", tmp_path / "broken" / "last.safetensors")
 
 
-def test_it_learns(figures: Path, tmp_path: Path) -> None:
+def test_it_learns(figures: Path, tmp_path: Path, tiny: AutoPoseGenotype) -> None:
     losses: list[float] = []
     config = _config(figures, "train.steps=150", "train.eval_every=150", "train.ema=0.9", "augment.rotation=0")
-    best = train(TINY, config, tmp_path, report=lambda step, total, loss, metrics: losses.append(loss))
+    best = train(tiny, config, tmp_path, report=lambda step, total, loss, metrics: losses.append(loss))
     assert losses[-1] < 0.8 * losses[0]
     checkpoint = load_checkpoint(best)
-    assert checkpoint.genotype == TINY
+    assert checkpoint.genotype == tiny
     assert checkpoint.codec == config.codec
     assert 0 <= checkpoint.metrics["AP"] <= 1
     assert checkpoint.metrics["step"] == 150
@@ -107,8 +96,8 @@ def test_it_learns(figures: Path, tmp_path: Path) -> None:
     assert load_config(TrainConfig, tmp_path / "config.toml") == config
 
 
-def test_the_detector_learns(figures: Path, tmp_path: Path) -> None:
-    genotype = TINY.model_copy(update={"head": "center", "head_channels": 8, "head_stride": 8})
+def test_the_detector_learns(figures: Path, tmp_path: Path, tiny: AutoPoseGenotype) -> None:
+    genotype = tiny.model_copy(update={"head": "center", "head_channels": 8, "head_stride": 8})
     losses: list[float] = []
     config = _config(
         figures, "task=detector", "train.steps=150", "train.eval_every=150", "codec.input_size_wh=[96, 96]"
@@ -117,41 +106,45 @@ def test_the_detector_learns(figures: Path, tmp_path: Path) -> None:
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_init_starts_from_weights(figures: Path, tmp_path: Path) -> None:
-    train(TINY, _config(figures), tmp_path / "a")
+def test_init_starts_from_weights(figures: Path, tmp_path: Path, tiny: AutoPoseGenotype) -> None:
+    train(tiny, _config(figures), tmp_path / "a")
     weights = load_checkpoint(tmp_path / "a" / "last.safetensors")
     config = _config(figures, "train.steps=1", "train.lr=1e-9", "train.ema=0.0")
-    train(TINY, config, tmp_path / "b", init=weights)
+    train(tiny, config, tmp_path / "b", init=weights)
     again = load_checkpoint(tmp_path / "b" / "last.safetensors")
     for key, value in again.state.items():
         if value.is_floating_point() and "running" not in key:
             torch.testing.assert_close(value, weights.state[key].float(), atol=1e-6, rtol=0)
 
 
-def _refused(figures: Path, tmp_path: Path, **options: Any) -> AutoposeError:
+def _refused(genotype: AutoPoseGenotype, figures: Path, tmp_path: Path, **options: Any) -> AutoposeError:
     with pytest.raises(AutoposeError) as caught:
-        train(TINY, _config(figures, *options.pop("settings", ())), tmp_path, **options)
+        train(genotype, _config(figures, *options.pop("settings", ())), tmp_path, **options)
     return caught.value
 
 
-def test_refuses_to_overwrite_to_resume_nothing_and_to_mix_runs(figures: Path, tmp_path: Path) -> None:
-    error = _refused(figures, tmp_path, resume=True)
+def test_refuses_to_overwrite_to_resume_nothing_and_to_mix_runs(
+    figures: Path, tmp_path: Path, tiny: AutoPoseGenotype
+) -> None:  # fmt: skip
+    error = _refused(tiny, figures, tmp_path, resume=True)
     assert isinstance(error, UsageError)
     assert "no state to resume" in str(error)
-    train(TINY, _config(figures), tmp_path)
-    assert "holds a run already" in str(_refused(figures, tmp_path))
-    error = _refused(figures, tmp_path, resume=True, settings=["train.lr=0.1"])
+    train(tiny, _config(figures), tmp_path)
+    assert "holds a run already" in str(_refused(tiny, figures, tmp_path))
+    error = _refused(tiny, figures, tmp_path, resume=True, settings=["train.lr=0.1"])
     assert isinstance(error, ModelError)
     assert "another genotype or configuration" in str(error)
     (tmp_path / "state.safetensors").write_bytes(b"not safetensors")
-    assert "cannot be resumed" in str(_refused(figures, tmp_path, resume=True))
+    assert "cannot be resumed" in str(_refused(tiny, figures, tmp_path, resume=True))
 
 
-def test_refuses_weights_of_another_network_and_diverging_losses(figures: Path, tmp_path: Path) -> None:
-    train(TINY.model_copy(update={"channels": (4, 4, 4, 4), "stem_channels": 4}), _config(figures), tmp_path / "other")
+def test_refuses_weights_of_another_network_and_diverging_losses(
+    figures: Path, tmp_path: Path, tiny: AutoPoseGenotype
+) -> None:  # fmt: skip
+    train(tiny.model_copy(update={"channels": (4, 4, 4, 4), "stem_channels": 4}), _config(figures), tmp_path / "other")
     other = load_checkpoint(tmp_path / "other" / "last.safetensors")
-    error = _refused(figures, tmp_path / "x", init=other)
+    error = _refused(tiny, figures, tmp_path / "x", init=other)
     assert isinstance(error, ConfigError)
     assert "tensors of" in str(error)
-    error = _refused(figures, tmp_path / "y", settings=["train.lr=1e30", "train.warmup_steps=0"])
+    error = _refused(tiny, figures, tmp_path / "y", settings=["train.lr=1e30", "train.warmup_steps=0"])
     assert "The loss became" in str(error)
