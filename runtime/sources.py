@@ -256,7 +256,9 @@ def _sources_of(text: str) -> list[SourceSpec]:
     if text.isdecimal() and not path.exists():
         return [SourceSpec(f"webcam-{text}", "live", text)]
     if _ADDRESS.match(text):
-        return [SourceSpec(address_stem(text), "live", text)]
+        stem = Path(address_stem(text))
+        is_file = stem.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES
+        return [SourceSpec(stem.stem if is_file else stem.name, "live", text)]
     if path.is_dir():
         return _of_files(sorted(p for p in path.iterdir() if p.is_file()), path.resolve().name, text)
     if path.is_file():
