@@ -71,6 +71,8 @@ VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "no half bodies": changed("augment", half_body=0.0),
     "no rotation": changed("augment", rotation=0.0),
     "COCO persons as often as others": repeated("coco_train2017", 1 / 14),
+    "LSPET persons four times as often": repeated("lspet", 4),
+    "no LSPET": drop("lspet"),
     "no Stanford 40": drop("stanford"),
     "no teacher's street scenes": drop("scenes"),
     "teacher's joints count in full": changed("data", pseudo_weight=1.0),

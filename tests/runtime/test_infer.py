@@ -228,8 +228,8 @@ def test_sources_by_name(tmp_path: Path, walk: Path, figures: Any) -> None:
     (signed,) = find_sources([f"https://store/clips/{'a' * 300}.mp4?signature={'b' * 300}"])
     assert len(signed.name) <= 200  # endings and a temporary file's random part must fit into 255 bytes
     assert "b" not in signed.name
-    named = find_sources(["https://store/clips/walk.mp4?key=1", "rtsp://10.0.0.1:554/live.sdp", "http://10.0.0.1"])
-    assert [spec.name for spec in named] == ["store-clips-walk", "10.0.0.1-554-live.sdp", "10.0.0.1"]
+    files = find_sources(["https://store/clips/walk.mp4?key=1", "rtsp://10.0.0.1:554/live.sdp", "http://10.0.0.1"])
+    assert [spec.name for spec in files] == ["store-clips-walk", "10.0.0.1-554-live.sdp", "10.0.0.1"]
     assert find_sources([f"rtsp://user:se?cr@et@camera/{k}" for k in "12"])[1].name == "camera-2"
     (tmp_path / "nothing").mkdir()
     for word, named in ((tmp_path / "nothing", "no images"), ("*.none", "holds no"), (tmp_path / "none", "No source")):
