@@ -59,12 +59,12 @@ class _KnownBoxes:
         by_number: by frame number or image id.
     """
 
-    by_name: dict[str, dict[str, list[ScoredBox]]] = field(default_factory=dict)
+    by_name: dict[str, dict[Path, list[ScoredBox]]] = field(default_factory=dict)
     by_number: dict[Any, list[ScoredBox]] = field(default_factory=dict)
 
-    def named(self, path: str) -> list[ScoredBox]:
+    def named(self, path: Path) -> list[ScoredBox]:
         """Return the boxes of an image, to be added to."""
-        return self.by_name.setdefault(Path(path).name, {}).setdefault(path, [])
+        return self.by_name.setdefault(path.name, {}).setdefault(path, [])
 
     def of(self, frame: Frame) -> list[ScoredBox]:
         """Return the boxes of a frame: a separate image goes by its name, a frame of a video by its number.
@@ -74,20 +74,22 @@ class _KnownBoxes:
         """
         if frame.name is None:
             return self.by_number.get(frame.index, [])
-        name = Path(frame.name).name
+        path = Path(frame.name)
         if self.by_name:
-            return _nearest(self.by_name.get(name, {}), Path(frame.name))
-        number = re.search(r"(\d+)$", Path(name).stem)
+            return _nearest(self.by_name.get(path.name, {}), path)
+        number = re.search(r"(\d+)$", path.stem)
         return self.by_number.get(int(number[1]) if number else frame.index, [])
 
 
-def _nearest(images: dict[str, list[ScoredBox]], path: Path) -> list[ScoredBox]:
+def _nearest(images: dict[Path, list[ScoredBox]], path: Path) -> list[ScoredBox]:
     """Return the boxes of the image that shares most folders with ``path``, counted from the file name upwards."""
-    shared = {name: _common_end(path.parts, Path(name).parts) for name in images}
-    best = [name for name, count in shared.items() if count == max(shared.values())]
+    shared = {other: _common_end(path.parts, other.parts) for other in images}
+    most = max(shared.values(), default=0)
+    best = [other for other, count in shared.items() if count == most]
     if len(best) > 1:
+        some = ", ".join(map(str, sorted(best)[:3]))
         raise DataError(
-            f"{path}: the file of boxes has {len(best)} images of this name ({', '.join(sorted(best)[:3])}), and the "
+            f"{path}: the file of boxes has {len(best)} images of this name ({some}), and the "
             "folders do not tell which one this is. Run the folders one by one, each with its own boxes."
         )
     return images[best[0]] if best else []
@@ -104,7 +106,7 @@ def _from_results(path: Path) -> _KnownBoxes:
     for entry in load_results(path).frames:
         found = list(zip(entry.poses.boxes.tolist(), entry.poses.box_scores.tolist(), strict=True))
         if entry.poses.source:
-            known.named(entry.poses.source).extend(found)
+            known.named(Path(entry.poses.source)).extend(found)
         else:
             known.by_number.setdefault(entry.frame, []).extend(found)
     return known
@@ -112,7 +114,7 @@ def _from_results(path: Path) -> _KnownBoxes:
 
 def _from_coco(content: Any, path: Path) -> _KnownBoxes:
     known = _KnownBoxes()
-    names: dict[Any, str] = {}
+    names: dict[Any, Path] = {}
     if isinstance(content, dict):
         names = _image_names(content.get("images") or [], path)
         for name in names.values():
@@ -138,12 +140,12 @@ def _from_coco(content: Any, path: Path) -> _KnownBoxes:
     return known
 
 
-def _image_names(images: Any, path: Path) -> dict[Any, str]:
+def _image_names(images: Any, path: Path) -> dict[Any, Path]:
     """Return image id -> path as the file gives it."""
-    names: dict[Any, str] = {}
+    names: dict[Any, Path] = {}
     for number, image in enumerate(images if isinstance(images, list) else [images]):
         try:
-            names[image["id"]] = str(Path(image["file_name"]))
+            names[image["id"]] = Path(image["file_name"])
         except (KeyError, TypeError):
             raise DataError(
                 f"{path}: entry {number} of 'images' lacks 'id' or 'file_name'. Give both for every image, or leave "

@@ -68,8 +68,9 @@ def test_every_verb_has_help_with_two_examples(verb: tuple[str, ...]) -> None:
     for word in verb:
         command = command.commands[word]
     for line in lines:  # to be copied as they stand, so nothing may be wrapped onto the next one
-        assert shlex.split(line)[: len(verb) + 1] == ["autopose", *verb]
-        command.make_context(verb[-1], shlex.split(line)[len(verb) + 1 :])
+        words = shlex.split(line)
+        assert words[: len(verb) + 1] == ["autopose", *verb]
+        command.make_context(verb[-1], words[len(verb) + 1 :])
 
 
 def test_help_lists_every_verb() -> None:

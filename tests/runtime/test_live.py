@@ -272,10 +272,10 @@ def _opened(address: str, selection: Selection | None = None) -> Source:
 def test_a_file_on_a_server_is_a_video(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"clip{suffix}"
     content = _clip(path)
-    with _cv2_frames(path) as expected, _served(content, len(content)) as address:
+    with _served(content, len(content)) as address:
         source = _opened(address)
         count = 0
-        for frame, image in zip(source, expected, strict=True):
+        for frame, image in zip(source, _cv2_frames(path), strict=True):
             if frame.index == 3:
                 time.sleep(0.5)  # whoever is slow misses nothing
             assert frame.time_s == pytest.approx(frame.index / 25)
@@ -315,14 +315,9 @@ def test_a_picture_on_a_server_is_one_frame() -> None:
     np.testing.assert_array_equal(frame.image, np.full((48, 64, 3), (10, 90, 200)))
 
 
-@contextmanager
-def _cv2_frames(path: Path) -> Iterator[Iterator[NDArray[np.uint8]]]:
+def _cv2_frames(path: Path) -> Iterator[NDArray[np.uint8]]:
     """Decode a video with OpenCV."""
     capture = cv2.VideoCapture(str(path))
-
-    def frames() -> Iterator[NDArray[np.uint8]]:
-        while (read := capture.read())[0]:
-            yield np.asarray(read[1], np.uint8)
-
-    yield frames()
+    while (read := capture.read())[0]:
+        yield np.asarray(read[1], np.uint8)
     capture.release()

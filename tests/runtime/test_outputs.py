@@ -19,6 +19,7 @@ from autopose.poses import Poses
 from autopose.results import load_results
 from autopose.runtime.outputs import FORMATS, Format, open_sink, parse_formats
 from autopose.runtime.sinks import SinkContext
+from autopose.runtime.source_names import OUTPUT_MARKS
 from autopose.runtime.sources import SourceSpec
 from autopose.runtime.video import Frame
 from autopose.skeleton import COCO17
@@ -233,6 +234,12 @@ def test_sheet_shows_everybody_in_order(figures: Any, tmp_path: Path) -> None:
     assert all(later > earlier - 12 for earlier, later in itertools.pairwise(times))  # JPEG is lossy
     assert times[0] < 80
     assert times[-1] > 200
+
+
+def test_every_mark_behind_a_sources_name_is_kept_free(tmp_path: Path) -> None:
+    context = SinkContext(SourceSpec("clip", "video", "clip.mp4"), tmp_path, COCO17, RATE)
+    stems = {open_sink(name, context).destination.name.partition(".")[0].removeprefix("clip") for name in FORMATS}
+    assert stems - {""} <= set(OUTPUT_MARKS)
 
 
 def test_no_frames_no_files(tmp_path: Path) -> None:
