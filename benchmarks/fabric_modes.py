@@ -28,9 +28,9 @@ from autopose.genotype import Genotype
 from autopose.models.cost import profile
 from autopose.search.config import SearchConfig
 from autopose.search.loop import Run
-from autopose.search.state import NEWEST
 from autopose.training.config import TrainConfig
 from autopose.training.predictor import TorchPredictor
+from autopose.training.resumable import is_resumable
 from autopose.training.trainer import train
 
 #: Mode -> settings, and how many times the configured iterations.
@@ -63,7 +63,7 @@ def one(mode: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     begun = time.process_time()
     config = load_config(SearchConfig, options.config, overrides, group="search")
     if not (folder / "search" / "genotype.json").exists():
-        Run(config, folder / "search", resume=(folder / "search" / "checkpoints" / NEWEST).exists()).search()
+        Run(config, folder / "search", resume=is_resumable(folder / "search" / "checkpoints")).search()
     searched = time.process_time() - begun
     genotype = Genotype.load(folder / "search" / "genotype.json")
     steps = [f"train.seed={seed}", f"train.steps={options.train_steps}", f"train.eval_every={options.train_steps}"]

@@ -23,6 +23,7 @@ from autopose.evaluation.predict import predict_persons
 from autopose.genotype import Genotype
 from autopose.training.config import Source, TrainConfig
 from autopose.training.predictor import TorchPredictor
+from autopose.training.resumable import is_resumable
 from autopose.training.trainer import train
 from autopose.training.weights import initial_weights
 
@@ -110,7 +111,7 @@ def main() -> None:
         run = arguments.out / name.replace(" ", "-").replace("'", "")
         result = run / "ablation.json"
         if not result.exists():
-            train(genotype, VARIANTS[name](base), run, init=init, resume=(run / "state.safetensors").exists())
+            train(genotype, VARIANTS[name](base), run, init=init, resume=is_resumable(run))
             figures = {"tune": average_precision(run, run / "tune.json")}
             if arguments.also:
                 figures["also"] = average_precision(run, arguments.also)

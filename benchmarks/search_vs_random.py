@@ -17,6 +17,7 @@ from typing import Any
 from autopose.genotype import Genotype
 from autopose.models.cost import profile
 from autopose.models.network import build_network
+from autopose.training.resumable import is_resumable
 
 
 def autopose(*arguments: str) -> None:
@@ -42,7 +43,7 @@ def main() -> None:
             run = options.folder / f"{strategy}-{seed}"
             genotype = run / "genotype.json"
             if not genotype.exists():
-                resume = ["--resume"] if (run / "checkpoints" / "state.safetensors").exists() else []
+                resume = ["--resume"] if is_resumable(run / "checkpoints") else []
                 autopose(
                     "search", "--config", options.config, "-o", str(run), "--strategy", strategy,
                     "--set", f"search.seed={seed}", *settings, *resume,
@@ -50,7 +51,7 @@ def main() -> None:
             figures = run / "trained.json"
             if not figures.exists():
                 trained = run / "trained"
-                resume = ["--resume"] if (trained / "state.safetensors").exists() else []
+                resume = ["--resume"] if is_resumable(trained) else []
                 autopose(
                     "train", str(genotype), "--config", options.train_config, "-o", str(trained),
                     "--json", str(figures),

@@ -21,10 +21,11 @@ from autopose.search.random_search import RandomSearch
 from autopose.search.reward import Reward
 from autopose.search.samples import Batch, SearchData, to_device
 from autopose.search.space import SearchSpace, Supernet, open_space
-from autopose.search.state import Progress, has_state, load_state, save_state
+from autopose.search.state import Progress
 from autopose.search.strategy import Found, Setting, Strategy
 from autopose.training.distributed import Group
 from autopose.training.interrupt import interruptible
+from autopose.training.resumable import is_resumable, load_resumable, save_resumable
 
 #: Called with (iterations done, iterations in all, the last epoch's entry or None).
 Watch = Callable[[int, int, dict[str, Any] | None], None]
@@ -61,7 +62,7 @@ class Run:
     ) -> None:
         self.config, self.loop, self.folder = config, config.search, folder
         self.states = folder / "checkpoints"
-        if has_state(self.states) and not resume:
+        if is_resumable(self.states) and not resume:
             raise UsageError(
                 f"{folder}: holds a search already. Add --resume to go on, or choose another folder with -o."
             )
@@ -89,7 +90,7 @@ class Run:
         self.strategy: Strategy = (BilevelSearch if self.loop.strategy == "bilevel" else RandomSearch)(setting)
         self.progress = Progress(identity=config.model_dump_json())
         if resume:
-            tensors, self.progress = load_state(self.states, self.progress.identity)
+            tensors, self.progress = load_resumable(self.states, Progress, self.progress.identity)
             self.strategy.restore(tensors)
         self.journal: Journal | None = None
         if self.group.rank == 0:
@@ -107,7 +108,7 @@ class Run:
         """Write the state (rank 0)."""
         self.progress.seconds = self.before + time.monotonic() - self.begun
         if self.group.rank == 0:
-            save_state(self.states, self.strategy.tensors(), self.progress)
+            save_resumable(self.states, self.strategy.tensors(), self.progress)
         self.saved = time.monotonic()
 
     def save_if_due(self) -> None:

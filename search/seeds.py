@@ -12,8 +12,8 @@ from autopose.genotype import Genotype
 from autopose.search.config import SearchConfig
 from autopose.search.loop import Run, SearchResult, Watch
 from autopose.search.report import write_report
-from autopose.search.state import has_state
 from autopose.training.log import read_log
+from autopose.training.resumable import is_resumable
 
 
 def search(
@@ -49,7 +49,7 @@ def search(
         if resume and (part / "genotype.json").exists():
             results.append(SearchResult(Genotype.load(part / "genotype.json"), part))
             continue
-        result = _one(single, part, resume=resume and has_state(part / "checkpoints"), watch=watch)
+        result = _one(single, part, resume=resume and is_resumable(part / "checkpoints"), watch=watch)
         if result.genotype is None:
             return SearchResult(None, folder)
         results.append(result)

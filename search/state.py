@@ -1,130 +1,32 @@
-"""The resumable state of a search: two generations of one safetensors file, each with a checksum.
+"""What a search must remember to be resumed: its progress and its optimisers' moments."""
 
-Whatever moment a process is killed at, one of the two is whole: the new state is written beside, flushed to the disk,
-and only then takes the place of the newest, which before becomes the previous one.
-"""
-
-import json
-import os
-import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from autopose.errors import ModelError, UsageError, require
-from autopose.files import atomic_path
-
-_KEY = "autopose.search"
-NEWEST, PREVIOUS = "state.safetensors", "state-previous.safetensors"
+from autopose.training import resumable
 
 
 @dataclass
-class Progress:
+class Progress(resumable.Progress):
     """How far a search is.
 
     Attributes:
         epoch: epochs done.
-        step: iterations done.
         updates: controller updates done in the current epoch.
-        seconds: of computing.
         sums: of the current epoch's losses, by name.
         rewards: of the current epoch.
         memory: what the strategy remembers.
-        identity: the configuration that the state belongs to.
     """
 
     epoch: int = 0
-    step: int = 0
     updates: int = 0
-    seconds: float = 0.0
     sums: dict[str, float] = field(default_factory=dict)
     rewards: list[float] = field(default_factory=list)
     memory: dict[str, Any] = field(default_factory=dict)
-    identity: str = ""
-
-
-def checksum(tensors: Mapping[str, Tensor]) -> int:
-    """Return the CRC-32 of names and contents."""
-    crc = 0
-    for name in sorted(tensors):
-        crc = zlib.crc32(name.encode(), crc)
-        crc = zlib.crc32(tensors[name].contiguous().flatten().view(torch.uint8).numpy().data, crc)
-    return crc
-
-
-def save_state(folder: Path, tensors: Mapping[str, Tensor], progress: Progress) -> None:
-    """Write a state; the one before it is kept."""
-    safetensors = require("safetensors.torch", extra="train", why="Saving a search")
-    plain = {
-        name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
-    }
-    metadata = {_KEY: json.dumps({"crc": checksum(plain), "progress": asdict(progress)})}
-    newest = folder / NEWEST
-    with atomic_path(newest) as temporary:
-        safetensors.save_file(plain, str(temporary), metadata=metadata)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        if newest.exists():
-            _keep(newest, folder / PREVIOUS)
-
-
-def _keep(newest: Path, previous: Path) -> None:
-    """Make the newest state the previous one without a moment in which there is no newest."""
-    beside = previous.with_suffix(".beside")
-    beside.unlink(missing_ok=True)
-    try:
-        beside.hardlink_to(newest)
-    except OSError:  # a file system without hard links
-        newest.replace(previous)
-        return
-    beside.replace(previous)
-
-
-def has_state(folder: Path) -> bool:
-    """Return whether there is anything to resume from."""
-    return (folder / NEWEST).exists() or (folder / PREVIOUS).exists()
-
-
-def load_state(folder: Path, identity: str) -> tuple[dict[str, Tensor], Progress]:
-    """Read the newest state that is whole.
-
-    Raises:
-        UsageError: there is none.
-        ModelError: none of them is whole, or it belongs to another configuration.
-    """
-    damage = []
-    for name in (NEWEST, PREVIOUS):
-        path = folder / name
-        if not path.exists():
-            continue
-        try:
-            tensors, progress = _read(path)
-        except Exception as error:  # noqa: BLE001  (any damage at all: try the previous one)
-            damage.append(f"{name}: {error}")
-            continue
-        if progress.identity != identity:
-            raise ModelError(
-                f"{path}: belongs to another configuration. Resume with the --config and --set of the first call, or "
-                "start anew in another folder with -o."
-            )
-        return tensors, progress
-    if damage:
-        raise ModelError(f"{folder}: no state can be resumed from ({'; '.join(damage)}). Start anew with -o.")
-    raise UsageError(f"{folder}: holds no state to resume. Leave --resume out to start.")
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], Progress]:
-    safetensors = require("safetensors", extra="train", why="Resuming a search")
-    with safetensors.safe_open(str(path), framework="pt") as file:
-        content = json.loads((file.metadata() or {})[_KEY])
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
-    if checksum(tensors) != content["crc"]:
-        raise ValueError("the checksum does not match")
-    return tensors, Progress(**content["progress"])
 
 
 def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -26,6 +26,7 @@ from autopose.training.interrupt import interruptible
 from autopose.training.loader import KeySampler, make_loader, steps_per_epoch
 from autopose.training.log import rewind_log
 from autopose.training.muon import Muon
+from autopose.training.resumable import is_resumable
 from autopose.training.schedule import learning_rate
 from autopose.training.state import Progress, load_state, save_state
 from autopose.training.tasks import make_task
@@ -61,8 +62,9 @@ def train(
 ) -> Path:
     """Train a network.
 
-    Writes into ``out``: ``genotype.json``, ``config.toml``, ``state.safetensors`` (resumable), ``last.safetensors`` and
-    ``best.safetensors`` (averaged weights, by the tune figure), ``log.jsonl``, TensorBoard events, ``tune.json``.
+    Writes into ``out``: ``genotype.json``, ``config.toml``, ``state.safetensors`` and the one before (resumable),
+    ``last.safetensors`` and ``best.safetensors`` (averaged weights, by the tune figure), ``log.jsonl``, TensorBoard
+    events, ``tune.json``.
 
     Args:
         genotype: the network.
@@ -85,10 +87,10 @@ def train(
     if device is None:
         device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
     out.mkdir(parents=True, exist_ok=True)
-    state_file, log_file = out / "state.safetensors", out / "log.jsonl"
-    if state_file.exists() and not resume:
+    log_file = out / "log.jsonl"
+    if is_resumable(out) and not resume:
         raise UsageError(f"{out}: holds a run already. Add --resume to go on, or choose another folder with -o.")
-    if resume and not state_file.exists():
+    if resume and not is_resumable(out):
         raise UsageError(f"{out}: holds no state to resume. Leave --resume out to start.")
     ranks = Group(device)
     rank, world = ranks.rank, ranks.world
@@ -109,7 +111,7 @@ def train(
     total = settings.steps or settings.epochs * per_epoch
     progress = Progress(identity=identity)
     if resume:
-        progress = load_state(state_file, network, average, optimizer, identity)
+        progress = load_state(out, network, average, optimizer, identity)
     if rank == 0:
         genotype.save(out / "genotype.json")
         write_atomic(out / "config.toml", to_toml(config))
@@ -175,7 +177,7 @@ def train(
                     }  # fmt: skip
                     _log(log_file, writer, entry)
                 if step % settings.save_every == 0 or step == total or stopping or metrics is not None:
-                    save_state(state_file, network, average, optimizer, progress)
+                    save_state(out, network, average, optimizer, progress)
                     save_checkpoint(out / "last.safetensors", checkpoint({"step": step}))
                 if report is not None:
                     report(step, total, running, metrics)

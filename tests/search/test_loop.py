@@ -20,7 +20,8 @@ from autopose.genotype import Genotype
 from autopose.models.network import build_network
 from autopose.search.config import SearchConfig
 from autopose.search.loop import Run
-from autopose.search.state import load_state
+from autopose.search.state import Progress
+from autopose.training.resumable import load_resumable
 
 Make = Callable[..., SearchConfig]
 
@@ -30,7 +31,7 @@ class KilledError(Exception):
 
 
 def _state(folder: Path, config: SearchConfig) -> dict[str, torch.Tensor]:
-    return load_state(folder / "checkpoints", config.model_dump_json())[0]
+    return load_resumable(folder / "checkpoints", Progress, config.model_dump_json())[0]
 
 
 def _assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
@@ -116,7 +117,7 @@ def test_sigterm_saves_and_leaves(tiny_search: Make, tmp_path: Path) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
 
     assert Run(config, tmp_path).search(terminate).genotype is None
-    assert load_state(tmp_path / "checkpoints", config.model_dump_json())[1].step == 1
+    assert load_resumable(tmp_path / "checkpoints", Progress, config.model_dump_json())[1].step == 1
     assert Run(config, tmp_path, resume=True).search().genotype is not None
 
 

@@ -77,10 +77,10 @@ def test_the_state_is_saved_and_restored(tmp_path: Path) -> None:
     first = network()
     optimizer = make_optimizer(first, settings)
     _run(optimizer, list(first.parameters()), gradients[:3])
-    save_state(tmp_path / "state.safetensors", first, None, optimizer, Progress(identity="x"))
+    save_state(tmp_path, first, None, optimizer, Progress(identity="x"))
     second = network()
     optimizer = make_optimizer(second, settings)
-    load_state(tmp_path / "state.safetensors", second, None, optimizer, "x")
+    load_state(tmp_path, second, None, optimizer, "x")
     _run(optimizer, list(second.parameters()), gradients[3:])
     for a, b in zip(whole.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)

@@ -19,6 +19,7 @@ from autopose.data.synthetic import write_synthetic
 from autopose.errors import AutoposeError, ConfigError, ModelError, UsageError
 from autopose.genotype import AutoPoseGenotype
 from autopose.training.config import TrainConfig
+from autopose.training.resumable import NEWEST, PREVIOUS
 from autopose.training.trainer import train
 
 
@@ -58,6 +59,22 @@ def test_a_stopped_run_resumes_to_the_bit(figures: Path, tmp_path: Path, amp: st
     logs = [[json.loads(line)["step"] for line in (tmp_path / run / "log.jsonl").read_text().splitlines()]
             for run in ("whole", "broken")]  # fmt: skip
     assert logs[0] == logs[1] == [6]
+
+
+def test_a_damaged_state_costs_the_steps_since_the_one_before(
+    figures: Path, tmp_path: Path, tiny: AutoPoseGenotype
+) -> None:  # fmt: skip
+    config = _config(figures, "train.save_every=4")
+    train(tiny, config, tmp_path)
+    whole = load_file(tmp_path / "last.safetensors")
+    content = bytearray((tmp_path / NEWEST).read_bytes())
+    content[-2] ^= 1
+    (tmp_path / NEWEST).write_bytes(content)
+    steps: list[int] = []
+    train(tiny, config, tmp_path, resume=True, report=lambda step, total, loss, metrics: steps.append(step))
+    assert steps == [5, 6]
+    again = load_file(tmp_path / "last.safetensors")
+    assert all(torch.equal(value, again[key]) for key, value in whole.items())
 
 
 @pytest.mark.slow
@@ -133,9 +150,10 @@ def test_refuses_to_overwrite_to_resume_nothing_and_to_mix_runs(
     assert "holds a run already" in str(_refused(tiny, figures, tmp_path))
     error = _refused(tiny, figures, tmp_path, resume=True, settings=["train.lr=0.1"])
     assert isinstance(error, ModelError)
-    assert "another genotype or configuration" in str(error)
-    (tmp_path / "state.safetensors").write_bytes(b"not safetensors")
-    assert "cannot be resumed" in str(_refused(tiny, figures, tmp_path, resume=True))
+    assert "another configuration" in str(error)
+    for generation in (NEWEST, PREVIOUS):
+        (tmp_path / generation).write_bytes(b"not safetensors")
+    assert "no state can be resumed" in str(_refused(tiny, figures, tmp_path, resume=True))
 
 
 def test_refuses_weights_of_another_network_and_diverging_losses(
