@@ -7,6 +7,7 @@ error becomes its message on standard error and its exit code.
 import functools
 import importlib
 import inspect
+import io
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ import typer
 from autopose import __version__
 from autopose.console import set_verbosity
 from autopose.errors import AutoposeError
+from autopose.files import NAMES_AS_TEXT
 
 #: In the order of the data flow; ``data`` is a group of verbs of its own.
 VERBS = ("search", "train", "eval", "export", "infer", "view", "bench", "show", "models", "data", "doctor")
@@ -95,6 +97,8 @@ _register()
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors=NAMES_AS_TEXT)  # standard error shows such names already
     try:
         app()
     except AutoposeError as error:

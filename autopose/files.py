@@ -45,7 +45,11 @@ def atomic_path(destination: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+#: For text that holds file names: bytes of a name that are no UTF-8 are written as ``\udcXX``, as JSON writes them.
+NAMES_AS_TEXT = "backslashreplace"
+
+
 def write_atomic(destination: Path | str, content: bytes | str) -> None:
-    """Write ``content`` (text as UTF-8) to ``destination`` in one step."""
+    """Write ``content`` (text as UTF-8, see ``NAMES_AS_TEXT``) to ``destination`` in one step."""
     with atomic_path(destination) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.write_bytes(content.encode(errors=NAMES_AS_TEXT) if isinstance(content, str) else content)

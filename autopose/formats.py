@@ -1,5 +1,7 @@
 """Poses as other tools read them: COCO results, OpenPose JSON, long tables; and ``Poses.save``."""
 
+import csv
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +11,8 @@ import cv2
 import numpy as np
 
 from autopose.errors import MediaError, require
-from autopose.files import atomic_path, write_atomic
+from autopose.files import write_atomic
+from autopose.image_files import write_image
 from autopose.poses import Poses
 from autopose.results import frame_record, results_header
 
@@ -38,17 +41,17 @@ def save_poses(poses: Poses, path: Path) -> None:
         write_atomic(path, json.dumps(content, indent=1) + "\n")
         return
     if suffix == ".csv":
-        rows = [",".join(TABLE_COLUMNS), *(",".join(str(cell) for cell in row) for row in table_rows(poses))]
-        write_atomic(path, "\n".join(rows) + "\n")
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([TABLE_COLUMNS, *table_rows(poses)])
+        write_atomic(path, text.getvalue())
         return
-    if not cv2.haveImageWriter(f"x{suffix}"):
+    if not suffix.isascii() or not cv2.haveImageWriter(f"x{suffix}"):
         raise MediaError(
             f"{path}: cannot write poses as {suffix!r}. Give .json, .csv or an image such as .jpg or .png."
         )
     if poses.image is None:
         raise MediaError(f"{path}: these poses carry no image to draw on. Write .json, or draw: poses.plot(image).")
-    with atomic_path(path) as temporary:
-        cv2.imwrite(str(temporary), poses.plot())
+    write_image(path, poses.plot())
 
 
 def table_rows(poses: Poses, source: str | None = None, frame: int = 0, time_s: float | None = None) -> list[

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from autopose.image_files import read_image
 from autopose.poses import Poses
 from autopose.runtime.estimator import Estimator
-from autopose.runtime.images import read_image
 from autopose.runtime.smoother import open_smoother
 from autopose.runtime.video_writer import VideoWriter
 

@@ -1,16 +1,17 @@
 """Pictures on which artefacts are compared and calibrated: synthetic ones, a folder's, or annotated persons'."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from autopose.affine import center_scale_from_box, crop_matrix, letterbox_matrix, warp
 from autopose.data.synthetic import random_picture
-from autopose.errors import DataError
+from autopose.errors import DataError, MediaError
+from autopose.image_files import IMAGE_SUFFIXES, read_image
 from autopose.manifest import Manifest
 from autopose.skeleton import COCO17, Skeleton
 
@@ -18,7 +19,6 @@ from autopose.skeleton import COCO17, Skeleton
 CALIBRATION_IMAGES = 32
 CHECK_IMAGES = 64
 SYNTHETIC_CHECK = 16
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 T = TypeVar("T")
 
 
@@ -76,15 +76,14 @@ def crops_from_folder(
     """
     if not folder.is_dir():
         raise DataError(f"No folder {str(folder)!r}. Give a folder of images like those that the model will see.")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    images = [
-        image
-        for path in spread(paths, limit, rest_of=rest_of)
-        if (image := cv2.imread(str(path), cv2.IMREAD_COLOR)) is not None
-    ]
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    images = []
+    for path in spread(paths, limit, rest_of=rest_of):
+        with suppress(MediaError):
+            images.append(read_image(path))
     if not images:
-        raise DataError(f"{folder}: holds no image that can be read ({', '.join(sorted(SUFFIXES))}).")
-    return np.stack([_as_input(np.asarray(image, np.uint8), size_wh, letterbox) for image in images])
+        raise DataError(f"{folder}: holds no image that can be read ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+    return np.stack([_as_input(image, size_wh, letterbox) for image in images])
 
 
 def _as_input(image: NDArray[np.uint8], size_wh: tuple[int, int], letterbox: bool) -> NDArray[np.uint8]:

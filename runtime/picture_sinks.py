@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.drawing import draw_person
+from autopose.image_files import write_image
 from autopose.poses import Poses
-from autopose.runtime.sinks import Sink, SinkContext, write_image
+from autopose.runtime.sinks import Sink, SinkContext
 from autopose.runtime.video import Frame
 from autopose.runtime.video_writer import VideoWriter
 

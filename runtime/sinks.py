@@ -6,12 +6,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.errors import MediaError
-from autopose.files import atomic_path
 from autopose.poses import Poses
 from autopose.runtime.sources import SourceSpec
 from autopose.runtime.video import Frame
@@ -71,14 +68,3 @@ class Sink(ABC):
     @abstractmethod
     def close(self) -> list[Path]:
         """Finish the files and return them."""
-
-
-def write_image(path: Path, image: NDArray[np.uint8], quality: int = 92) -> None:
-    """Write an image in one step.
-
-    Raises:
-        MediaError: it cannot be written there.
-    """
-    with atomic_path(path) as temporary:
-        if not cv2.imwrite(str(temporary), image, [cv2.IMWRITE_JPEG_QUALITY, quality]):
-            raise MediaError(f"{path}: the image could not be written.")

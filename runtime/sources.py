@@ -11,10 +11,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import cv2
-
 from autopose.errors import MediaError, UsageError
-from autopose.runtime.images import IMAGE_SUFFIXES, read_image
+from autopose.image_files import IMAGE_SUFFIXES, begins_as_image, read_image
 from autopose.runtime.source_names import OUTPUT_MARKS, address_stem, public_address, unique_stem
 from autopose.runtime.video import Frame, VideoReader
 
@@ -308,7 +306,7 @@ def _of_list(path: Path) -> list[SourceSpec]:
 
 def _is_image(path: Path) -> bool:
     suffix = path.suffix.lower()
-    return suffix in IMAGE_SUFFIXES or (suffix not in VIDEO_SUFFIXES and bool(cv2.haveImageReader(str(path))))
+    return suffix in IMAGE_SUFFIXES or (suffix not in VIDEO_SUFFIXES and begins_as_image(path))
 
 
 def _uniquely_named(specs: Sequence[SourceSpec]) -> list[SourceSpec]:

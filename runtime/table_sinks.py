@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.errors import require
-from autopose.files import atomic_path, write_atomic
+from autopose.files import NAMES_AS_TEXT, atomic_path, write_atomic
 from autopose.formats import TABLE_COLUMNS, coco_results, openpose_frame, table_rows
 from autopose.poses import Poses
 from autopose.runtime.sinks import Sink, SinkContext
@@ -34,7 +34,7 @@ class TableSink(Sink):
         """Append the frame's rows."""
         if self._file is None:
             self.part.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.part.open("w", newline="", encoding="utf-8")
+            self._file = self.part.open("w", newline="", encoding="utf-8", errors=NAMES_AS_TEXT)
             self._rows = csv.writer(self._file, lineterminator="\n")
             self._rows.writerow(TABLE_COLUMNS)
         source = frame.name or self.context.spec.public_location
@@ -77,8 +77,10 @@ class ParquetSink(TableSink):
         path = self.destination
         with (
             atomic_path(path) as temporary,
-            parquet.ParquetWriter(temporary, schema) as out,
-            arrow_csv.open_csv(self.part, convert_options=convert) as blocks,
+            temporary.open("wb") as file,  # opened here: Arrow takes no names that are not UTF-8
+            self.part.open("rb") as rows,
+            parquet.ParquetWriter(file, schema) as out,
+            arrow_csv.open_csv(rows, convert_options=convert) as blocks,
         ):
             for block in blocks:
                 out.write_batch(block)

@@ -12,6 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autopose.files import NAMES_AS_TEXT
 from autopose.poses import Poses
 from autopose.runtime.sinks import Sink, SinkContext
 from autopose.runtime.video import Frame
@@ -64,7 +65,7 @@ class _TrcFile:
         self.first, self.last, self.lines = first, first - 1, 0
         self.start_s = self.last_s = time_s
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8", newline="\n") as out:
+        with path.open("w", encoding="utf-8", errors=NAMES_AS_TEXT, newline="\n") as out:
             self._header(out)
             names = "\t\t\t".join(joints)
             axes = "\t".join(f"{axis}{k}" for k in range(1, len(joints) + 1) for axis in "XYZ")
@@ -81,7 +82,7 @@ class _TrcFile:
     def append(self, xy: NDArray[np.float64], index: int, time_s: float) -> None:
         """Add a frame, and lines without markers for those since the last one."""
         gap = max(1, round((time_s - self.last_s) * self.rate)) if self.lines else 1
-        with self.path.open("r+", encoding="utf-8", newline="\n") as out:
+        with self.path.open("r+", encoding="utf-8", errors=NAMES_AS_TEXT, newline="\n") as out:
             out.seek(0, 2)
             for missing in range(1, gap):
                 between = self.last_s + (time_s - self.last_s) * missing / gap

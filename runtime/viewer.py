@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from autopose.errors import DataError, MediaError
 from autopose.files import write_atomic
+from autopose.image_files import read_image
 from autopose.results import FramePoses, Results, load_results
-from autopose.runtime.images import read_image
 from autopose.runtime.video import VideoReader
 from autopose.runtime.video_writer import VideoWriter
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from autopose.errors import DataError, MediaError
 from autopose.files import atomic_path
+from autopose.image_files import read_image
 
 _MAGIC = b"APPACK01"
 
@@ -35,18 +35,7 @@ class DiskReader:
         """Return the picture, see :class:`ImageReader`."""
         if not path.is_file():
             raise MediaError(f"No image {str(path)!r}. Is --images the folder that 'file_name' is relative to?")
-        content = path.read_bytes()
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        whole = content and not is_cut_jpeg(content)  # OpenCV fills what a cut JPEG lacks with grey
-        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if whole else None
-        if image is None:
-            raise MediaError(f"{str(path)!r} cannot be decoded: it is empty, cut off or not an image. Fetch it again.")
-        return np.asarray(image, np.uint8)
-
-
-def is_cut_jpeg(content: bytes) -> bool:
-    """Tell whether a JPEG lacks its end: no end-of-image mark follows its last start of scan."""
-    return content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
+        return read_image(path, upright=False)
 
 
 class PackedReader:

@@ -16,7 +16,8 @@ from autopose.data.posture import random_posture
 from autopose.data.rendering import Outfit
 from autopose.data.walkers import synthetic_clip
 from autopose.errors import DataError
-from autopose.files import atomic_path, write_atomic
+from autopose.files import write_atomic
+from autopose.image_files import write_image
 from autopose.skeleton import COCO17
 
 __all__ = ["random_picture", "synthetic_clip", "write_synthetic"]
@@ -83,8 +84,7 @@ def write_synthetic(
     for number in range(1, images + 1):
         picture, truth = random_picture(size_wh, persons, np.random.default_rng([seed, number]))
         name = f"images/{number:06d}.jpg"
-        with atomic_path(out / name) as temporary:
-            cv2.imwrite(str(temporary), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
+        write_image(out / name, picture)
         records.append({"id": number, "file_name": name, "width": size_wh[0], "height": size_wh[1], "complete": True})
         annotations += _annotations(number, len(annotations), truth)
         if on_image is not None:

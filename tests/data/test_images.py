@@ -46,11 +46,11 @@ def test_refuses_pictures_that_are_missing_or_damaged(pictures: list[Path], tmp_
     with pytest.raises(MediaError, match=r"No image .*gone"):
         DiskReader().read(tmp_path / "gone.png")
     (tmp_path / "empty.jpg").touch()
-    with pytest.raises(MediaError, match=r"empty\.jpg' cannot be decoded"):
+    with pytest.raises(MediaError, match=r"empty\.jpg: the file is empty"):
         DiskReader().read(tmp_path / "empty.jpg")
     broken = tmp_path / "broken.png"
     broken.write_bytes(pictures[0].read_bytes()[:20])
-    with pytest.raises(MediaError, match=r"broken\.png' cannot be decoded"):
+    with pytest.raises(MediaError, match=r"broken\.png: the image is cut off"):
         pack_images([pictures[0], broken], tmp_path / "never.pack")
     assert not list(tmp_path.glob("*never*"))  # nothing half-written
 
@@ -64,7 +64,7 @@ def test_refuses_jpegs_that_are_cut_off(tmp_path: Path, progressive: bool) -> No
     assert DiskReader().read(tmp_path / "whole.jpg").shape == (64, 64, 3)
     for share in (0.3, 0.6, 0.99):
         (tmp_path / "cut.jpg").write_bytes(content[: int(share * len(content))])
-        with pytest.raises(MediaError, match=r"cut\.jpg' cannot be decoded: .* cut off"):
+        with pytest.raises(MediaError, match=r"cut\.jpg: the image is cut off"):
             DiskReader().read(tmp_path / "cut.jpg")
 
 

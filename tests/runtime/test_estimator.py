@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from autopose.errors import DataError, MediaError, ModelError
+from autopose.image_files import read_image
 from autopose.poses import Poses
 from autopose.runtime.estimator import Estimator
-from autopose.runtime.images import read_image
 
 
 @pytest.fixture(scope="module")

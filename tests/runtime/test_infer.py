@@ -56,6 +56,27 @@ def test_track_follows_the_walkers(estimator: Estimator, walk: Path, figures: An
             assert np.abs(found - joints).mean() < 2.5
 
 
+def test_names_that_are_no_utf8(models: Path, walk: Path, figures: Any, tmp_path: Path) -> None:
+    """A video, and an image known by its content only, named in Latin-1; standard output takes UTF-8 only."""
+    video, image = (tmp_path / os.fsdecode(name) for name in (b"caf\xe9.mp4", b"b\xfcro"))
+    try:
+        video.write_bytes(walk.read_bytes())
+    except OSError as error:
+        pytest.skip(f"this file system takes no such names: {error}")
+    image.write_bytes(cv2.imencode(".png", figures.paint((320, 240), *_truth(figures, 2)))[1].tobytes())
+    command = [sys.executable, "-m", "autopose", "infer", video, image, "-o", tmp_path / "out", "--device", "cpu",
+               "--model", models / "pose-flip.onnx", "--detector", models / "detector.onnx",
+               "--save", "json,csv,sheet", "--max-frames", "2"]  # fmt: skip
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert "caf\\udce9.mp4: 2 frames" in done.stdout.decode()
+    written = {os.fsencode(path.name) for path in (tmp_path / "out").iterdir()}
+    assert written == {
+        name + ending for name in (b"caf\xe9", b"b\xfcro") for ending in (b".json", b".csv", b"-sheet.jpg")
+    }
+
+
 def test_smoothing_stays_close(estimator: Estimator, walk: Path, figures: Any) -> None:
     for kind in ("online", "offline"):
         results = list(estimator.track(walk, every=1, smooth=kind))

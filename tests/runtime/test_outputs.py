@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -248,6 +249,27 @@ def test_no_frames_no_files(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_names_that_are_no_utf8(figures: Any, tmp_path: Path, kind: Format) -> None:
+    name = os.fsdecode(b"caf\xe9")  # Latin-1, from an old disk
+    try:
+        (tmp_path / f"{name}.mp4").touch()
+    except OSError as error:
+        pytest.skip(f"this file system takes no such names: {error}")
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    spec = SourceSpec(name, "video", f"{name}.mp4", (tmp_path / f"{name}.mp4",))
+    sink = open_sink(kind, SinkContext(spec, tmp_path / "out", COCO17, RATE, model={"name": "toy"}))
+    frame, poses = _frame(figures, 0), _poses(figures, 0)
+    sink.write(frame, poses, poses.plot(frame.image) if sink.needs_drawing else None)
+    paths = sink.close()
+    assert paths
+    for path in paths:
+        assert os.fsencode(path.name).startswith(b"caf\xe9")
+        if path.suffix in {".csv", ".trc", ".json"}:
+            assert "caf" in path.read_text(encoding="utf-8") or kind == "coco"
+
+
 def test_save_values() -> None:
     assert parse_formats("video, JSON,video") == ("video", "json")
     with pytest.raises(UsageError, match="bvh"):
@@ -262,8 +284,10 @@ def test_poses_save_and_convert(figures: Any, tmp_path: Path) -> None:
     np.testing.assert_allclose(entry.poses.keypoints, poses.keypoints, atol=0.006)
     poses.save(tmp_path / "one.png")
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "one.png")), poses.plot())
-    poses.save(tmp_path / "one.csv")
-    assert len(pandas.read_csv(tmp_path / "one.csv")) == 34
+    replace(poses, source='in Rome, at "home".jpg').save(tmp_path / "one.csv")
+    table = pandas.read_csv(tmp_path / "one.csv")
+    assert len(table) == 34
+    assert set(table.source) == {'in Rome, at "home".jpg'}
     with pytest.raises(MediaError, match="docx"):
         poses.save(tmp_path / "one.docx")
     table = poses.to_df(frame=2, time_s=0.08)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from autopose.errors import MediaError
-from autopose.runtime.images import read_image
+from autopose.image_files import begins_as_image, read_image, write_image
 
 
 def _encoded(size_wh: tuple[int, int] = (64, 48), format_: str = "JPEG", **options: Any) -> bytes:
@@ -58,3 +58,34 @@ def test_a_cut_off_file(tmp_path: Path, format_: str) -> None:
     for kept in (20, len(whole) // 2, len(whole) - 13):
         with pytest.raises(MediaError, match="cut off"):
             read_image(_write(tmp_path, whole[:kept]))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".webp"])
+def test_written_images_are_read_by_others(tmp_path: Path, suffix: str) -> None:
+    image = np.random.default_rng(1).integers(0, 255, (30, 40, 3), np.uint8)
+    path = tmp_path / f"x{suffix}"
+    write_image(path, image)
+    assert begins_as_image(path)
+    read_by_pillow = np.asarray(Image.open(path).convert("RGB"))[..., ::-1]
+    np.testing.assert_array_equal(read_by_pillow, read_image(path))
+    if suffix != ".webp":
+        np.testing.assert_array_equal(read_by_pillow, image)
+
+
+def test_what_cannot_be_written_or_is_no_image(tmp_path: Path) -> None:
+    image = np.zeros((2, 70_000, 3), np.uint8)
+    with pytest.raises(MediaError, match=r"70000x2 could not be written as '\.jpg'"):
+        write_image(tmp_path / "wide.jpg", image)  # a JPEG's side has at most 65,535 pixels
+    with pytest.raises(MediaError, match=r"could not be written as '\.docx'"):
+        write_image(tmp_path / "text.docx", image)
+    assert not list(tmp_path.iterdir())
+    assert not begins_as_image(_write(tmp_path, b"no image at all"))
+    assert not begins_as_image(tmp_path / "gone")
+
+
+def test_pictures_are_turned_upright_or_left_as_stored(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: turn by 90 degrees
+    path = _write(tmp_path, _encoded(exif=exif))
+    assert read_image(path).shape == (64, 48, 3)
+    assert read_image(path, upright=False).shape == (48, 64, 3)
