@@ -1,7 +1,8 @@
-"""Engines that were built before, found again by everything that they depend on.
+"""Engines and graphs that were made before, found again by everything that they depend on.
 
-The folder is ``AUTOPOSE_CACHE``, else ``autopose`` in the user's cache folder. Each entry is the raw engine, its
-sidecar and the report of its export; an entry that is damaged in any part is named and built again, never trusted.
+The folder is ``AUTOPOSE_CACHE``, else ``autopose`` in the user's cache folder. An engine's entry is the
+raw engine, its sidecar and the report of its export; one that is damaged in any part is named and built again, never
+trusted. A graph's entry is the ``.onnx``.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ _DIGEST_BYTES = 32
 
 
 def cache_folder() -> Path:
-    """Return the folder of cached engines; it need not exist."""
+    """Return the folder of what is cached; it need not exist."""
     if chosen := os.environ.get("AUTOPOSE_CACHE"):
         return Path(chosen)
     if os.name == "nt":

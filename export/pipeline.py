@@ -13,7 +13,7 @@ from autopose.errors import BackendError, ParityError, UsageError, require
 from autopose.export import cache
 from autopose.export.crops import calibration_images, check_images
 from autopose.export.deviation import LIMITS, Deviation, Precision
-from autopose.export.recipe import Recipe, engine_key, rebuild_command
+from autopose.export.recipe import Recipe, engine_key, graph_key, rebuild_command
 from autopose.export.source import Source, name_of, resolve_source, source_file
 from autopose.files import atomic_path
 from autopose.manifest import METADATA_KEY, Manifest
@@ -100,6 +100,16 @@ def export_model(model: str, out: Path | None = None, recipe: Recipe | None = No
 
         write_repository(recipe.triton, result.path, result.manifest, batches=recipe.batches)
     return result
+
+
+def graph_for(model: str, *, flip: bool) -> Path:
+    """Return the FP32 ONNX graph of a run folder or checkpoint, from the cache if it was made before."""
+    path = source_file(model, flip=flip)
+    require("onnx", extra="train", why="Exporting a model")
+    graph = cache.cache_folder() / f"{graph_key(path, flip=flip)}.onnx"
+    if not graph.exists():
+        _export(str(path), graph, Recipe(flip=flip), lambda made, out, manifest: _move(made, out))
+    return graph
 
 
 def engine_for(model: str, out: Path | None, recipe: Recipe) -> Result:

@@ -74,6 +74,12 @@ def engine_key(source: Path, recipe: Recipe, builder_version: str) -> str:
     )
 
 
+def graph_key(checkpoint: Path, *, flip: bool) -> str:
+    """Return the cache key of a checkpoint's graph: it changes with the file, the option and any version."""
+    versions = {name: version(name) for name in ("autopose", "onnx", "torch")}
+    return cache_key({"source": sha256_of(checkpoint), "flip": flip, **versions})
+
+
 def _digest_of(pictures: Path) -> str:
     """Return what changes with an annotation file's content, or with names, sizes and times of a folder's files."""
     if pictures.is_file():
@@ -101,6 +107,9 @@ def rebuild_command(model: str, out: Path | None, recipe: Recipe) -> str:
         words += ["--io", "plain"]
     if recipe.portable:
         words.append("--portable")
+    for option, pictures in (("--check", recipe.check), ("--images", recipe.images)):
+        if pictures is not None:
+            words += [option, str(pictures)]
     if out is not None:
         words += ["-o", str(out)]
     return shlex.join(words)

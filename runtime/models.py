@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from autopose.errors import BackendError, ModelError
-from autopose.runtime.first_engine import engine_of
+from autopose.runtime.first_use import engine_of, graph_of
 from autopose.runtime.session import Session, open_session
 from autopose.zoo import zoo_folder
 
@@ -14,6 +14,7 @@ Backend = Literal["auto", "ort", "trt"]
 
 _FLIP = "-flip"
 _DETECTOR = "detector-"
+_WEIGHTS = ".safetensors"
 _EXPORTED = {".onnx": "ort", ".engine": "trt", ".plan": "trt"}
 
 
@@ -42,14 +43,15 @@ def resolve_model(
     """Return the exported file that a user means.
 
     Args:
-        name_or_path: a bundled model's name, an exported file, or a run's folder that holds an exported file.
+        name_or_path: a bundled model's name, an exported file, a checkpoint, or a run's folder: the exported file that
+            lies in it, else its best weights. Weights are exported to the cache.
         flip: which of the two graphs of a bundled pose model.
         task: what the model is for.
         backend: ``ort`` and ``trt`` refuse files of the other one.
         folder: of the bundled models, for tests.
 
     Raises:
-        ModelError: there is no such model, or it has not been exported.
+        ModelError: there is no such model, or it is a checkpoint and torch is not installed.
         BackendError: it is exported for another backend.
     """
     path = _find(str(name_or_path), flip=flip, task=task, folder=folder)
@@ -78,11 +80,10 @@ def _find(text: str, *, flip: bool, task: Task, folder: Path | None) -> Path:
             f"did you mean {near[0]!r}?" if near else f"bundled: {', '.join(bundled) or 'none in this installation'}."
         )
         raise ModelError(f"No {_called(task)} {text!r}: neither a bundled name nor a file; {known}")
+    if path.suffix.lower() == _WEIGHTS:
+        return graph_of(path, flip=flip)
     if path.suffix.lower() not in _EXPORTED:
-        raise ModelError(
-            f"{text}: is not an exported model (.onnx, .engine). If it is a checkpoint, export it first:\n"
-            f"autopose export {text} -o model.onnx"
-        )
+        raise ModelError(f"{text}: is no model. Expected .onnx, .engine, a checkpoint (.safetensors) or a run folder.")
     return path
 
 
@@ -90,9 +91,9 @@ def _exported_in(run: Path, *, flip: bool, task: Task) -> Path:
     """Return the run's exported file that fits, or the only one there is (which is then refused with its reason)."""
     files = sorted(path for path in run.iterdir() if path.suffix.lower() == ".onnx")
     if not files:
-        raise ModelError(
-            f"{run}: this folder holds no exported model. Make one: autopose export {run} -o {run / 'model.onnx'}"
-        )
+        if not any(path.suffix.lower() == _WEIGHTS for path in run.iterdir()):
+            raise ModelError(f"{run}: this folder holds no model. Expected one that 'autopose train -o' wrote.")
+        return graph_of(run, flip=flip)
     for path in files[:-1]:
         with open_session(path, device="cpu", threads=1) as session:
             if session.manifest.task == task and (task == "detector" or session.manifest.flip == flip):

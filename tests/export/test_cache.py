@@ -134,9 +134,17 @@ def test_rebuild_command_names_what_was_asked(tmp_path: Path) -> None:
         "autopose export 'my run' --trt-rtx --target sm89,sm120 --batch 1,2,4 --no-flip -o m.engine"
     )
     assert rebuild_command("default", None, Recipe(builder="tensorrt")) == "autopose export default --trt"
-    int8 = Recipe(builder="tensorrt", precision="int8", calibration=Path("my photos"), workspace_gib=2.0)
+    int8 = Recipe(
+        builder="tensorrt",
+        precision="int8",
+        calibration=Path("my photos"),
+        workspace_gib=2.0,
+        check=Path("val.json"),
+        images=Path("val"),
+    )
     assert rebuild_command("default", None, int8) == (
-        "autopose export default --trt --precision int8 --calibration 'my photos' --workspace 2"
+        "autopose export default --trt --precision int8 --calibration 'my photos' --workspace 2 "
+        "--check val.json --images val"
     )
 
 

@@ -21,6 +21,7 @@ from autopose.export.recipe import Recipe
 from autopose.export.shared_weights import share_weights
 from autopose.export.source import name_of
 from autopose.export.to_onnx import export_onnx
+from autopose.runtime.models import open_model
 from autopose.runtime.session import open_session
 from autopose.training.predictor import TorchPredictor
 
@@ -47,6 +48,28 @@ def test_a_run_folder_becomes_a_checked_file(run: Path, tmp_path: Path) -> None:
     assert content["deviation"]["joints"] > 50
     assert content["deviation"]["mean_px"] <= content["limits"]["mean_px"]
     assert len(list((tmp_path / "triton").glob("*/1/model.onnx"))) == 1
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_weights_are_exported_on_first_use(
+    run: Path, flip: bool, tmp_path: Path, pose_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOPOSE_CACHE", str(tmp_path / "cache"))
+    codec = pose_checkpoint.codec
+    crops = synthetic_crops(4, codec.input_size_wh)
+    joints, scores = TorchPredictor(pose_checkpoint.build(), codec, pose_checkpoint.skeleton, flip=flip)(crops)
+    made = []
+    for named in (run, run / "best.safetensors"):
+        with open_model(named, flip=flip, device="cpu", threads=1) as session:
+            assert session.manifest.flip == flip
+            (found,) = session.run(crops)
+            made.append((session.path, session.path.stat().st_mtime_ns))
+        np.testing.assert_allclose(found[..., 2], scores, atol=1e-3)
+        assert np.abs(found[..., :2] - joints)[scores > 0.2].max() < 0.1
+    assert made[0] == made[1]  # once
+    assert made[0][0].parent == tmp_path / "cache"
+    with pytest.raises(ModelError, match="expected a detector"):
+        open_model(run, task="detector", device="cpu", threads=1)
 
 
 @pytest.mark.parametrize(("precision", "share"), [("fp16", "half_share"), ("int8", "int8_share")])

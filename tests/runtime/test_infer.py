@@ -64,9 +64,11 @@ def test_names_that_are_no_utf8(models: Path, walk: Path, figures: Any, tmp_path
     except OSError as error:
         pytest.skip(f"this file system takes no such names: {error}")
     image.write_bytes(cv2.imencode(".png", figures.paint((320, 240), *_truth(figures, 2)))[1].tobytes())
-    command = [sys.executable, "-m", "autopose", "infer", video, image, "-o", tmp_path / "out", "--device", "cpu",
-               "--model", models / "pose-flip.onnx", "--detector", models / "detector.onnx",
-               "--save", "json,csv,sheet", "--max-frames", "2"]  # fmt: skip
+    command: list[str | Path] = [
+        sys.executable, "-m", "autopose", "infer", video, image, "-o", tmp_path / "out", "--device", "cpu",
+        "--model", models / "pose-flip.onnx", "--detector", models / "detector.onnx",
+        "--save", "json,csv,sheet", "--max-frames", "2",
+    ]  # fmt: skip
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
     done = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()

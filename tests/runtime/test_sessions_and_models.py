@@ -153,7 +153,7 @@ def test_resolves_bundled_names(models: Path, tmp_path: Path) -> None:
 
 
 def test_resolves_run_folders(models: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="autopose export"):
+    with pytest.raises(ModelError, match="holds no model"):
         resolve_model(tmp_path)
     shutil.copy(models / "pose.onnx", tmp_path / "b.onnx")
     shutil.copy(models / "pose-flip.onnx", tmp_path / "a.onnx")
@@ -161,10 +161,10 @@ def test_resolves_run_folders(models: Path, tmp_path: Path) -> None:
     assert resolve_model(tmp_path, flip=False).name == "b.onnx"
 
 
-def test_refuses_checkpoints_and_wrong_backends(models: Path, tmp_path: Path) -> None:
-    (tmp_path / "last.safetensors").touch()
-    with pytest.raises(ModelError, match=r"autopose export .*last\.safetensors"):
-        resolve_model(tmp_path / "last.safetensors")
+def test_refuses_other_files_and_wrong_backends(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "last.pth").touch()
+    with pytest.raises(ModelError, match=r"last\.pth: is no model.*safetensors"):
+        resolve_model(tmp_path / "last.pth")
     with pytest.raises(BackendError, match="--trt"):
         resolve_model(models / "pose.onnx", backend="trt")
     with pytest.raises(ModelError, match="expected a detector"):

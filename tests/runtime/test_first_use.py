@@ -1,4 +1,4 @@
-"""Backend ``trt`` on a model that is still ONNX: built on first use, or refused in words."""
+"""Models that still have to be exported: done on first use, or refused in words."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from autopose.errors import BackendError
-from autopose.runtime import first_engine
+from autopose.errors import BackendError, ModelError
+from autopose.runtime import first_use
 from autopose.runtime.gpu import Gpu
 from autopose.runtime.models import open_model
 
@@ -15,10 +15,19 @@ from autopose.runtime.models import open_model
 def test_refuses_without_gpu_or_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graph = tmp_path / "model.onnx"
     graph.write_bytes(b"")
-    monkeypatch.setattr(first_engine, "gpu_here", lambda: None)
-    monkeypatch.setattr(first_engine, "find_spec", lambda name: None)
+    monkeypatch.setattr(first_use, "gpu_here", lambda: None)
+    monkeypatch.setattr(first_use, "find_spec", lambda name: None)
     with pytest.raises(BackendError, match=r"(?s)no NVIDIA GPU.*neither TensorRT.*backend 'ort'.*--trt"):
         open_model(graph, backend="trt")
+
+
+@pytest.mark.parametrize("given", ["run", "run/last.safetensors"])
+def test_says_what_the_export_of_weights_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last.safetensors").touch()
+    monkeypatch.setattr(first_use, "find_spec", lambda name: None if name == "torch" else name)
+    with pytest.raises(ModelError, match=r"(?s)needs torch: pip install 'autopose\[train\]'.*autopose export .*run"):
+        open_model(tmp_path / given)
 
 
 def test_builds_through_the_exporter_and_says_so(
@@ -37,9 +46,9 @@ def test_builds_through_the_exporter_and_says_so(
         "autopose.export.parity": SimpleNamespace(GraphReference=lambda path: SimpleNamespace(manifest=manifest)),
     }
     monkeypatch.setattr("importlib.import_module", modules.__getitem__)
-    monkeypatch.setattr(first_engine, "gpu_here", lambda: Gpu("Painted", "8.9", "13.0", 24.0))
-    monkeypatch.setattr(first_engine, "find_spec", lambda name: name == "tensorrt_rtx" or None)
-    assert first_engine.engine_of(tmp_path / "m.onnx") == tmp_path / "cached.engine"
+    monkeypatch.setattr(first_use, "gpu_here", lambda: Gpu("Painted", "8.9", "13.0", 24.0))
+    monkeypatch.setattr(first_use, "find_spec", lambda name: name == "tensorrt_rtx" or None)
+    assert first_use.engine_of(tmp_path / "m.onnx") == tmp_path / "cached.engine"
     assert asked == [
         (str(tmp_path / "m.onnx"), None, {"builder": "tensorrt_rtx", "flip": True, "decode": True, "io": "uint8"})
     ]
