@@ -34,16 +34,17 @@ def genotype_of(source: str) -> tuple[Genotype, tuple[int, int]]:
     """
     path = Path(source)
     if source not in presets():
-        if path.is_dir() and (path / "genotype.json").is_file():
-            path = path / "genotype.json"
-        if path.suffix == ".safetensors" and path.is_file():
+        if not path.exists() and (bundled := zoo_folder() / f"{source}.safetensors").is_file():
+            path = bundled
+        weights = [path / name for name in ("best.safetensors", "last.safetensors")] if path.is_dir() else [path]
+        trained = next((file for file in weights if file.suffix == ".safetensors" and file.is_file()), None)
+        if trained is not None:
             from autopose.checkpoint import load_checkpoint
 
-            checkpoint = load_checkpoint(path)
+            checkpoint = load_checkpoint(trained)
             return checkpoint.genotype, checkpoint.codec.input_size_wh
-        bundled = zoo_folder() / f"{source}.json"
-        if bundled.is_file() and not path.is_file():
-            path = bundled
+        if path.is_dir() and (path / "genotype.json").is_file():
+            path = path / "genotype.json"
         if path.suffix in (".onnx", ".engine"):
             raise GenotypeError(
                 f"{source}: an exported model does not carry its genotype. "

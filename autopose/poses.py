@@ -113,13 +113,12 @@ class Poses:
     def scores(self) -> NDArray[np.float32]:
         """Return one score per person ``(n,)``: box score times the mean of the joint scores.
 
-        HRNet and SimpleBaseline average the joints above 0.2 only (``lib/dataset/coco.py``); all of them rank the poses
-        of these models better (``docs/reproduce.md``).
+        HRNet and SimpleBaseline average the joints above 0.2 only (``lib/dataset/coco.py``).
         """
         return np.asarray(self.box_scores * self.keypoint_scores.mean(-1), np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain lists, rounded to what the numbers carry: the ``persons`` entry of the JSON results."""
+        """Return plain lists, rounded to what the numbers carry: source, image size, skeleton and persons."""
         persons = []
         for i in range(len(self)):
             person: dict[str, Any] = {} if self.ids is None else {"id": int(self.ids[i])}
@@ -199,7 +198,7 @@ class Poses:
         return draw(image, self, **options)
 
     def save(self, path: str | Path) -> None:
-        """Write ``.json`` (results) or an image format (the picture with skeletons), chosen by the suffix."""
+        """Write ``.json`` (results), ``.csv`` (one row per joint) or an image format (with skeletons), by the suffix."""
         from autopose.formats import save_poses
 
         save_poses(self, Path(path))

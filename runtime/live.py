@@ -62,7 +62,7 @@ class LiveSource(Source):
         self._selection, self._reconnect = selection, reconnect or Reconnect()
         self._connect = connect or open_feed
         self._feed: Feed | None = feed or self._connect(spec.location)
-        self.fps = Fraction(self._feed.fps).limit_denominator(1001)
+        self.fps = Fraction(self._feed.fps).limit_denominator(1001) / selection.stride
         self.has_audio = False
         self.dropped = self.received = self.gaps = 0
         self.gap_s = self.oldest_shown_s = 0.0

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 #: Frames from one detection to the next, as measured by ``benchmarks/every.py``; between them boxes follow the poses.
 DEFAULT_EVERY = 2
+#: Frames that may wait between two stages, of a live source and of others: a live one shall not lag behind.
+QUEUE_LIVE, QUEUE = 1, 4
 #: Frames whose persons may share a run of the pose network.
-POSE_BATCH_FRAMES = 8
+POSE_BATCH_FRAMES = QUEUE
 
 
 @dataclass
@@ -212,7 +214,7 @@ def track(
         raise UsageError(f"track({str(source)!r}): stands for {len(specs)} sources; give them one by one.")
     opened = open_source(specs[0], Selection(start_s, end_s, stride, max_frames))
     pipeline = pipeline_for(estimator, opened, every=every, tracking=tracking, smooth=smooth)
-    capacity = 1 if specs[0].kind == "live" else 4
+    capacity = QUEUE_LIVE if specs[0].kind == "live" else QUEUE
 
     def frames() -> Iterator[tuple[Frame, Poses]]:
         try:

@@ -125,12 +125,12 @@ class ImagesSource(Source):
     def __init__(self, spec: SourceSpec, selection: Selection) -> None:
         super().__init__(spec)
         stems = spec.stems or [path.stem for path in spec.files]
-        chosen = list(zip(spec.files, stems, strict=True))[:: selection.stride]
-        self._files = chosen[: selection.max_frames]
+        numbered = [(number, path, stem) for number, (path, stem) in enumerate(zip(spec.files, stems, strict=True))]
+        self._files = numbered[:: selection.stride][: selection.max_frames]
         self.frame_count = len(self._files)
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, (path, stem) in enumerate(self._files):
+        for number, path, stem in self._files:
             try:
                 image = read_image(path)
             except MediaError as error:
@@ -139,7 +139,7 @@ class ImagesSource(Source):
                 self.problem = str(error)
                 log.warning("%s", error)
                 continue
-            yield Frame(image, index, name=str(path), stem=stem)
+            yield Frame(image, number, name=str(path), stem=stem)
 
 
 class VideoSource(Source):

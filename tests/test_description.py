@@ -20,7 +20,9 @@ def test_a_genotype_is_found_as_preset_file_run_or_checkpoint(tmp_path: Path) ->
     save_checkpoint(tmp_path / "last.safetensors", checkpoint)
     assert genotype_of("small") == (small, (192, 256))
     assert genotype_of(str(tmp_path / "genotype.json"))[0] == small
-    assert genotype_of(str(tmp_path))[0] == small
+    assert genotype_of(str(tmp_path)) == (small, (96, 128))
+    assert genotype_of("default")[1] == (224, 288)
+    assert genotype_of("detector-default")[1] == (416, 320)
     assert genotype_of(str(tmp_path / "last.safetensors")) == (small, (96, 128))
     assert genotype_of("detector-small")[1] == (416, 320)
 

@@ -46,7 +46,9 @@ def infer(
         ),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")] = Path("autopose-out"),
-    model: Annotated[str, typer.Option(help="Pose model: a bundled name, an exported file, a run folder, a checkpoint.")] = "default",
+    model: Annotated[
+        str, typer.Option(help="Pose model: a bundled name, an exported file, a run folder, a checkpoint.")
+    ] = "default",
     detector: Annotated[
         str, typer.Option(help="Person detector: a bundled name, a file (YOLOX's layout too), or full-frame.")
     ] = "default",

@@ -81,7 +81,7 @@ def search(
     print(json.dumps(figures))
     name = config.removesuffix(".toml")
     recipe_of_same_name = name if name in packaged_configs("train") else "small"
-    remark(f"Report: {folder / 'report.html'}")
+    remark("Report: " + ", ".join(str(path) for path in sorted(folder.glob("**/report.html"))))
     remark(f"Next: autopose train {folder / 'genotype.json'} --config {recipe_of_same_name}")
     if json_out is not None:
         write_atomic(json_out, json.dumps(figures, indent=2) + "\n")

@@ -38,7 +38,7 @@ def train(
 
         autopose train runs/search/genotype.json --config small -o runs/pose --set train.batch=64
 
-        autopose train small --config small -o runs/pose --resume
+        autopose train small --config smoke -o runs/smoke --resume
     """
     from autopose.checkpoint import load_checkpoint
     from autopose.config import load_config

@@ -44,8 +44,9 @@ def find_annotations(name: str, synthetic_images: int, folder: Path) -> Path:
             return path
     raise DataError(
         f"No annotation file {name!r} (looked at {', '.join(str(path) for path in candidates)}).\n"
-        f"Set {DATA_VARIABLE} to the folder that holds it, name your own files with --set data.sources, or take "
-        "--config smoke, which draws its figures."
+        f"Set {DATA_VARIABLE} to the folder that holds it, or name your own, in COCO's format:\n"
+        """--set 'data.sources=[{annotations="mine.json", images="photos"}]' (and --set data.tune_annotations=mine.json """
+        "where the recipe has that), or take --config smoke, which draws its figures."
     )
 
 
