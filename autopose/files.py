@@ -9,6 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def path_from(folder: Path, path: Path) -> str:
+    """Return a path relative to a folder; the absolute one where Windows has none, from drive to drive."""
+    try:
+        return os.path.relpath(os.path.abspath(path), folder)
+    except ValueError:
+        return os.path.abspath(path)
+
+
 @contextmanager
 def atomic_path(destination: Path | str) -> Iterator[Path]:
     """Yield a temporary path in the destination's folder; rename it over the destination if the block succeeds.

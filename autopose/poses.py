@@ -198,7 +198,7 @@ class Poses:
         return draw(image, self, **options)
 
     def save(self, path: str | Path) -> None:
-        """Write ``.json`` (results), ``.csv`` (one row per joint) or an image format (with skeletons), by the suffix."""
+        """Write ``.json`` (results), ``.csv`` (a row per joint) or an image format (with skeletons), by the suffix."""
         from autopose.formats import save_poses
 
         save_poses(self, Path(path))

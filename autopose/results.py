@@ -57,7 +57,10 @@ class Results:
     @property
     def skeleton(self) -> Skeleton:
         """Return the meaning of the joints."""
-        return skeleton_by_name(self.header["skeleton"]["name"])
+        named = self.header.get("skeleton")
+        if not isinstance(named, dict) or "name" not in named:
+            raise DataError("These results do not say which skeleton they have: the key 'skeleton' is missing.")
+        return skeleton_by_name(str(named["name"]))
 
 
 def results_header(
@@ -138,9 +141,11 @@ def load_results(path: str | Path) -> Results:
     if header.get("version") != VERSION:
         raise DataError(f"{path}: results version {header.get('version')!r}; this autopose reads version {VERSION}.")
     results = Results(header, complete=path.suffix != ".jsonl")
-    for record in records:
+    for number, record in enumerate(records):
+        if not isinstance(record, dict) or not isinstance(record.get("frame"), int):
+            raise DataError(f"{path}: frames[{number}] is {str(record)[:60]}; expected an object with the key 'frame'.")
         poses = poses_from_record(record, results.skeleton)
-        results.frames.append(FramePoses(int(record["frame"]), record.get("time_s"), poses))
+        results.frames.append(FramePoses(record["frame"], record.get("time_s"), poses))
     return results
 
 

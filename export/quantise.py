@@ -148,6 +148,7 @@ def _quantise(
                 "ActivationSymmetric": symmetric,
                 "DedicatedQDQPair": True,
                 "CalibPercentile": PERCENTILE,
+                "QuantizeBias": not symmetric,  # TensorRT takes no INT32 biases; it adds FP32 ones in its kernels
             },
         )
         result: onnx.ModelProto = onnx.load(str(target))

@@ -196,7 +196,7 @@ class Estimator:
             options: of :func:`autopose.runtime.pipeline.track`: every, smooth, tracking, start_s, end_s, stride ...
 
         Yields:
-            Each frame (``image``, ``index``, ``time_s``) with its poses, which carry ids (of images: with ``tracking=True``).
+            Each frame (``image``, ``index``, ``time_s``) with its poses, which carry ids (images': with ``tracking``).
         """
         from autopose.runtime.pipeline import track
 

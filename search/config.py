@@ -1,6 +1,6 @@
 """The configuration of a search, read from TOML."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,7 +10,7 @@ from autopose.genotype import AutoPoseGenotype
 from autopose.heatmap import Codec
 from autopose.search.autopose_space import AutoPoseSpaceConfig
 from autopose.search.controller import ControllerConfig
-from autopose.training.config import DataConfig
+from autopose.training.config import DataConfig, with_tolerances
 
 
 class LoopConfig(Config):
@@ -77,7 +77,7 @@ class LoopConfig(Config):
     alarm_share: float = Field(0.75, gt=0, le=1)
     amp: Literal["bf16", "none"] = "none"
     save_minutes: float = Field(5.0, ge=0)
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     seeds: int = Field(1, ge=1)
 
 
@@ -126,6 +126,11 @@ class SearchConfig(Config):
     search: LoopConfig = LoopConfig()
     controller: ControllerConfig = ControllerConfig()
     latency: LatencyConfig = LatencyConfig()
+
+    @model_validator(mode="after")
+    def _tolerances_of_the_skeleton(self) -> Self:
+        self.__dict__["codec"] = with_tolerances(self.codec, self.skeleton)  # the model is frozen
+        return self
 
     @model_validator(mode="after")
     def _both_levels_have_data(self) -> "SearchConfig":

@@ -23,8 +23,9 @@ from autopose.search.samples import Batch, SearchData, to_device
 from autopose.search.space import SearchSpace, Supernet, open_space
 from autopose.search.state import Progress
 from autopose.search.strategy import Found, Setting, Strategy
-from autopose.training.distributed import Group
+from autopose.training.distributed import Group, own_device
 from autopose.training.interrupt import interruptible
+from autopose.training.log import refuse_other_run
 from autopose.training.resumable import is_resumable, load_resumable, save_resumable
 
 #: Called with (iterations done, iterations in all, the last epoch's entry or None).
@@ -66,10 +67,9 @@ class Run:
             raise UsageError(
                 f"{folder}: holds a search already. Add --resume to go on, or choose another folder with -o."
             )
-        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        refuse_other_run(folder, "epoch")
+        self.device = device or own_device()
         self.group = Group(self.device)
-        if self.device.type == "cuda" and self.group.world > 1:
-            self.device = torch.device("cuda", self.group.rank % torch.cuda.device_count())
         self.space: SearchSpace = open_space(config.space, config.space_settings())
         torch.manual_seed(self.loop.seed)
         self.data = SearchData(config, folder, self.group.rank, self.group.world)

@@ -73,7 +73,7 @@ def _summary(log: list[dict[str, Any]], genotype: Genotype | None, input_size_wh
         from autopose.models.cost import profile
         from autopose.models.network import build_network
 
-        cost = profile(build_network(genotype), input_size_wh)
+        cost = profile(build_network(genotype, getattr(genotype, "joints", 17)), input_size_wh)
         rows += [
             ("genotype", f"{genotype.name}, fingerprint {genotype.fingerprint()}"),
             ("parameters", f"{cost.params / 1e6:.2f} million"),

@@ -5,6 +5,7 @@ on which a result is reported is none of them.
 """
 
 import json
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from autopose.search.config import SearchConfig
 from autopose.skeleton import Skeleton, skeleton_by_name
 from autopose.training.config import TrainConfig
 from autopose.training.loader import KeySampler, make_loader
-from autopose.training.sources import image_reader, pose_persons, write_tune_split
+from autopose.training.sources import image_reader, name_for_split, pose_persons, write_tune_split
 from autopose.training.tasks import PoseTask
 
 #: Crops ``(N, H, W, 3)`` uint8 BGR, joints ``(N, K, 2)`` in crop pixels, label weights ``(N, K)``.
@@ -67,8 +68,9 @@ class SearchData:
         recipe = TrainConfig(skeleton=config.skeleton, codec=config.codec, data=config.data, augment=config.augment)
         persons = pose_persons(recipe, self.skeleton, folder)
         share = config.search.arch_share
-        self.arch_persons = [person for person in persons if for_architecture(person.image_path.name, share)]
-        self.weight_persons = [person for person in persons if not for_architecture(person.image_path.name, share)]
+        name_of = name_for_split(person.image_path for person in persons)
+        self.arch_persons = [person for person in persons if for_architecture(name_of(person.image_path), share)]
+        self.weight_persons = [person for person in persons if not for_architecture(name_of(person.image_path), share)]
         if not self.weight_persons or (share > 0 and not self.arch_persons):
             raise DataError(
                 f"{len(persons)} training persons leave one level without data at search.arch_share = {share}: "
@@ -105,9 +107,9 @@ class SearchData:
         )
 
 
-def for_architecture(file_name: str, share: float) -> bool:
+def for_architecture(name: str, share: float) -> bool:
     """Return whether an image is of the architecture's part: a fixed hash, independent of the tune split's."""
-    return zlib.crc32(b"architecture " + Path(file_name).name.encode()) % 1000 < share * 1000
+    return zlib.crc32(b"architecture " + os.fsencode(name)) % 1000 < share * 1000
 
 
 def _limited(tune: Path, persons: int) -> Path:

@@ -1,5 +1,6 @@
 """COCO keypoint annotations and detection files as :class:`autopose.poses.Person`."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +21,19 @@ PSEUDO_WEIGHT = 0.3
 
 
 def _check_joints(file: CocoFile, skeleton: Skeleton) -> None:
-    """Refuse a file whose joints are those of another known skeleton with as many of them."""
+    """Refuse a file whose joints are those of another skeleton, or the same ones in another order."""
     for other in SKELETONS.values():
         if file.joints == other.joints and other.joints != skeleton.joints:
             raise DataError(
                 f"{file.path}: has the joints of {other.name}; {skeleton.name} was asked for.\n"
                 f"Convert it: autopose data convert {file.path} --to {skeleton.name} -o OUT.json"
+            )
+    plain = [re.sub(r"[^a-z0-9]+", "_", name.lower()) for name in file.joints]
+    for place, (name, wanted) in enumerate(zip(plain, skeleton.joints, strict=False)):
+        if name != wanted:
+            raise DataError(
+                f"{file.path}: its joint {place + 1} is {file.joints[place]!r}; {skeleton.name} has {wanted!r}.\n"
+                f"Put the joints into its order, or, where only the name differs, rename it under 'categories'."
             )
 
 
@@ -107,13 +115,15 @@ def persons_from_coco(
 def person_from_record(
     file: CocoFile, number: int, skeleton: Skeleton = COCO17, min_confidence: float = 0.3
 ) -> Person | None:
-    """Return annotation ``number`` of a file as a person, or None if it is a crowd or has no labelled joint.
+    """Return annotation ``number`` of a file as a person, or None if it is no person, a crowd, or has no joint.
 
     Raises:
         DataError: its box or its keypoints cannot be used.
     """
     record, where = file.annotations[number], f"{file.path}: annotations[{number}]"
-    if record.get("iscrowd") or not record.get("keypoints") or not record.get("num_keypoints", 1):
+    if record.get("category_id", 1) != 1 or record.get("iscrowd"):
+        return None
+    if not record.get("keypoints") or not record.get("num_keypoints", 1):
         return None
     keypoints, weight = _keypoints(record, skeleton, where)
     weight[weight < min_confidence] = 0

@@ -20,7 +20,7 @@ class CocoFile:
     Attributes:
         path: the JSON file.
         images: image records by id.
-        annotations: annotation records, in the file's order.
+        annotations: annotation records, in the file's order; ``category_id`` is 1 (or absent) for persons.
         joints: names that the file gives to its keypoints, in their order; none if it does not say.
         folder: what ``file_name`` is relative to.
     """
@@ -50,6 +50,34 @@ def read_json(path: Path, what: str) -> Any:
         raise DataError(f"{path}: not valid JSON ({error}). Is it complete?") from None
 
 
+#: What the category of persons is called.
+PERSON_NAMES = ("person", "persons", "people", "human", "pedestrian")
+
+
+def person_category(content: Mapping[str, Any], path: Path) -> int:
+    """Return the number of the category of persons: that of the name, else the only one, else COCO's 1.
+
+    Raises:
+        DataError: there are several, and none is called a person.
+    """
+    categories = [each for each in content.get("categories") or () if isinstance(each, dict) and "id" in each]
+    named = [each["id"] for each in categories if str(each.get("name")).lower() in PERSON_NAMES]
+    if named or len(categories) == 1:
+        return int((named or [categories[0]["id"]])[0])
+    if categories:
+        names = ", ".join(repr(each.get("name")) for each in categories[:5])
+        raise DataError(f"{path}: none of its {len(categories)} categories ({names}) is called 'person'. Name it so.")
+    used = {each.get("category_id", 1) for each in content["annotations"] if isinstance(each, dict)}
+    return int(used.pop()) if len(used) == 1 else 1
+
+
+def _as_persons(annotations: Sequence[Any], category: int) -> Sequence[Mapping[str, Any]]:
+    """Return records whose ``category_id`` is 1 for a person and something else for anything else, as in COCO."""
+    if category == 1:
+        return annotations
+    return [{**each, "category_id": int(each.get("category_id", category) == category)} for each in annotations]
+
+
 def read_coco(path: Path, *, images: Path | None = None) -> CocoFile:
     """Read a COCO annotation file.
 
@@ -58,7 +86,8 @@ def read_coco(path: Path, *, images: Path | None = None) -> CocoFile:
         images: folder that ``file_name`` is relative to; None: the JSON's folder or the one above, by the first image.
 
     Raises:
-        DataError: missing file, broken JSON, a missing key (named), an annotation of an unknown image, or no images.
+        DataError: missing file, broken JSON, a missing key (named), an annotation of an unknown image, no images, or
+            several categories of which none is called a person.
     """
     path = Path(path)
     content = read_json(path, "annotation file")
@@ -90,8 +119,10 @@ def read_coco(path: Path, *, images: Path | None = None) -> CocoFile:
             f"{' or the like' if len(folders) > 3 else ''}.\n"
             "Name the folder that 'file_name' is relative to with --images DIR."
         )
-    named = [c["keypoints"] for c in content.get("categories") or () if isinstance(c, dict) and c.get("keypoints")]
-    return CocoFile(path, records, content["annotations"], folder, tuple(named[0]) if named else ())
+    category = person_category(content, path)
+    listed = [each for each in content.get("categories") or () if isinstance(each, dict) and each.get("id") == category]
+    joints = tuple(map(str, listed[0].get("keypoints") or ())) if listed else ()
+    return CocoFile(path, records, _as_persons(content["annotations"], category), folder, joints)
 
 
 def image_folders(annotations: Path) -> list[Path]:
@@ -156,7 +187,9 @@ def clipped_box(bbox: Any, size_wh: tuple[int, int], where: str) -> NDArray[np.f
     limit = np.array([*size_wh, *size_wh], np.float64)
     box = np.clip(np.array([x, y, x + width, y + height], np.float64), 0, limit)
     if box[2] <= box[0] or box[3] <= box[1]:
-        raise DataError(f"{where}: bbox {list(bbox)} lies outside its image of {size_wh[0]}x{size_wh[1]} pixels.")
+        swapped = x < size_wh[1] and y < size_wh[0]
+        hint = " Are the image's width and height swapped, as in CrowdPose's first files?" if swapped else ""
+        raise DataError(f"{where}: bbox {list(bbox)} lies outside its image of {size_wh[0]}x{size_wh[1]} pixels.{hint}")
     return box
 
 

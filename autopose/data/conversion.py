@@ -1,7 +1,6 @@
 """From one skeleton to another, and from any known annotation file to COCO's format."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from autopose.data.lsp import is_lsp, load_lsp
 from autopose.data.mpii import is_mpii, load_mpii
 from autopose.data.ochuman import is_ochuman, load_ochuman
 from autopose.errors import DataError
-from autopose.files import write_atomic
+from autopose.files import path_from, write_atomic
 from autopose.poses import Person
 from autopose.skeleton import SKELETONS, Skeleton
 
@@ -138,7 +137,7 @@ def write_coco(
         if person.image_path not in ids:
             ids[person.image_path] = len(ids) + 1
             height, width = reader.read(person.image_path).shape[:2]
-            name = os.path.relpath(person.image_path, out.absolute().parent)
+            name = path_from(out.absolute().parent, person.image_path)
             images.append({"id": ids[person.image_path], "file_name": name, "width": width, "height": height})
             if on_image is not None:
                 on_image()

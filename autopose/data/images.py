@@ -2,15 +2,15 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autopose.errors import DataError, MediaError
-from autopose.files import atomic_path
+from autopose.files import atomic_path, path_from
 from autopose.image_files import read_image
 
 _MAGIC = b"APPACK01"
@@ -74,6 +74,14 @@ class PackedReader:
         self._images: dict[str, tuple[int, int, int]] = {name: tuple(where) for name, where in index["images"].items()}
         self._bytes = np.memmap(self.pack, np.uint8, "r")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the pixels out: a loader process that is not forked maps the file itself."""
+        return {**self.__dict__, "_bytes": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._bytes = np.memmap(self.pack, np.uint8, "r")
+
     def __len__(self) -> int:
         return len(self._images)
 
@@ -81,7 +89,7 @@ class PackedReader:
         return self._name(path) in self._images
 
     def _name(self, path: Path) -> str:
-        return os.path.relpath(os.path.abspath(path), self._root)
+        return path_from(self._root, path)
 
     def read(self, path: Path) -> NDArray[np.uint8]:
         """Return a read-only view of the picture, see :class:`ImageReader`."""
@@ -93,6 +101,13 @@ class PackedReader:
             ) from None
         view = self._bytes[offset : offset + height * width * 3]
         return np.asarray(view).reshape(height, width, 3)
+
+
+def _common_folder(paths: Sequence[Path]) -> Path:
+    try:
+        return Path(os.path.commonpath([path.parent for path in paths]))
+    except ValueError:  # on two drives of Windows: those on the other are stored whole
+        return paths[0].parent
 
 
 def pack_images(
@@ -113,13 +128,13 @@ def pack_images(
     absolute = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths))
     if not absolute:
         raise DataError("There are no images to pack.")
-    root = Path(os.path.abspath(root)) if root is not None else Path(os.path.commonpath([p.parent for p in absolute]))
+    root = Path(os.path.abspath(root)) if root is not None else _common_folder(absolute)
     reader, index, offset = DiskReader(), {}, 0
     with atomic_path(out) as temporary, temporary.open("wb") as file:
         for path in absolute:
             image = reader.read(path)
             file.write(np.ascontiguousarray(image).data)
-            index[os.path.relpath(path, root)] = (offset, image.shape[0], image.shape[1])
+            index[path_from(root, path)] = (offset, image.shape[0], image.shape[1])
             offset += image.size
             if on_image is not None:
                 on_image(path)

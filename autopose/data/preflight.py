@@ -112,8 +112,7 @@ PUBLISHED = (
         (
             "http://human-pose.mpi-inf.mpg.de: mpii_human_pose_v1.tar.gz -> {root}/mpii/images/",
             "http://human-pose.mpi-inf.mpg.de: mpii_human_pose_v1_u12_2.zip -> {root}/mpii/",
-            "README of github.com/leoxiaobin/deep-high-resolution-net.pytorch, its MPII annotations, which the recipes "
-            "read: train.json, valid.json -> {root}/mpii/annot/",
+            "README of github.com/leoxiaobin/deep-high-resolution-net.pytorch (MPII) -> {root}/mpii/annot/train.json",
         ),
         "Simplified BSD for the annotations, photographs for research",
     ),

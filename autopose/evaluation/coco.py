@@ -2,13 +2,15 @@
 
 import contextlib
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from autopose.data.coco_file import read_json
+from autopose.data.coco import BOX_SHARE
+from autopose.data.coco_file import box_numbers, person_category, read_json
 from autopose.errors import DataError, require
 from autopose.skeleton import COCO17, Skeleton
 
@@ -127,25 +129,24 @@ def _evaluated(
     ids = sorted(image["id"] for image in content["images"] if not complete_only or image.get("complete") is True)
     if not ids:
         raise DataError(f"{annotations}: no image says 'complete: true'; leave out --complete-only.")
-    needed = {"keypoints": "keypoints", "bbox": "bbox"}[kind]
+    needed, count = ("keypoints", 3 * len(skeleton)) if kind == "keypoints" else ("bbox", 4)
     known = {image["id"] for image in content["images"]}
     for number, result in enumerate(results):
         for key in ("image_id", "score", needed):
             if key not in result:
                 raise DataError(f"results[{number}]: the key {key!r} is missing; expected COCO {kind} results.")
+        for key, value, wanted in (("score", [result["score"]], 1), (needed, result[needed], count)):
+            if fault := _fault(value, wanted):
+                raise DataError(f"results[{number}]: {key!r} {fault}.")
         if result["image_id"] not in known:
             raise DataError(
                 f"results[{number}]: image_id {result['image_id']} is not in {annotations}. Are they of another set?"
-            )
-        if kind == "keypoints" and len(result["keypoints"]) != 3 * len(skeleton):
-            raise DataError(
-                f"results[{number}]: has {len(result['keypoints'])} keypoint numbers; expected {3 * len(skeleton)}."
             )
     # The results' other keys would change how pycocotools reads them. Other categories than persons are not scored.
     plain = [
         {"image_id": r["image_id"], "category_id": 1, "score": r["score"], needed: r[needed]}
         for r in results
-        if r.get("category_id", 1) == 1
+        if r.get("category_id", 1) in (1, content["info"]["person_category"])
     ]
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
@@ -167,29 +168,52 @@ def _figures(evaluation: Any, names: Sequence[str]) -> dict[str, float]:
     return {name: float(value) for name, value in zip(names, evaluation.stats, strict=True)}
 
 
+def _fault(values: Any, count: int) -> str:
+    """Return what keeps a value from being a list of so many finite numbers; nothing if it is one."""
+    if not isinstance(values, list | tuple):
+        return f"is {str(values)[:60]}; expected {count} numbers"
+    if len(values) != count:
+        return f"has {len(values)} numbers; expected {count}"
+    wrong = [value for value in values if not isinstance(value, int | float | np.number) or not math.isfinite(value)]
+    return f"has the value {wrong[0]!r}; expected finite numbers" if wrong else ""
+
+
 def _ground_truth(path: Path, kind: str, keypoint_numbers: int) -> dict[str, Any]:
     """Read annotations and fill in what pycocotools insists on."""
     content = read_json(path, "annotation file")
     if not isinstance(content, dict) or not content.get("images") or "annotations" not in content:
         raise DataError(f"{path}: not COCO annotations: expected an object with the lists 'images' and 'annotations'.")
+    if any(not isinstance(image, dict) or "id" not in image for image in content["images"]):
+        raise DataError(f"{path}: an image has no 'id'.")
     records = []
+    category = person_category(content, path)
     for number, record in enumerate(content["annotations"], start=1):
-        if record.get("category_id", 1) != 1:
+        if record.get("category_id", category) != category:
             continue
         for key in ("image_id", "bbox"):
             if key not in record:
                 raise DataError(f"{path}: annotations[{number - 1}]: the key {key!r} is missing.")
+        *_, width, height = box_numbers(record["bbox"], f"{path}: annotations[{number - 1}]")
         keypoints = record.get("keypoints") or [0] * keypoint_numbers
-        if kind == "keypoints" and len(keypoints) != keypoint_numbers:
-            raise DataError(
-                f"{path}: annotations[{number - 1}]: 'keypoints' has {len(keypoints)} numbers; "
-                f"expected {keypoint_numbers}."
-            )
+        if kind == "keypoints" and (fault := _fault(keypoints, keypoint_numbers)):
+            raise DataError(f"{path}: annotations[{number - 1}]: 'keypoints' {fault}.")
+        # CrowdPose, which has no areas, takes 0.53 of the box for OKS; for boxes the area sorts by size only.
+        area = record.get("area") or width * height * (BOX_SHARE if kind == "keypoints" else 1.0)
         labelled = sum(1 for flag in keypoints[2::3] if flag > 0)
-        defaults = {"iscrowd": 0, "area": record["bbox"][2] * record["bbox"][3], "num_keypoints": labelled, "ignore": 0}
-        records.append({**defaults, **record, "id": number, "category_id": 1, "keypoints": keypoints})
+        records.append(
+            {
+                "iscrowd": 0,
+                "num_keypoints": labelled,
+                "ignore": 0,
+                **record,
+                "id": number,
+                "category_id": 1,
+                "keypoints": keypoints,
+                "area": area,
+            }
+        )
     return {
-        "info": {},
+        "info": {"person_category": category},
         "images": content["images"],
         "annotations": records,
         "categories": [{"id": 1, "name": "person"}],

@@ -28,6 +28,7 @@ class CenterTargets:
         mask: ``(N, h, w)`` 0 where the image is not annotated reliably.
         box: ``(N, 4, h, w)`` xyxy in cells of the box that owns the cell.
         box_weight: ``(N, h, w)`` weight of the size loss, sums to the box's own weight.
+        peak_weight: ``(N, h, w)`` weight of the box whose centre the cell is, 0 elsewhere.
         persons: summed weight of the boxes, for normalisation.
     """
 
@@ -35,13 +36,15 @@ class CenterTargets:
     mask: Tensor
     box: Tensor
     box_weight: Tensor
+    peak_weight: Tensor
     persons: float
 
     def to(self, device: torch.device) -> "CenterTargets":
         """Return the targets on a device."""
-        return CenterTargets(
-            self.heat.to(device), self.mask.to(device), self.box.to(device), self.box_weight.to(device), self.persons
+        heat, mask, box, box_weight, peak_weight = (
+            each.to(device) for each in (self.heat, self.mask, self.box, self.box_weight, self.peak_weight)
         )
+        return CenterTargets(heat, mask, box, box_weight, peak_weight, self.persons)
 
 
 def center_targets(
@@ -60,7 +63,7 @@ def center_targets(
     heat = torch.zeros(count, height, width)
     mask = torch.ones(count, height, width)
     target = torch.zeros(count, 4, height, width)
-    box_weight = torch.zeros(count, height, width)
+    box_weight, peak_weight = torch.zeros(count, height, width), torch.zeros(count, height, width)
     ys, xs = torch.arange(height).float() + 0.5, torch.arange(width).float() + 0.5
     for i in range(count):
         for x0, y0, x1, y1 in (ignore[i] / stride).tolist():
@@ -81,11 +84,12 @@ def center_targets(
             gaussian[gaussian < 0.1] = 0
             heat[i] = torch.maximum(heat[i], gaussian)
             mask[i][gaussian > 0] = 1  # an annotated person inside an unknown region still counts
+            peak_weight[i, row, column] = max(float(peak_weight[i, row, column]), float(weights[i][j]))
             owned = gaussian > 0
             target[i][:, owned] = torch.tensor([x0, y0, x1, y1])[:, None]
             box_weight[i][owned] = gaussian[owned] / gaussian.sum() * float(weights[i][j])
     persons = float(sum(float(w.sum()) for w in weights))
-    return CenterTargets(heat, mask, target, box_weight, max(persons, 1.0))
+    return CenterTargets(heat, mask, target, box_weight, peak_weight, max(persons, 1.0))
 
 
 def cell_boxes(maps: Tensor) -> Tensor:
@@ -104,7 +108,7 @@ def center_loss(maps: Tensor, targets: CenterTargets, *, box_factor: float = 5.0
     logit, heat = maps[:, 0], targets.heat
     probability = logit.sigmoid()
     positive = heat == 1
-    positive_loss = F.softplus(-logit) * (1 - probability) ** 2 * positive
+    positive_loss = F.softplus(-logit) * (1 - probability) ** 2 * targets.peak_weight * positive
     negative_loss = F.softplus(logit) * probability**2 * (1 - heat) ** 4 * ~positive
     focal = ((positive_loss + negative_loss) * targets.mask).sum() / targets.persons
     where = targets.box_weight > 0

@@ -93,11 +93,19 @@ class TrainSection(Config):
     ema: float = Field(0.999, ge=0, lt=1)
     amp: Literal["bf16", "none"] = "none"
     channels_last: bool = True
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     eval_every: int = Field(1000, ge=1)
     save_every: int = Field(200, ge=1)
     flip_eval: bool = False
     compile: bool = False
+
+
+def with_tolerances(codec: Codec, skeleton: str) -> Codec:
+    """Return a codec whose decoding by expected OKS uses the constants of the joints that are learned."""
+    sigmas = skeleton_by_name(skeleton).sigmas
+    if codec.refine == "oks" and codec.oks_sigmas is None and sigmas != COCO17.sigmas:
+        return codec.model_copy(update={"oks_sigmas": sigmas})
+    return codec
 
 
 class TrainConfig(Config):
@@ -123,8 +131,5 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _tolerances_of_the_skeleton(self) -> Self:
-        """Let the decoding by expected OKS use the constants of the joints that are learned."""
-        sigmas = skeleton_by_name(self.skeleton).sigmas
-        if self.codec.refine == "oks" and self.codec.oks_sigmas is None and sigmas != COCO17.sigmas:
-            self.__dict__["codec"] = self.codec.model_copy(update={"oks_sigmas": sigmas})  # the model is frozen
+        self.__dict__["codec"] = with_tolerances(self.codec, self.skeleton)  # the model is frozen
         return self

@@ -7,10 +7,14 @@ that have a gradient are the same ones everywhere, and the others need no traffi
 
 import os
 from collections.abc import Iterable
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+#: Ranks wait so long for rank 0, which packs the pictures or evaluates.
+LONGEST_WAIT = timedelta(hours=3)
 
 
 def rank() -> int:
@@ -23,18 +27,33 @@ def world() -> int:
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
+def own_device() -> torch.device:
+    """Return this process's GPU (that of its rank on this machine), or the CPU where there is none."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+
+
+def wait() -> None:
+    """Return once all ranks are here: rank 0 writes files that the others read or must not outlive."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
 class Group:
     """The processes that ``torchrun`` started, or this one alone.
 
     Args:
-        device: decides between NCCL and Gloo.
+        device: of this process; decides between NCCL and Gloo.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.rank, self.world = rank(), world()
         self.owned = self.world > 1 and not dist.is_initialized()
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # NCCL's barrier, and whatever says "cuda", mean the current device
         if self.owned:
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
         self.device = device
 
     def average(self, tensors: Iterable[Tensor]) -> None:
@@ -65,11 +84,6 @@ class Group:
         shared = torch.tensor([float(flag)], device=self.device)
         dist.all_reduce(shared)
         return bool(shared > 0)
-
-    def wait(self) -> None:
-        """Return once all ranks are here: rank 0 writes files that the others read or must not outlive."""
-        if self.world > 1:
-            dist.barrier()
 
     def close(self) -> None:
         """Leave the group if this object opened it."""

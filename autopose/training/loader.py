@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from autopose.errors import AutoposeError
+
 #: (index of the sample, seed, epoch, position in the epoch)
 Key = tuple[int, int, int, int]
 
@@ -80,9 +82,13 @@ def steps_per_epoch(weights: NDArray[np.floating], batch: int) -> int:
 
 def make_loader(
     source: SampleSource, sampler: KeySampler, collate: Callable[[Sequence[Any]], Any], workers: int
-) -> DataLoader[Any]:
-    """Return the iterable of collated batches."""
-    return DataLoader(
+) -> Iterator[Any]:
+    """Yield the collated batches.
+
+    Raises:
+        AutoposeError: a sample cannot be made; in its own words, where torch would hand on the worker's traceback.
+    """
+    loader: DataLoader[Any] = DataLoader(
         _Keyed(source),
         batch_sampler=sampler,
         collate_fn=collate,
@@ -90,6 +96,11 @@ def make_loader(
         prefetch_factor=6 if workers else None,
         worker_init_fn=_one_thread if workers else None,
     )
+    try:
+        yield from loader
+    except AutoposeError as error:
+        words = str(error).rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")[2]
+        raise type(error)(words.rstrip()) from None
 
 
 def _one_thread(worker: int) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from autopose.errors import UsageError
 from autopose.files import write_atomic
 
 
@@ -18,6 +19,20 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
             except json.JSONDecodeError:
                 break
     return entries
+
+
+def refuse_other_run(folder: Path, counter: str) -> None:
+    """Refuse the folder of a search for a training run, and the reverse, before anything in it is overwritten.
+
+    Args:
+        folder: to be written into.
+        counter: what the entries of this kind of run count by.
+
+    Raises:
+        UsageError: it is so.
+    """
+    if any(counter not in entry for entry in read_log(folder)[:1]):
+        raise UsageError(f"{folder}: holds a run of another kind. Choose another folder with -o.")
 
 
 def rewind_log(folder: Path, counter: str, last: int) -> Path:

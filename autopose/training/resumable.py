@@ -8,6 +8,7 @@ import json
 import os
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from autopose.errors import ModelError, UsageError, require
 from autopose.files import atomic_path
+from autopose.training.distributed import rank
 
 _KEY = "autopose.state"
 NEWEST, PREVIOUS = "state.safetensors", "state-previous.safetensors"
@@ -59,7 +61,7 @@ def save_resumable(folder: Path, tensors: Mapping[str, Tensor], progress: Progre
     newest = folder / NEWEST
     with atomic_path(newest) as temporary:
         safetensors.save_file(plain, str(temporary), metadata=metadata)
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:
             os.fsync(file.fileno())
         if newest.exists():
             _keep(newest, folder / PREVIOUS)
@@ -109,6 +111,9 @@ def load_resumable(folder: Path, kind: type[P], identity: str) -> tuple[dict[str
                 f"{path}: belongs to another configuration. Resume with the genotype, --config and --set of the first "
                 "call, or start anew in another folder with -o."
             )
+        if damage and rank() == 0:  # or the next save would keep the damaged one in place of this
+            with suppress(OSError):
+                (folder / NEWEST).unlink()
         return tensors, progress
     if damage:
         raise ModelError(f"{folder}: no state can be resumed from ({'; '.join(damage)}). Start anew with -o.")
@@ -117,9 +122,10 @@ def load_resumable(folder: Path, kind: type[P], identity: str) -> tuple[dict[str
 
 def _read(path: Path, kind: type[P]) -> tuple[dict[str, Tensor], P]:
     safetensors = require("safetensors", extra="train", why="Resuming a run")
+    # Copies: Windows replaces no file that is still mapped into memory, and the flush above wants a writable one.
     with safetensors.safe_open(str(path), framework="pt") as file:
         content = json.loads((file.metadata() or {})[_KEY])
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
+        tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  (not a dict)
     if checksum(tensors) != content["crc"]:
         raise ValueError("the checksum does not match")
     return tensors, kind(**content["progress"])

@@ -3,7 +3,8 @@
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from autopose.data.annotations import load_persons
@@ -18,6 +19,7 @@ from autopose.files import write_atomic
 from autopose.poses import Person
 from autopose.skeleton import Skeleton
 from autopose.training.config import Source, TrainConfig
+from autopose.training.distributed import rank, wait
 
 #: Environment variable with the folder that relative annotation paths are looked up in.
 DATA_VARIABLE = "AUTOPOSE_DATA"
@@ -45,8 +47,9 @@ def find_annotations(name: str, synthetic_images: int, folder: Path) -> Path:
     raise DataError(
         f"No annotation file {name!r} (looked at {', '.join(str(path) for path in candidates)}).\n"
         f"Set {DATA_VARIABLE} to the folder that holds it, or name your own, in COCO's format:\n"
-        """--set 'data.sources=[{annotations="mine.json", images="photos"}]' (and --set data.tune_annotations=mine.json """
-        "where the recipe has that), or take --config smoke, which draws its figures."
+        """--set 'data.sources=[{annotations="mine.json", images="photos"}]' """
+        "(and --set data.tune_annotations=mine.json where the recipe has that).\n"
+        "Or take --config smoke, which draws its figures."
     )
 
 
@@ -66,9 +69,21 @@ def tune_source(config: TrainConfig) -> Source:
     return next((source for source in sources if source.annotations == name), Source(annotations=name))
 
 
-def in_tune(file_name: str, share: float) -> bool:
-    """Return whether an image belongs to the tune split: a fixed hash of its name, the same in every run."""
-    return zlib.crc32(Path(file_name).name.encode()) % 1000 < share * 1000
+def name_for_split(paths: Iterable[Path]) -> Callable[[Path], str]:
+    """Return what the parts of a set of pictures are told apart by: their file names, or the folders of videos' frames.
+
+    Where most pictures have namesakes in other folders (``clip7/000012.jpg``), each folder is taken for a video: its
+    frames resemble each other, so they belong into one part together.
+    """
+    different = set(paths)
+    counts = Counter(path.name for path in different)
+    frames = 2 * sum(count for count in counts.values() if count > 1) > len(different)
+    return (lambda path: path.parent.name) if frames else (lambda path: path.name)
+
+
+def in_tune(name: str, share: float) -> bool:
+    """Return whether an image belongs to the tune split: a fixed hash of its name (:func:`name_for_split`)."""
+    return zlib.crc32(os.fsencode(Path(name).name)) % 1000 < share * 1000
 
 
 def pose_persons(config: TrainConfig, skeleton: Skeleton, folder: Path) -> list[Person]:
@@ -83,12 +98,13 @@ def pose_persons(config: TrainConfig, skeleton: Skeleton, folder: Path) -> list[
             pseudo_weight=config.data.pseudo_weight,
             sample_weight=source.repeat,
         )
+        name_of = name_for_split(person.image_path for person in persons)
         kept = [
             person
             for person in persons
             if source.contains in str(person.image_path)
             and (person.weight > 0).sum() >= source.min_keypoints
-            and not in_tune(person.image_path.name, config.data.tune_share)
+            and not in_tune(name_of(person.image_path), config.data.tune_share)
         ]
         if not kept:
             raise DataError(f"{path}: no person is left after the filters of source {source.annotations!r}.")
@@ -101,10 +117,13 @@ def detector_scenes(config: TrainConfig, folder: Path) -> list[Scene]:
     scenes: list[Scene] = []
     for source in config.data.sources:
         path = find_annotations(source.annotations, config.data.synthetic_images, folder)
+        found = load_scenes(path, images=image_folder(source), sample_weight=source.repeat)
+        name_of = name_for_split(scene.image_path for scene in found)
         kept = [
             scene
-            for scene in load_scenes(path, images=image_folder(source), sample_weight=source.repeat)
-            if source.contains in str(scene.image_path) and not in_tune(scene.image_path.name, config.data.tune_share)
+            for scene in found
+            if source.contains in str(scene.image_path)
+            and not in_tune(name_of(scene.image_path), config.data.tune_share)
         ]
         if not kept:
             raise DataError(f"{path}: no image is left after the filters of source {source.annotations!r}.")
@@ -127,10 +146,11 @@ def write_tune_split(config: TrainConfig, folder: Path) -> Path:
             "file, in COCO's format, with data.tune_annotations."
         )
     file = read_coco(path, images=image_folder(source))
+    name_of = name_for_split(file.image_path(number) for number in file.images)
     images = {
         number: {**image, "file_name": str(file.image_path(number).resolve())}
         for number, image in file.images.items()
-        if in_tune(str(image["file_name"]), config.data.tune_share)
+        if in_tune(name_of(file.image_path(number)), config.data.tune_share)
     }
     if not images:
         raise DataError(f"{path}: no image falls into the tune split; raise data.tune_share.")
@@ -147,12 +167,13 @@ def write_tune_split(config: TrainConfig, folder: Path) -> Path:
 
 
 def image_reader(pack: str | None, paths: Sequence[Path]) -> ImageReader:
-    """Return a reader of the files, or of the pack, which is made if it does not exist yet."""
+    """Return a reader of the files, or of the pack, which is made (by rank 0) if it does not exist yet."""
     if pack is None:
         return DiskReader()
     file = Path(pack)
-    if not file.is_file():
+    if rank() == 0 and not file.is_file():
         pack_images(paths, file)
+    wait()
     reader = PackedReader(file)
     missing = next((path for path in paths if path not in reader), None)
     if missing is not None:

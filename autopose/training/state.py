@@ -17,10 +17,14 @@ class Progress(resumable.Progress):
     Attributes:
         best: best figure on the tune split so far.
         ema_updates: updates of the weight average.
+        world: number of processes.
+        total: steps that the whole run has.
     """
 
     best: float = -1.0
     ema_updates: int = 0
+    world: int = 1
+    total: int = 0
 
 
 def save_state(

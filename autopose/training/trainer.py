@@ -1,7 +1,6 @@
 """The training loop: flat, resumable to the bit, the same for pose networks and detectors."""
 
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +18,12 @@ from autopose.genotype import Genotype
 from autopose.models.network import build_network
 from autopose.skeleton import skeleton_by_name
 from autopose.training.config import TrainConfig, TrainSection
-from autopose.training.distributed import Group
+from autopose.training.distributed import Group, own_device, wait
 from autopose.training.ema import WeightAverage
 from autopose.training.fit import check_fit
 from autopose.training.interrupt import interruptible
 from autopose.training.loader import KeySampler, make_loader, steps_per_epoch
-from autopose.training.log import rewind_log
+from autopose.training.log import refuse_other_run, rewind_log
 from autopose.training.muon import Muon
 from autopose.training.resumable import is_resumable
 from autopose.training.schedule import learning_rate
@@ -85,13 +84,14 @@ def train(
     """
     check_fit(genotype, config)
     if device is None:
-        device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
+        device = own_device()
     out.mkdir(parents=True, exist_ok=True)
     log_file = out / "log.jsonl"
     if is_resumable(out) and not resume:
         raise UsageError(f"{out}: holds a run already. Add --resume to go on, or choose another folder with -o.")
     if resume and not is_resumable(out):
         raise UsageError(f"{out}: holds no state to resume. Leave --resume out to start.")
+    refuse_other_run(out, "step")
     ranks = Group(device)
     rank, world = ranks.rank, ranks.world
 
@@ -109,9 +109,10 @@ def train(
     task = make_task(config, genotype, out, device)
     per_epoch = steps_per_epoch(task.weights, settings.batch * world)
     total = settings.steps or settings.epochs * per_epoch
-    progress = Progress(identity=identity)
+    progress = Progress(identity=identity, world=world, total=total)
     if resume:
         progress = load_state(out, network, average, optimizer, identity)
+        _check_length(out, progress, world, total)
     if rank == 0:
         genotype.save(out / "genotype.json")
         write_atomic(out / "config.toml", to_toml(config))
@@ -119,7 +120,8 @@ def train(
 
     model: nn.Module = network
     if world > 1:
-        model = DistributedDataParallel(network)
+        # A fabric's backbone may have levels that no part reads.
+        model = DistributedDataParallel(network, find_unused_parameters=genotype.kind == "fabric")
     if settings.compile:
         model = torch.compile(model)  # type: ignore[assignment]
 
@@ -185,10 +187,28 @@ def train(
                 break
     if writer is not None:
         writer.close()
-    ranks.wait()  # for rank 0's last evaluation and files
+    wait()  # for rank 0's last evaluation and files
     ranks.close()
     best = out / "best.safetensors"
     return best if best.exists() else out / "last.safetensors"
+
+
+def _check_length(out: Path, progress: Progress, world: int, total: int) -> None:
+    """Refuse to go on with other data or another number of processes: the same step would mean something else.
+
+    Raises:
+        UsageError: it is so.
+    """
+    if progress.world != world:
+        raise UsageError(
+            f"{out}: was trained by {progress.world} processes; now there are {world}. Resume with as many, or start "
+            "anew in another folder, with --init to go on from these weights."
+        )
+    if progress.total != total:
+        raise UsageError(
+            f"{out}: was to have {progress.total} steps, and now the data make {total}: they have changed. Resume with "
+            "the data of the first call, or start anew in another folder, with --init to go on from these weights."
+        )
 
 
 def _initialise(network: nn.Module, init: Checkpoint) -> None:

@@ -7,8 +7,10 @@ import pytest
 
 from autopose.data.coco import load_coco
 from autopose.data.coco_file import read_coco
+from autopose.data.scenes import load_scenes
 from autopose.errors import AutoposeError, DataError
-from autopose.skeleton import MPII16
+from autopose.evaluation.coco import evaluate_keypoints
+from autopose.skeleton import COCO17, MPII16
 
 GRID = np.stack([np.arange(17) + 20.0, np.arange(17) * 2 + 15.0], axis=1)
 
@@ -150,3 +152,58 @@ def test_every_record_of_the_training_files_loads(data_root: Path) -> None:
     assert set(np.unique(lspet.weight)) <= {np.float32(0), np.float32(0.3), np.float32(1)}
     assert len(load_coco(data_root / "pose" / "val.json")) == 263
     assert issubclass(DataError, AutoposeError)
+
+
+def _with(path: Path, categories: Any, **changes: int) -> Path:
+    content = json.loads(path.read_text())
+    content["categories"] = categories
+    for record, number in zip(content["annotations"], changes.values(), strict=False):
+        record["category_id"] = number
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("categories", "numbers", "persons"),
+    [
+        ([{"id": 0, "name": "person"}], (0, 0), 2),
+        ([{"id": 1, "name": "dog"}, {"id": 2, "name": "Person"}], (1, 2), 1),
+        ([{"id": 5, "name": "athlete"}], (5, 5), 2),
+        ([], (3, 3), 2),
+        ([], (1, 2), 1),
+    ],
+)
+def test_persons_are_found_by_their_category(
+    write_coco: Any, categories: Any, numbers: tuple[int, int], persons: int
+) -> None:  # fmt: skip
+    """By its name, as the only one, or COCO's number: the same ones for joints, boxes and the evaluation."""
+    pytest.importorskip("pycocotools")
+    path = write_coco({"keypoints": flat(GRID)}, {"keypoints": flat(GRID + 3), "image_id": 2})
+    _with(path, categories, first=numbers[0], second=numbers[1])
+    found = load_coco(path)
+    assert len(found) == persons
+    assert sum(len(scene.boxes) for scene in load_scenes(path)) == persons
+    results = [{"image_id": p.image_id, "category_id": 1, "score": 0.9, "keypoints": flat(p.keypoints)} for p in found]
+    assert evaluate_keypoints(results, path)["AP"] == pytest.approx(1)
+
+
+def test_refuses_several_categories_without_persons(write_coco: Any) -> None:
+    path = write_coco({"keypoints": flat(GRID)})
+    _with(path, [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}], first=2)
+    with pytest.raises(DataError, match=r"2 categories \('cat', 'dog'\) is called 'person'"):
+        read_coco(path)
+
+
+def test_refuses_joints_in_another_order(write_coco: Any) -> None:
+    path = write_coco({"keypoints": flat(GRID)})
+    names = [name.replace("_", " ").title() for name in COCO17.joints]  # "Left Eye"
+    assert len(load_coco(_with(path, [{"id": 1, "name": "person", "keypoints": names}]))) == 1
+    names[1], names[2] = names[2], names[1]
+    with pytest.raises(DataError, match=r"its joint 2 is 'Right Eye'; coco17 has 'left_eye'"):
+        load_coco(_with(path, [{"id": 1, "name": "person", "keypoints": names}]))
+
+
+def test_hints_at_swapped_sides(write_coco: Any) -> None:
+    path = write_coco({"keypoints": flat(GRID), "bbox": [10, 85, 20, 10]})  # in a picture of 100x80
+    with pytest.raises(DataError, match="width and height swapped"):
+        load_coco(path)

@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 import cv2
@@ -91,3 +92,31 @@ def test_reads_turned_photographs_as_stored(tmp_path: Path) -> None:
     exif[0x0112] = 6  # turn by 90 degrees for display
     Image.new("RGB", (30, 20), (200, 10, 10)).save(tmp_path / "turned.jpg", exif=exif)
     assert DiskReader().read(tmp_path / "turned.jpg").shape == (20, 30, 3)
+
+
+def test_a_loader_process_maps_the_pack_itself(pictures: list[Path], tmp_path: Path) -> None:
+    """Spawned workers get the reader pickled: the pixels must not travel with it."""
+    large = tmp_path / "large.png"
+    cv2.imwrite(str(large), np.zeros((400, 400, 3), np.uint8))
+    reader = PackedReader(pack_images([*pictures, large], tmp_path / "all.pack"))
+    sent = pickle.dumps(reader)
+    assert len(sent) < 2000
+    there = pickle.loads(sent)
+    for path in (*pictures, large):
+        np.testing.assert_array_equal(there.read(path), reader.read(path))
+
+
+def test_pictures_on_another_drive(
+    pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """On Windows there is no relative path from one drive to another."""
+
+    def no_way(*arguments: object) -> str:
+        raise ValueError("path is on mount 'C:', start on mount 'D:'")
+
+    monkeypatch.setattr("os.path.relpath", no_way)
+    monkeypatch.setattr("os.path.commonpath", no_way)
+    reader = PackedReader(pack_images(pictures, tmp_path / "all.pack"))
+    assert all(path in reader for path in pictures)
+    assert tmp_path / "other.png" not in reader
+    np.testing.assert_array_equal(reader.read(pictures[0]), DiskReader().read(pictures[0]))

@@ -204,7 +204,7 @@ def test_other_skeletons_have_their_own_constants(tmp_path: Path) -> None:
         ({"score": 1, "keypoints": [0] * 51}, r"results\[0\]: the key 'image_id' is missing"),
         ({"image_id": 0, "score": 1, "bbox": [0, 0, 1, 1]}, r"results\[0\]: the key 'keypoints' is missing"),
         ({"image_id": 77, "score": 1, "keypoints": [0] * 51}, r"image_id 77 is not in"),
-        ({"image_id": 0, "score": 1, "keypoints": [0] * 6}, r"has 6 keypoint numbers; expected 51"),
+        ({"image_id": 0, "score": 1, "keypoints": [0] * 6}, r"'keypoints' has 6 numbers; expected 51"),
     ],
 )
 def test_refuses_foreign_results(tmp_path: Path, result: dict[str, Any], message: str) -> None:
@@ -227,3 +227,48 @@ def test_against_the_published_figures_of_a_detection_file(data_root: Path) -> N
     results = json.loads((folder / "COCO_val2017_detections_AP_H_56_person_538imgs.json").read_text())
     figures = evaluate_boxes(results, folder / "person_keypoints_val2017_538imgs.json")
     assert [round(figures[name], 3) for name in ("AP", "AP50", "AP75")] == [0.584, 0.852, 0.654]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"bbox": None}, r"annotations\[0\]: bbox is None"),
+        ({"bbox": [1, 2]}, r"annotations\[0\]: bbox is \[1, 2\]"),
+        ({"keypoints": [None] * 51}, r"annotations\[0\]: 'keypoints' has the value None"),
+    ],
+)
+def test_refuses_broken_annotations(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
+    annotation = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "keypoints": [1, 1, 2] * 17} | changes
+    path = tmp_path / "ann.json"
+    path.write_text(json.dumps({"images": [{"id": 1}], "annotations": [annotation]}))
+    with pytest.raises(DataError, match=fault):
+        evaluate_keypoints([], path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"score": "0.9"}, "'score' has the value '0.9'"),
+        ({"score": float("nan")}, "'score' has the value nan"),
+        ({"keypoints": None}, "'keypoints' is None"),
+    ],
+)
+def test_refuses_broken_results(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
+    annotation = {"image_id": 1, "bbox": [0, 0, 9, 9], "keypoints": [1, 1, 2] * 17}
+    path = tmp_path / "ann.json"
+    path.write_text(json.dumps({"images": [{"id": 1}], "annotations": [annotation]}))
+    with pytest.raises(DataError, match=fault):
+        evaluate_keypoints([{"image_id": 1, "score": 0.9, "keypoints": [1, 1, 2] * 17} | changes], path)
+
+
+def test_a_person_without_area_has_a_share_of_the_box(tmp_path: Path) -> None:
+    """CrowdPose's files have no areas; the OKS of its evaluation takes 0.53 of the box."""
+    truth = [10.0, 10.0, 2.0] * 17
+    found = [14.0, 10.0, 1.0] * 17  # 4 px off
+    figures = []
+    for area in ({}, {"area": 0.528 * 40 * 40}, {"area": None}, {"area": 40.0 * 40.0}):
+        annotation = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 40, 40], "keypoints": truth, **area}
+        path = tmp_path / "ann.json"
+        path.write_text(json.dumps({"images": [{"id": 1}], "annotations": [annotation]}))
+        figures.append(mean_oks([{"image_id": 1, "score": 0.9, "keypoints": found}], path))
+    assert figures[0] == figures[1] == figures[2] < figures[3]

@@ -11,6 +11,7 @@ from autopose.checkpoint import Checkpoint, save_checkpoint
 from autopose.errors import BackendError, MissingDependencyError, ModelError, UsageError
 from autopose.export.builders import load_builder
 from autopose.export.crops import synthetic_crops
+from autopose.export.deviation import LIMITS, Limits
 from autopose.export.engine import EngineOptions, build_engine, inspected_half_share, require_half
 from autopose.export.half import half_graph
 from autopose.export.pipeline import export_model
@@ -68,6 +69,16 @@ def test_refuses_what_cannot_be_parsed_or_built(trt_rtx: Any, half_onnx: Path, t
         build_engine(broken, Manifest(), "tensorrt_rtx", AHEAD)
     with pytest.raises(UsageError, match=r"--target sm12: .* builds for .*sm89"):
         build_engine(half_onnx, Manifest(precision="fp16"), "tensorrt_rtx", EngineOptions(targets=("sm12",)))
+
+
+def test_int8_engines_are_built(trt_rtx: Any, pose_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT takes no INT32 biases, which ONNX Runtime's quantiser would write."""
+    wide = Limits(mean_px=5, max_px=96, score=1)  # the random weights are not what is looked at
+    monkeypatch.setitem(LIMITS, "int8", wide)
+    recipe = Recipe(builder="tensorrt_rtx", targets=("sm89",), batches=(1, 2, 4), precision="int8")
+    result = export_model(str(pose_onnx), tmp_path / "model.engine", recipe)
+    assert result.details["int8_share"] > 0.1
+    assert read_sidecar(tmp_path / "model.engine").manifest.precision == "int8"
 
 
 def test_second_export_comes_from_the_cache_and_a_change_does_not(

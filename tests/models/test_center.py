@@ -1,5 +1,8 @@
 """The detector's targets, loss and decoding, against each other and by hand."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -94,3 +97,16 @@ def test_gradients_by_finite_differences() -> None:
         step[index] = 1e-2
         numeric = (center_loss(maps.detach() + step, targets) - center_loss(maps.detach() - step, targets)) / 2e-2
         assert maps.grad[index].item() == pytest.approx(numeric.item(), rel=0.05, abs=1e-3)
+
+
+def test_a_doubtful_centre_counts_by_its_weight() -> None:
+    """Two boxes, every logit 0: the loss of a centre is log 2 times (1 - 0.5)^2, times the box's weight."""
+    maps = torch.zeros(1, 5, 20, 20)
+
+    def centres(weights: list[float]) -> float:
+        targets = center_targets([BOXES], [torch.tensor(weights)], [torch.zeros(0, 4)], (20, 20), 8)
+        background = center_loss(maps, replace(targets, peak_weight=torch.zeros(1, 20, 20)), box_factor=0)
+        return float((center_loss(maps, targets, box_factor=0) - background) * targets.persons)
+
+    assert centres([1.0, 1.0]) == pytest.approx(2 * math.log(2) / 4, rel=1e-4)
+    assert centres([1.0, 0.1]) == pytest.approx(1.1 * math.log(2) / 4, rel=1e-4)

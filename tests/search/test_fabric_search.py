@@ -14,7 +14,9 @@ from autopose.genotype import Genotype
 from autopose.search.config import SearchConfig
 from autopose.search.fabric_supernet import FabricSupernet
 from autopose.search.loop import Run
+from autopose.search.report import _summary
 from autopose.search.space import Draw
+from autopose.skeleton import CROWDPOSE14
 
 FABRIC = {"backbone": "stem", "backbone_width": 4, "channels": [4, 4, 8, 8], "parts": 1, "vector": 2}
 
@@ -50,3 +52,16 @@ def test_every_mode_finds_a_network(
     network = load_checkpoint(tmp_path / "run").build()
     image = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(network(image), run.supernet.eval()(image, Draw()), rtol=1e-4, atol=1e-6)
+
+
+def test_other_joints_reach_report_and_decoding(tiny_search: Callable[..., SearchConfig], tmp_path: Path) -> None:
+    config = tiny_search()
+    content = config.model_dump(mode="json") | {
+        "space": "fabric", "skeleton": "crowdpose14", "fabric": FABRIC | {"skeleton": "crowdpose14"},
+    }  # fmt: skip
+    content["codec"]["refine"] = "oks"
+    found = SearchConfig.model_validate(content)
+    assert found.codec.oks_sigmas == CROWDPOSE14.sigmas
+    genotype = Genotype.load("pnfs-hrnet-cnf5-mpii")  # 16 joints
+    entry = {"epoch": 1, "seconds": 1.0, "AP": 0.1}
+    assert f"fingerprint {genotype.fingerprint()}" in _summary([entry], genotype, (64, 64))

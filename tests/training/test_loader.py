@@ -3,7 +3,9 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
+from autopose.errors import MediaError
 from autopose.training.loader import KeySampler, make_loader, steps_per_epoch
 
 
@@ -49,3 +51,17 @@ def test_worker_processes_do_not_change_the_samples() -> None:
         return list(make_loader(Source(), sampler, list, workers))
 
     assert batches(0) == batches(1)
+
+
+class Broken(Source):
+    """Cannot make its samples."""
+
+    def sample(self, index: int, rng: np.random.Generator) -> Any:
+        """Raise."""
+        raise MediaError("a.jpg: the image is cut off: its end is missing.")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_wrong_with_a_picture_is_said_in_one_sentence(workers: int) -> None:
+    with pytest.raises(MediaError, match=r"^a\.jpg: the image is cut off: its end is missing\.$"):
+        list(make_loader(Broken(), KeySampler(WEIGHTS, 3, seed=0, start=0, stop=2), list, workers))

@@ -60,3 +60,22 @@ def test_refuses_nothing_ruins_and_strangers(tmp_path: Path) -> None:
     (tmp_path / NEWEST).write_bytes(b"ruin")
     with pytest.raises(ModelError, match="no state can be resumed"):
         load_resumable(tmp_path, Progress, "id")
+
+
+def test_after_a_fall_back_two_whole_states_are_kept_again(tmp_path: Path) -> None:
+    for step in (1, 2):
+        _save(tmp_path, float(step), step)
+    (tmp_path / NEWEST).write_bytes(b"ruin")
+    assert load_resumable(tmp_path, Progress, "id")[1].step == 1
+    _save(tmp_path, 3.0, 3)
+    (tmp_path / NEWEST).unlink()
+    assert load_resumable(tmp_path, Progress, "id")[1].step == 1  # not the damaged one
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's list of mapped files")
+def test_a_loaded_state_lets_go_of_its_file(tmp_path: Path) -> None:
+    """Windows cannot replace a file that is mapped, which the next save does."""
+    _save(tmp_path, 1.0, 1)
+    tensors, _ = load_resumable(tmp_path, Progress, "id")
+    assert float(tensors["w"][0, 0]) == 1
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()

@@ -52,3 +52,30 @@ def test_other_formats_are_converted_first(tmp_path: Path, name: str, content: s
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=f"autopose data convert .*{name}"):
         write_tune_split(_config(tmp_path / name), tmp_path)
+
+
+def test_frames_of_one_video_stay_together(tmp_path: Path) -> None:
+    """Neighbouring frames resemble each other: with some in either part the tune figure would be of what was learnt."""
+    made = write_synthetic(tmp_path / "made", images=24, seed=0, size_wh=(64, 64))
+    content = json.loads(made.read_text())
+    for number, image in enumerate(content["images"]):
+        name = f"clip{number // 3}/{number % 3:06d}.jpg"
+        (made.parent / name).parent.mkdir(exist_ok=True)
+        (made.parent / image["file_name"]).rename(made.parent / name)
+        image["file_name"] = name
+    made.write_text(json.dumps(content))
+    config = _config(made)
+    trained = {person.image_path.parent.name for person in pose_persons(config, COCO17, tmp_path)}
+    tune = json.loads(write_tune_split(config, tmp_path).read_text())
+    held_out = {Path(image["file_name"]).parent.name for image in tune["images"]}
+    assert held_out
+    assert trained
+    assert not held_out & trained
+    assert len(tune["images"]) == 3 * len(held_out)
+
+
+def test_a_packaged_recipe_takes_other_files(tmp_path: Path) -> None:
+    made = write_synthetic(tmp_path / "made", images=40, seed=0, size_wh=(64, 64))
+    config = load_config(TrainConfig, "small", [f'data.sources=[{{annotations="{made}"}}]'], group="train")
+    assert pose_persons(config, COCO17, tmp_path)
+    assert json.loads(write_tune_split(config, tmp_path).read_text())["images"]

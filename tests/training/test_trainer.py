@@ -166,3 +166,30 @@ def test_refuses_weights_of_another_network_and_diverging_losses(
     assert "tensors of" in str(error)
     error = _refused(tiny, figures, tmp_path / "y", settings=["train.lr=1e30", "train.warmup_steps=0"])
     assert "The loss became" in str(error)
+
+
+def test_refuses_other_data_other_processes_and_a_searchs_folder(
+    figures: Path, tmp_path: Path, tiny: AutoPoseGenotype
+) -> None:  # fmt: skip
+    config = _config(figures)
+    config = config.model_copy(update={"train": config.train.model_copy(update={"steps": None, "epochs": 2})})
+    train(tiny, config, tmp_path / "run", max_seconds=0)
+    content = json.loads(figures.read_text())
+    content["annotations"] *= 2
+    figures_before = figures.read_text()
+    figures.write_text(json.dumps(content))
+    try:
+        with pytest.raises(UsageError, match="the data make"):
+            train(tiny, config, tmp_path / "run", resume=True)
+    finally:
+        figures.write_text(figures_before)
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "log.jsonl").write_text('{"epoch": 1}\n')
+    (tmp_path / "search" / "genotype.json").write_text("{}")
+    assert "another kind" in str(_refused(tiny, figures, tmp_path / "search"))
+    assert (tmp_path / "search" / "genotype.json").read_text() == "{}"
+
+
+def test_refuses_seeds_below_zero() -> None:
+    with pytest.raises(ConfigError, match="seed"):
+        load_config(TrainConfig, None, ["train.seed=-1"])
