@@ -84,7 +84,7 @@ def _write_id(
     canvas: NDArray[np.uint8], poses: Poses, index: int, text: str, colour: tuple[int, int, int], min_score: float
 ) -> None:
     """Write a track id above the person's highest joint."""
-    seen = poses.keypoint_scores[index] >= min_score
+    seen = (poses.keypoint_scores[index] >= min_score) & np.isfinite(poses.keypoints[index]).all(-1)
     box = poses.boxes[index]
     top = float(poses.keypoints[index][seen, 1].min()) if seen.any() else float(box[1])
     height = float(np.clip((box[3] - box[1]) / 14, 9, 28))

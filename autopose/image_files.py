@@ -37,7 +37,10 @@ def read_image(path: str | PathLike[str], *, upright: bool = True) -> NDArray[np
     if is_cut_off(content):
         raise MediaError(f"{path}: the image is cut off: its end is missing. Copy the file again from its source.")
     flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    except cv2.error as error:  # more pixels than OpenCV's limit, for instance
+        raise MediaError(f"{path}: cannot be decoded ({error.err}). Make it smaller.") from None
     if image is None:
         raise MediaError(f"{path}: cannot be decoded as an image ({len(content)} bytes). It is damaged or no image.")
     return np.asarray(image, np.uint8)

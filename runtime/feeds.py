@@ -1,12 +1,13 @@
 """Connections to webcams and network streams, which give one image after the other until they break."""
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import av
 import cv2
 import numpy as np
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import FFmpegError, InvalidDataError
 from numpy.typing import NDArray
 
 from autopose.errors import MediaError
@@ -46,7 +47,14 @@ class StreamFeed:
         self.finite = bool(self._container.duration) or self._container.format.name.endswith("_pipe")
         self._stream = self._container.streams.video[0]
         self.fps = float(self._stream.average_rate or self._stream.guessed_rate or 25)
-        self._frames = self._container.decode(self._stream)
+        self._frames = self._decoded()
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        for packet in self._container.demux(self._stream):
+            try:
+                yield from packet.decode()
+            except InvalidDataError:
+                continue  # damaged on its way; the next ones may be whole
 
     def read(self) -> NDArray[np.uint8] | None:
         """Return the next frame; None when the stream has broken off or is over."""

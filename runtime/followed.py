@@ -67,7 +67,7 @@ class Track:
 
     def at(self, time_s: float) -> Poses:
         """Return the last pose moved on to a later time; the motion fades over half a second without a sighting."""
-        gap = time_s - self.seen_s
+        gap = max(0.0, time_s - self.seen_s)
         shift = self.velocity * 0.5 * (1 - np.exp(-gap / 0.5))
         return replace(
             self.pose,

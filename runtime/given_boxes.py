@@ -5,11 +5,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
 
+from autopose.data.coco_file import person_category
 from autopose.errors import DataError
 from autopose.results import FORMAT, load_results
 from autopose.runtime.crops import checked_boxes
@@ -63,7 +64,9 @@ class _KnownBoxes:
     by_number: dict[Any, list[ScoredBox]] = field(default_factory=dict)
 
     def named(self, path: Path) -> list[ScoredBox]:
-        """Return the boxes of an image, to be added to."""
+        """Return the boxes of an image, to be added to; its name may come from Windows."""
+        if "\\" in str(path):
+            path = Path(PureWindowsPath(path).as_posix())
         return self.by_name.setdefault(path.name, {}).setdefault(path, [])
 
     def of(self, frame: Frame) -> list[ScoredBox]:
@@ -115,7 +118,10 @@ def _from_results(path: Path) -> _KnownBoxes:
 def _from_coco(content: Any, path: Path) -> _KnownBoxes:
     known = _KnownBoxes()
     names: dict[Any, Path] = {}
+    category = 1
     if isinstance(content, dict):
+        if isinstance(content.get("annotations"), list):
+            category = person_category(content, path)
         names = _image_names(content.get("images") or [], path)
         for name in names.values():
             known.named(name)
@@ -126,7 +132,7 @@ def _from_coco(content: Any, path: Path) -> _KnownBoxes:
         try:
             x, y, width, height = (float(v) for v in entry["bbox"])
             box = [x, y, x + width, y + height], float(entry.get("score", 1))
-            is_person = entry.get("category_id", 1) == 1
+            is_person = entry.get("category_id", category) == category
             image = names.get(entry["image_id"])
         except (AttributeError, KeyError, TypeError, ValueError):
             raise DataError(

@@ -24,7 +24,10 @@ def as_bgr(image: Any, *, rgb: bool = False) -> NDArray[np.uint8]:
     if isinstance(image, str | PathLike):
         return read_image(image)
     if hasattr(image, "convert") and hasattr(image, "getbands"):  # PIL, without importing it
-        image, rgb = np.asarray(image.convert("RGB")), True
+        if image.mode.startswith("I;16"):  # PIL would cut the values off at 255; OpenCV, reading the file, scales them
+            image = np.asarray(np.asarray(image) >> 8, np.uint8)
+        else:
+            image, rgb = np.asarray(image.convert("RGB")), True
     if not isinstance(image, np.ndarray):
         raise MediaError(f"Got {type(image).__name__} as an image; expected a path, a NumPy array or a PIL image.")
     if image.dtype != np.uint8:

@@ -99,7 +99,7 @@ def infer_source(
         BackendError: a stage failed; the message names it.
     """
     begin = time.perf_counter()
-    refuse_overwriting([spec], options.out, options.save)
+    refuse_overwriting([spec], options.out, options.save, options.boxes)
     source = open_source(spec, options.selection)
     try:
         given = None

@@ -1,6 +1,7 @@
 """Webcams and network streams: always the newest frame, reconnecting when the source goes away."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -62,7 +63,9 @@ class LiveSource(Source):
         self._selection, self._reconnect = selection, reconnect or Reconnect()
         self._connect = connect or open_feed
         self._feed: Feed | None = feed or self._connect(spec.location)
-        self.fps = Fraction(self._feed.fps).limit_denominator(1001) / selection.stride
+        # Cameras report 0, -1 or worse where they do not know.
+        known = math.isfinite(self._feed.fps) and 0 < self._feed.fps < 1000
+        self.fps = Fraction(self._feed.fps if known else 25).limit_denominator(1001) / selection.stride
         self.has_audio = False
         self.dropped = self.received = self.gaps = 0
         self.gap_s = self.oldest_shown_s = 0.0

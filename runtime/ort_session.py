@@ -74,11 +74,9 @@ def open_ort(path: Path, *, device: Device, threads: int, whole: bool = False) -
     options.inter_op_num_threads = 1
     # A thread that waits for its share by spinning takes a core away from decoding, drawing and encoding.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if whole and wants_cuda:
+    if whole and wants_cuda and available:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    providers = ["CPUExecutionProvider"]
-    if wants_cuda and available:
-        providers.insert(0, "CUDAExecutionProvider")
+    providers = providers_for(cuda=wants_cuda and available, whole=whole)
     onnxruntime.set_default_logger_severity(4)
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=providers)
@@ -98,6 +96,13 @@ def open_ort(path: Path, *, device: Device, threads: int, whole: bool = False) -
             )
         log.warning("A GPU is present, but %s: running on the CPU (pip install 'autopose[gpu]').", cause)
     return session
+
+
+def providers_for(*, cuda: bool, whole: bool) -> list[str]:
+    """Return the providers to name. ONNX Runtime refuses to have the CPU's named where no node may fall back to it."""
+    if not cuda:
+        return ["CPUExecutionProvider"]
+    return ["CUDAExecutionProvider"] if whole else ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
 
 def _last_sentence(error: Exception) -> str:

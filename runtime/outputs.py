@@ -47,20 +47,30 @@ def formats_of(spec: SourceSpec, save: Sequence[Format] | None) -> Sequence[Form
     return save or ("images" if spec.kind == "images" else "video", "json")
 
 
-def refuse_overwriting(specs: Sequence[SourceSpec], out: Path, save: Sequence[Format] | None) -> None:
+def refuse_overwriting(
+    specs: Sequence[SourceSpec], out: Path, save: Sequence[Format] | None, boxes: Path | None = None
+) -> None:
     """Make sure that no output takes the place of a source, and none goes into a folder of numbered files with sources.
+
+    Args:
+        specs: the sources.
+        out: folder of the results.
+        save: formats; None for the default.
+        boxes: a file that is read besides.
 
     Raises:
         UsageError: one would.
     """
     sources = {_identity(place): path for spec in specs for path in spec.files for place in (path, path.parent)}
+    if boxes is not None:
+        sources[_identity(boxes)] = boxes
     for spec in specs:
         for name in formats_of(spec, save):
             for path in _destinations(spec, out, name):
                 identity = _identity(path)
                 if identity is not None and identity in sources:
                     raise UsageError(
-                        f"{sources[identity]}: is a source, and --save {name} would write over it ({path}). "
+                        f"{sources[identity]}: is read by this run, and --save {name} would write over it ({path}). "
                         "Choose another folder with -o."
                     )
 

@@ -138,7 +138,7 @@ def _absolute_models(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _packed(spec: SourceSpec) -> str:
     """Return a source as JSON, its files absolute: actors run in another folder."""
-    return json.dumps({**asdict(spec), "files": [str(path.resolve()) for path in spec.files]})
+    return json.dumps({**asdict(spec), "files": [str(path.absolute()) for path in spec.files]})
 
 
 def _unpacked(text: str) -> SourceSpec:

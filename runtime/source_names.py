@@ -15,7 +15,12 @@ OUTPUT_MARKS = ("-frames", "-crops", "-sheet", "-coco", "-openpose")
 def public_address(address: str) -> str:
     """Return a stream's address without user, password and query, which is where signed links carry their key."""
     scheme, mark, rest = address.partition("://")
-    return scheme + mark + re.sub(r"^[^/]*@", "", rest).partition("?")[0] if mark else address
+    if not mark:
+        return address
+    bare = re.sub(r"^[^/]*@", "", rest)
+    if bare == rest:  # a password with a slash in it: what follows the first colon is no port
+        bare = re.sub(r"^[^/@:\[]*:(?!\d*(?:/|$))[^@]*@", "", rest)
+    return scheme + mark + bare.partition("?")[0]
 
 
 def address_stem(address: str) -> str:

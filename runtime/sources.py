@@ -249,7 +249,9 @@ def find_sources(given: Sequence[str | Path | int]) -> list[SourceSpec]:
     return _uniquely_named(found)
 
 
-def _sources_of(text: str) -> list[SourceSpec]:
+def _sources_of(text: str, *, lists: bool = True) -> list[SourceSpec]:
+    if not text.strip():
+        raise MediaError("A source is empty: expected an image, video, folder or address. Is a variable not set?")
     path = Path(text)
     if text.isdecimal() and not path.exists():
         return [SourceSpec(f"webcam-{text}", "live", text)]
@@ -261,6 +263,8 @@ def _sources_of(text: str) -> list[SourceSpec]:
         return _of_files(sorted(p for p in path.iterdir() if p.is_file()), path.resolve().name, text)
     if path.is_file():
         if path.suffix.lower() in (".txt", ".lst"):
+            if not lists:
+                raise MediaError(f"{path}: is a list of sources in a list (or in itself). Name its sources there.")
             return _of_list(path)
         kind: Literal["images", "video"] = "images" if _is_image(path) else "video"
         return [SourceSpec(path.stem, kind, text, (path,))]
@@ -286,7 +290,7 @@ def _of_files(files: Sequence[Path], name: str, text: str) -> list[SourceSpec]:
 def _of_list(path: Path) -> list[SourceSpec]:
     """Return the sources of a text file: one per line, relative to the file; ``#`` starts a comment line."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError:
         raise MediaError(f"{path}: is no list of sources: it is not UTF-8 text.") from None
     words = [line for line in lines if line and not line.startswith("#")]
@@ -296,7 +300,7 @@ def _of_list(path: Path) -> list[SourceSpec]:
     images: list[Path] = []
     for word in words:
         local = word.isdecimal() or _ADDRESS.match(word) or Path(word).is_absolute()
-        for spec in _sources_of(word if local else str(path.parent / word)):
+        for spec in _sources_of(word if local else str(path.parent / word), lists=False):
             if spec.kind == "images":
                 images += spec.files
             else:

@@ -197,10 +197,9 @@ class TrtSession(Session):
             state.cuda.enter()
             try:
                 state.cuda.synchronise(state.stream)
-                for bucket in state.buckets.values():
-                    if bucket.graph is not None:
-                        bucket.graph.close()
-                state.buckets.clear()
+                while state.buckets:  # no name keeps a bucket's context alive beyond its engine
+                    if (graph := state.buckets.popitem()[1].graph) is not None:
+                        graph.close()
                 state.engine = state.runtime = None  # contexts, then engine, then runtime
                 state.cuda.close()
             finally:

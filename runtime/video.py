@@ -5,8 +5,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
+import cv2
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
@@ -14,13 +16,16 @@ from numpy.typing import NDArray
 
 from autopose.errors import MediaError
 
+#: A clock that goes back further than this was set anew; less is a frame out of order.
+CLOCK_JUMP_S = 1.0
+
 
 @dataclass(frozen=True, eq=False)
 class Frame:
     """One image of a source.
 
     Attributes:
-        image: ``(H, W, 3)`` uint8 BGR, upright.
+        image: ``(H, W, 3)`` uint8 BGR, as players show it: upright, not mirrored, with square pixels.
         index: number in the source, from 0.
         time_s: seconds from the source's start; None for separate images.
         pts: the container's own timestamp in units of ``time_base``.
@@ -86,7 +91,7 @@ class VideoReader:
         self._stream.codec_context.thread_count = threads
         self.fps = Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
         self.duration_s = self._duration()
-        self._promised = int(self._stream.frames)
+        self._promised = self._frames_shown()
         self.frame_count = self._expected()
         self.has_audio = bool(self._container.streams.audio)
         self.problem: str | None = None
@@ -95,6 +100,12 @@ class VideoReader:
         if self._stream.duration and self._stream.time_base is not None:
             return float(self._stream.duration * self._stream.time_base)
         return self._container.duration / 1_000_000 if self._container.duration else None
+
+    def _frames_shown(self) -> int:
+        """Return how many frames the file names, 0 if it does not; those that an edit list cuts away do not count."""
+        named, whole_s = int(self._stream.frames), (self._container.duration or 0) / 1_000_000
+        shown = round(whole_s * float(self.fps))
+        return shown if shown and named > shown * 1.02 + 2 else named
 
     def _expected(self) -> int | None:
         """Return how many frames will come, by what the file says."""
@@ -118,21 +129,38 @@ class VideoReader:
             with suppress(FFmpegError):  # a server that cannot skip: all of it is decoded then
                 self._container.seek(origin + int(self.start_s / time_base), stream=self._stream)
         half_frame_s = float(1 / self.fps) / 2
-        count, index, last_s = 0, -1, 0.0
+        count, index, last_s, later_s = 0, -1, 0.0, 0.0
         for decoded in self._decoded():
             pts = decoded.pts if decoded.pts is not None else origin + round((index + 1) / self.fps / time_base)
-            time_s = float((pts - origin) * time_base)
+            time_s = float((pts - origin) * time_base) + later_s
+            if time_s < last_s - CLOCK_JUMP_S:  # files joined end to end, a recorder that was started anew
+                later_s += last_s + 2 * half_frame_s - time_s
+                time_s = last_s + 2 * half_frame_s
             index = round(time_s * self.fps) if index < 0 and self.start_s > 0 else index + 1
             count, last_s = count + 1, max(last_s, time_s)
             if self.end_s is not None and time_s > self.end_s:
                 return
             if time_s < self.start_s - half_frame_s or index % self.stride:
                 continue
-            image = decoded.to_ndarray(format="bgr24")
-            turns = round(decoded.rotation / 90) % 4
-            upright = np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-            yield Frame(np.asarray(upright, np.uint8), index, time_s, pts, time_base)
+            yield Frame(self._as_shown(decoded), index, time_s, pts, time_base)
         self._judge(count, last_s)
+
+    def _as_shown(self, decoded: av.VideoFrame) -> NDArray[np.uint8]:
+        """Return a frame as players show it, ``(H, W, 3)`` BGR: with square pixels, upright, not mirrored."""
+        image = np.asarray(decoded.to_ndarray(format="bgr24"), np.uint8)
+        aspect = float(self._stream.sample_aspect_ratio or 1)
+        if aspect != 1 and 0.3 < aspect < 3:  # DV, DVD, HDV; the longer way, so that nothing is lost
+            height, width = image.shape[:2]
+            size_wh = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+            image = np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR), np.uint8)
+        matrix: Any = decoded.side_data.get("DISPLAYMATRIX")
+        a, b, _, c, d = (1, 0, 0, 0, 1) if matrix is None else np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+        if a * d - b * c < 0:  # mirrored, by a selfie camera: x' = a x + c y, y' = b x + d y
+            image = image if a else image.transpose(1, 0, 2)
+            image = image[:: -1 if (d or b) < 0 else 1, :: -1 if (a or c) < 0 else 1]
+            return np.ascontiguousarray(image)
+        turns = round(decoded.rotation / 90) % 4
+        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         """Decode to the end; a packet or file that breaks off is noted, and what can still be decoded is."""
@@ -166,7 +194,7 @@ def _opened(path: Path) -> InputContainer:
     if not path.stat().st_size:
         raise MediaError(f"{path}: the file is empty (0 bytes); expected a video.")
     try:
-        return av.open(str(path))
+        return av.open(str(path.absolute()))  # FFmpeg takes "12:30.mp4" for a protocol
     except (FFmpegError, OSError) as error:
         raise MediaError(
             f"{path}: cannot be opened as a video ({reason_of(error)}). It is damaged, cut off, or no video."

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 #: Audio that MP4 holds as it is; other kinds become AAC.
 _MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
+#: Samples per second that AAC knows (ISO 14496-3, table 1.16).
+_AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 
 
 class VideoWriter:
@@ -62,7 +64,7 @@ class VideoWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         fragments = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
         try:
-            self._container: Any = av.open(str(self.part), "w", format="mp4", options=fragments)
+            self._container: Any = av.open(str(self.part.absolute()), "w", format="mp4", options=fragments)
             rate = fps.limit_denominator(100_000)
             options = {"crf": str(crf), "preset": preset, "g": str(max(1, round(2 * fps)))}
             self._stream: Any = self._container.add_stream("libx264", rate=rate, options=options)
@@ -110,7 +112,13 @@ class VideoWriter:
         if self.frames:
             first_s = float((self._first or 0) * self._time_base)
             length_s = float((self._last + self._step) * self._time_base)
-            _finish(self.part, self.path, audio_from, first_s, length_s)
+            try:
+                _finish(self.part, self.path, audio_from, first_s, length_s)
+            except (FFmpegError, ValueError) as error:
+                if audio_from is None:
+                    raise
+                log.warning("%s: the sound of %s cannot be taken along (%s).", self.path, audio_from, error)
+                _finish(self.part, self.path, None, first_s, length_s)
         self.part.unlink(missing_ok=True)
         return self.path if self.frames else None
 
@@ -120,16 +128,18 @@ def _finish(part: Path, destination: Path, audio_from: Path | None, first_s: flo
     sound: Any = None
     try:
         if audio_from is not None:
-            sound = av.open(str(audio_from))
+            sound = av.open(str(audio_from.absolute()))
         with (
             atomic_path(destination) as temporary,
-            av.open(str(part)) as pictures,
-            av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}) as out,
+            av.open(str(part.absolute())) as pictures,
+            av.open(str(temporary.absolute()), "w", format="mp4", options={"movflags": "faststart"}) as out,
         ):
             stream = pictures.streams.video[0]
             target = out.add_stream_from_template(stream)
             flows = [_copied(pictures, stream, target, 0.0, None)]
-            if sound is not None and sound.streams.audio:
+            if sound is not None and sound.streams.audio and sound.streams.audio[0].codec_context is None:
+                log.warning("%s: the sound of %s is of an unknown kind and left out.", destination, audio_from)
+            elif sound is not None and sound.streams.audio:
                 flows.append(_sound(sound, out, first_s, length_s))
             for _, packet in heapq.merge(*flows, key=lambda timed: timed[0]):
                 out.mux(packet)
@@ -164,7 +174,8 @@ def _sound(sound: Any, out: Any, first_s: float, length_s: float) -> Iterator[tu
     stream = sound.streams.audio[0]
     if stream.codec_context.name in _MP4_AUDIO:
         return _copied(sound, stream, out.add_stream_from_template(stream), first_s, length_s)
-    target = out.add_stream("aac", rate=stream.codec_context.sample_rate)
+    rate = min(_AAC_RATES, key=lambda known: abs(known - stream.codec_context.sample_rate))
+    target = out.add_stream("aac", rate=rate)
     return _as_aac(sound, stream, target, first_s, length_s)
 
 

@@ -108,7 +108,8 @@ def _embedded(results: Results, results_path: Path) -> dict[str, Any]:
     kind = results.header.get("source", {}).get("kind")
     if kind == "video":
         path = _located(str(results.header["source"]["path"]), results_path)
-        return {"video": _preview_video(path, {entry.frame for entry in results.frames})}
+        # By time: after --start, numbers are computed from the average rate, which frames need not keep to.
+        return {"video": _preview_video(path, {round(entry.time_s or 0, 6) for entry in results.frames})}
     names = [entry.poses.source for entry in results.frames]
     if kind in ("images", "image") and all(names):
         if len(names) > MAX_IMAGES:
@@ -150,13 +151,13 @@ def _preview_image(path: Path) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(content.tobytes()).decode()
 
 
-def _preview_video(path: Path, wanted: set[int]) -> str:
+def _preview_video(path: Path, wanted: set[float]) -> str:
     """Return a smaller H.264 copy of the frames that have results."""
     with TemporaryDirectory() as folder:
         writer: VideoWriter | None = None
         last = max(wanted)
         for frame in VideoReader(path):
-            if frame.index in wanted:
+            if round(frame.time_s or 0, 6) in wanted:
                 small = _reduced(frame.image)
                 if writer is None:
                     size_wh = small.shape[1], small.shape[0]
@@ -165,7 +166,7 @@ def _preview_video(path: Path, wanted: set[int]) -> str:
                         Path(folder) / "preview.mp4", size_wh, fps=Fraction(25), time_base=base, crf=27
                     )
                 writer.write(small, frame.pts)
-            if frame.index >= last:
+            if (frame.time_s or 0) >= last:
                 break
         video = None if writer is None else writer.close()
         if video is None:

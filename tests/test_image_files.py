@@ -89,3 +89,22 @@ def test_pictures_are_turned_upright_or_left_as_stored(tmp_path: Path) -> None:
     path = _write(tmp_path, _encoded(exif=exif))
     assert read_image(path).shape == (64, 48, 3)
     assert read_image(path, upright=False).shape == (48, 64, 3)
+
+
+def test_more_pixels_than_opencv_takes(tmp_path: Path) -> None:
+    """A PNG's header of 40,000 x 40,000 pixels: OpenCV raises where it otherwise returns nothing."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 0, 0, 0, 0)
+    png = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 40_001))
+        + chunk(b"IEND", b"")
+    )
+    with pytest.raises(MediaError, match="cannot be decoded"):
+        read_image(_write(tmp_path, png))

@@ -129,7 +129,7 @@ def eval(
                     advance=bar.advance,
                     visible_score=visible_score,
                 )
-        if nms if nms is not None else boxes != "gt":
+        if task is Task.keypoints and (nms if nms is not None else boxes != "gt"):
             results = suppress_poses(results, skeleton=skeleton)
     if results_out is not None:
         write_atomic(results_out, json.dumps(results))

@@ -110,7 +110,7 @@ def infer(
         boxes=boxes,
     )
     specs = find_sources(sources)
-    refuse_overwriting(specs, out, formats)
+    refuse_overwriting(specs, out, formats, boxes)
     settings = {
         "model": model,
         "detector": "full-frame" if boxes is not None else detector,

@@ -57,6 +57,8 @@ PERSON_NAMES = ("person", "persons", "people", "human", "pedestrian")
 def person_category(content: Mapping[str, Any], path: Path) -> int:
     """Return the number of the category of persons: that of the name, else the only one, else COCO's 1.
 
+    Without a list of categories it is 1, or 0 where all annotations have that.
+
     Raises:
         DataError: there are several, and none is called a person.
     """
@@ -68,7 +70,7 @@ def person_category(content: Mapping[str, Any], path: Path) -> int:
         names = ", ".join(repr(each.get("name")) for each in categories[:5])
         raise DataError(f"{path}: none of its {len(categories)} categories ({names}) is called 'person'. Name it so.")
     used = {each.get("category_id", 1) for each in content["annotations"] if isinstance(each, dict)}
-    return int(used.pop()) if len(used) == 1 else 1
+    return 0 if used == {0} else 1
 
 
 def _as_persons(annotations: Sequence[Any], category: int) -> Sequence[Mapping[str, Any]]:

@@ -169,7 +169,7 @@ def _with(path: Path, categories: Any, **changes: int) -> Path:
         ([{"id": 0, "name": "person"}], (0, 0), 2),
         ([{"id": 1, "name": "dog"}, {"id": 2, "name": "Person"}], (1, 2), 1),
         ([{"id": 5, "name": "athlete"}], (5, 5), 2),
-        ([], (3, 3), 2),
+        ([], (0, 0), 2),
         ([], (1, 2), 1),
     ],
 )

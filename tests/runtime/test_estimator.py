@@ -53,6 +53,11 @@ def test_every_form_of_picture_gives_the_same(estimator: Estimator, picture: Any
     for form in (path, str(path), Image.open(path), np.dstack([picture, picture[..., :1]])):
         np.testing.assert_array_equal(estimator.predict(form).keypoints, expected.keypoints)
     np.testing.assert_array_equal(estimator.predict(picture[..., ::-1], rgb=True).keypoints, expected.keypoints)
+    deep = tmp_path / "deep.png"
+    cv2.imwrite(str(deep), cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(np.uint16) * 257)
+    with Image.open(deep) as opened:
+        assert opened.mode == "I;16"
+        np.testing.assert_array_equal(estimator.predict(opened).image, estimator.predict(deep).image)
     assert estimator.predict(str(path)).source == str(path)
 
 

@@ -63,6 +63,18 @@ def test_other_categories_are_left_out(tmp_path: Path) -> None:
     assert len(load_boxes(_file(tmp_path, _coco(category_id=2)))(Frame(PICTURE, 7))[0]) == 0
 
 
+def test_persons_by_the_name_of_their_category(tmp_path: Path) -> None:
+    content = _coco(category_id=0) | {"categories": [{"id": 0, "name": "person"}, {"id": 1, "name": "ball"}]}
+    assert len(load_boxes(_file(tmp_path, content))(Frame(PICTURE, 7))[0]) == 1
+
+
+def test_names_from_windows(tmp_path: Path) -> None:
+    content = _coco()
+    content["images"][1]["file_name"] = "C:\\clips\\a\\000009.jpg"
+    found = load_boxes(_file(tmp_path, content))(Frame(PICTURE, 0, name="/clips/a/000009.jpg"))[0]
+    np.testing.assert_array_equal(found, [[10, 20, 40, 60]])
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -24,6 +24,7 @@ from autopose.runtime import feeds
 from autopose.runtime.estimator import Estimator
 from autopose.runtime.inference import InferOptions, infer_source
 from autopose.runtime.picture_sinks import VideoSink
+from autopose.runtime.source_names import public_address
 from autopose.runtime.sources import Selection, find_sources
 from autopose.runtime.video import VideoReader
 
@@ -254,6 +255,7 @@ def test_sources_by_name(tmp_path: Path, walk: Path, figures: Any) -> None:
     files = find_sources(["https://store/clips/walk.mp4?key=1", "rtsp://10.0.0.1:554/live.sdp", "http://10.0.0.1"])
     assert [spec.name for spec in files] == ["store-clips-walk", "10.0.0.1-554-live.sdp", "10.0.0.1"]
     assert find_sources([f"rtsp://user:se?cr@et@camera/{k}" for k in "12"])[1].name == "camera-2"
+    assert public_address("rtsp://u:pa/ss@cam:554/live") == "rtsp://cam:554/live"
     (tmp_path / "nothing").mkdir()
     for word, named in ((tmp_path / "nothing", "no images"), ("*.none", "holds no"), (tmp_path / "none", "No source")):
         with pytest.raises(MediaError, match=named):
@@ -411,3 +413,25 @@ def test_selection_refuses_nonsense() -> None:
     for wrong in ({"start_s": -1.0}, {"start_s": 2.0, "end_s": 1.0}, {"stride": 0}, {"max_frames": 0}):
         with pytest.raises(UsageError):
             Selection(**wrong)
+
+
+def test_lists_and_empty_words(tmp_path: Path, walk: Path) -> None:
+    (tmp_path / "walk.mp4").write_bytes(walk.read_bytes())
+    listed = tmp_path / "list.txt"
+    listed.write_bytes(b"\xef\xbb\xbfwalk.mp4\r\n")  # as Windows' editor saves "UTF-8 with BOM"
+    assert [spec.name for spec in find_sources([listed])] == ["walk"]
+    listed.write_text("list.txt\nwalk.mp4\n")  # as "ls > list.txt" writes it
+    with pytest.raises(MediaError, match=r"list\.txt: is a list of sources in a list"):
+        find_sources([listed])
+    with pytest.raises(MediaError, match="empty"):
+        find_sources([""])
+
+
+def test_boxes_are_not_written_over(models: Path, walk: Path, tmp_path: Path) -> None:
+    assert _infer(models, walk, "-o", tmp_path, "--save", "json", "--max-frames", "3").exit_code == 0
+    results = tmp_path / f"{walk.stem}.json"
+    before = results.read_bytes()
+    again = _infer(models, walk, "-o", tmp_path, "--save", "json", "--boxes", results)
+    assert isinstance(again.exception, UsageError)
+    assert "is read by this run" in str(again.exception)
+    assert results.read_bytes() == before

@@ -18,6 +18,7 @@ from autopose.heatmap import Codec
 from autopose.manifest import Manifest
 from autopose.runtime import ort_session
 from autopose.runtime.models import bundled_models, open_model, resolve_model
+from autopose.runtime.ort_session import providers_for
 from autopose.runtime.predictor import SessionPredictor
 from autopose.runtime.session import Session, normalised, open_session
 
@@ -193,3 +194,16 @@ def test_a_session_reports_nothing_to_anybody(tmp_path: Path) -> None:
     code = "from autopose import Estimator; Estimator(flip=False).warmup()"
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=tmp_path, timeout=120)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_no_fallback_and_the_cpu_by_name_exclude_each_other(models: Path) -> None:
+    """What made cropping on the device impossible; ONNX Runtime itself is asked."""
+    import onnxruntime
+
+    assert providers_for(cuda=True, whole=False) == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert providers_for(cuda=False, whole=True) == ["CPUExecutionProvider"]
+    assert providers_for(cuda=True, whole=True) == ["CUDAExecutionProvider"]
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    with pytest.raises(Exception, match="explicitly added the CPU EP"):
+        onnxruntime.InferenceSession(str(models / "pose.onnx"), options, providers=["CPUExecutionProvider"])

@@ -107,29 +107,31 @@ def test_sound_comes_along(tmp_path: Path, codec: str, suffix: str, kept: str) -
     assert samples == pytest.approx(16_000, abs=2500)  # AAC works in blocks of 1024 and pads both ends
 
 
-def _turned(path: Path, quarter_turns: int) -> Path:
-    """Write the display matrix of a quarter turn into an MP4's track header (ISO 14496-12, tkhd)."""
+def _turned(path: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """Write a display matrix (a, b, c, d) into an MP4's track header (ISO 14496-12, tkhd)."""
     content = bytearray(path.read_bytes())
     start = content.index(b"tkhd") + 4
-    matrices = {1: (0, 1, -1, 0), 2: (-1, 0, 0, -1), 3: (0, -1, 1, 0)}  # a, b, c, d as 16.16
-    a, b, c, d = (v * 65536 for v in matrices[quarter_turns])
-    matrix = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 0x40000000)
-    content[start + 40 : start + 76] = matrix
-    turned = path.with_name(f"turned{quarter_turns}.mp4")
+    a, b, c, d = (v * 65536 for v in matrix)
+    content[start + 40 : start + 76] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 0x40000000)
+    turned = path.with_name("turned.mp4")
     turned.write_bytes(content)
     return turned
 
 
-@pytest.mark.parametrize("turns", [1, 2, 3])
-def test_rotation_is_that_of_opencv(tmp_path: Path, turns: int) -> None:
-    path = tmp_path / "upright.mp4"
+def _corner(path: Path) -> Path:
+    """Write three frames whose top left corner is bright."""
     writer = VideoWriter(path, (64, 48), fps=Fraction(10), time_base=Fraction(1, 10), crf=4)
     image = np.full((48, 64, 3), 60, np.uint8)
-    image[:12, :16] = 230  # the top left corner is bright
+    image[:12, :16] = 230
     for i in range(3):
         writer.write(image, i)
     writer.close()
-    turned = _turned(path, turns)
+    return path
+
+
+@pytest.mark.parametrize("matrix", [(0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0)], ids=["1", "2", "3"])
+def test_rotation_is_that_of_opencv(tmp_path: Path, matrix: tuple[int, int, int, int]) -> None:
+    turned = _turned(_corner(tmp_path / "upright.mp4"), matrix)
     capture = cv2.VideoCapture(str(turned))
     _, expected = capture.read()
     capture.release()
@@ -186,3 +188,122 @@ def test_against_pyav_on_real_clips(data_root: Path, name: str) -> None:
         expected = [frame.pts for _, frame in zip(range(40), container.decode(stream), strict=False)]
     found = [frame.pts for _, frame in zip(range(40), VideoReader(path), strict=False)]
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("matrix", "bright"),
+    [
+        ((-1, 0, 0, 1), (slice(0, 12), slice(-16, None))),  # x' = -x: the corner is at the top right
+        ((1, 0, 0, -1), (slice(-12, None), slice(0, 16))),  # y' = -y
+        ((0, 1, 1, 0), (slice(0, 16), slice(0, 12))),  # x' = y, y' = x
+        ((0, 1, -1, 0), (slice(0, 16), slice(-12, None))),  # a quarter turn, not mirrored
+        ((0, -1, -1, 0), (slice(-16, None), slice(-12, None))),  # x' = -y, y' = -x
+    ],
+)
+def test_mirrored_videos(tmp_path: Path, matrix: tuple[int, int, int, int], bright: Any) -> None:
+    frame = next(iter(VideoReader(_turned(_corner(tmp_path / "selfie.mp4"), matrix))))
+    assert frame.image.shape == ((48, 64, 3) if matrix[0] else (64, 48, 3))
+    expected = np.full(frame.image.shape[:2], 60)
+    expected[bright] = 230
+    assert np.abs(frame.image[..., 1].astype(int) - expected).mean() < 4
+
+
+def _encode(path: Path, frames: int = 40, aspect: Fraction | None = None, **options: Any) -> Path:
+    """Write 10 frames per second without B frames, a key frame in each second."""
+    with av.open(str(path), "w", **options) as out:
+        stream: Any = out.add_stream("libx264", rate=10, options={"g": "10", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
+        for i in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 5 * i % 250, np.uint8), format="bgr24")
+            frame.pts, frame.time_base = i, Fraction(1, 10)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+def test_a_trimmed_video_is_whole(tmp_path: Path) -> None:
+    """Cutting without encoding keeps the frames before the cut, and an edit list that skips them."""
+    whole = _encode(tmp_path / "whole.mp4")
+    with (
+        av.open(str(whole)) as source,
+        av.open(str(tmp_path / "trimmed.mp4"), "w", options={"avoid_negative_ts": "disabled"}) as out,
+    ):
+        stream: Any = source.streams.video[0]
+        target = out.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                second = round(1 / stream.time_base)
+                packet.pts, packet.dts = (packet.pts or 0) - second, packet.dts - second
+                packet.stream = target
+                out.mux(packet)
+    reader = VideoReader(tmp_path / "trimmed.mp4")
+    frames = list(reader)
+    assert (len(frames), reader.frame_count, reader.problem) == (30, 30, None)
+    assert frames[0].time_s == 0
+
+
+def test_pixels_become_square(tmp_path: Path) -> None:
+    wide = _encode(tmp_path / "wide.mp4", 2, Fraction(64, 45))
+    assert [frame.size_wh for frame in VideoReader(wide)] == [(91, 48)] * 2
+    tall = _encode(tmp_path / "tall.mp4", 2, Fraction(8, 9))
+    assert [frame.size_wh for frame in VideoReader(tall)] == [(64, 54)] * 2
+
+
+def test_a_clock_that_starts_anew_goes_on(tmp_path: Path) -> None:
+    one = _encode(tmp_path / "one.ts", 20).read_bytes()
+    (tmp_path / "two.ts").write_bytes(one + one)
+    times = [frame.time_s for frame in VideoReader(tmp_path / "two.ts")]
+    assert times == pytest.approx([k / 10 for k in range(40)])
+
+
+def test_names_that_look_like_protocols(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = Path("2024-05-01T12:30:45.mp4")
+    try:
+        name.touch()
+    except OSError as error:
+        pytest.skip(f"this file system takes no colons: {error}")
+    _write(name, [0, 1, 2], Fraction(1, 30))
+    assert len(list(VideoReader(name))) == 3
+
+
+@pytest.mark.parametrize("rate", [5000, 192_000])
+def test_sound_of_rates_that_aac_has_not(tmp_path: Path, rate: int) -> None:
+    source = tmp_path / "source.mov"
+    with av.open(str(source), "w") as out:
+        audio: Any = out.add_stream("pcm_s16le", rate=rate)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 2 * rate), np.int16), format="s16", layout="stereo")
+        sound.rate, sound.pts = rate, 0
+        out.mux(audio.encode(sound))
+        out.mux(audio.encode(None))
+    writer = VideoWriter(tmp_path / "copy.mp4", (64, 48), fps=Fraction(10), time_base=Fraction(1, 10))
+    for i in range(10):
+        writer.write(np.zeros((48, 64, 3), np.uint8), i)
+    assert writer.close(source) == tmp_path / "copy.mp4"
+    with av.open(str(tmp_path / "copy.mp4")) as container:
+        assert container.streams.audio[0].codec_context.name == "aac"
+        assert (container.duration or 0) / 1e6 == pytest.approx(1, abs=0.3)
+
+
+def test_sound_that_cannot_be_carried_costs_the_sound_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*arguments: Any) -> Any:
+        raise ValueError("no such encoder")
+
+    monkeypatch.setattr("autopose.runtime.video_writer._sound", fail)
+    source = tmp_path / "source.wav"
+    with av.open(str(source), "w") as out:
+        audio: Any = out.add_stream("pcm_s16le", rate=8000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 16_000), np.int16), format="s16", layout="stereo")
+        sound.rate, sound.pts = 8000, 0
+        out.mux(audio.encode(sound))
+    writer = VideoWriter(tmp_path / "copy.mp4", (64, 48), fps=Fraction(10), time_base=Fraction(1, 10))
+    writer.write(np.zeros((48, 64, 3), np.uint8), 0)
+    with caplog.at_level("WARNING"):
+        assert writer.close(source) == tmp_path / "copy.mp4"
+    assert "the sound of" in caplog.text
+    assert len(_times(tmp_path / "copy.mp4")) == 1
+    assert not list(tmp_path.glob("*.part.*"))
