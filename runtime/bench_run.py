@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from autopose.errors import UsageError
 from autopose.runtime.bench import (
     BenchResult,
     bench_network,
@@ -76,7 +77,9 @@ def bench_subject(
             pipeline = PosePipeline(estimator, every, boxes=SyntheticDetection(estimator.detector, every))
             _measure(result, estimator, lambda: frames, synthetic_boxes, pipeline, rounds)
         return result
-    (spec, *_) = find_sources([subject])
+    spec, *others = find_sources([subject])
+    if others:
+        raise UsageError(f"{subject}: stands for {1 + len(others)} sources; name one of them.")
     selection = Selection(max_frames=max_frames)
     with open_estimator({"model": model, **options}) as estimator:
         estimator.warmup()
@@ -94,8 +97,8 @@ def is_model(subject: str) -> bool:
     """Tell whether a word means a model: a bundled name, an exported file, or a folder that holds one."""
     path = Path(subject)
     if path.is_dir():
-        return any(path.glob("*.onnx")) or any(path.glob("*.engine"))
-    return subject in bundled_models() or path.suffix.lower() in (".onnx", ".engine", ".plan")
+        return any(path.glob("*.onnx")) or any(path.glob("*.engine")) or any(path.glob("*.safetensors"))
+    return subject in bundled_models() or path.suffix.lower() in (".onnx", ".engine", ".plan", ".safetensors")
 
 
 def _measure(

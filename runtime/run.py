@@ -67,12 +67,15 @@ def run_all(
                     raise
                 report = RunReport(spec.public_location, problem=str(error))
         yield report
+        if isinstance(options.show, Window) and options.show.ended:
+            return
 
 
 class Window:
-    """A live window with the drawn frames; q or Escape ends the run."""
+    """A live window with the drawn frames; q or Escape ends the run, with all the sources that were to come."""
 
     title = "autopose (q ends)"
+    ended = False
 
     def __init__(self) -> None:
         if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
@@ -87,4 +90,5 @@ class Window:
         if work.drawn is None:
             return True
         cv2.imshow(self.title, work.drawn)
-        return cv2.waitKey(1) & 0xFF not in (ord("q"), 27)
+        self.ended = cv2.waitKey(1) & 0xFF in (ord("q"), 27)
+        return not self.ended

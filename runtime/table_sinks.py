@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from autopose.formats import TABLE_COLUMNS, coco_results, openpose_frame, table_
 from autopose.poses import Poses
 from autopose.runtime.sinks import Sink, SinkContext
 from autopose.runtime.video import Frame
+
+log = logging.getLogger(__name__)
 
 
 class TableSink(Sink):
@@ -100,14 +103,20 @@ class CocoSink(Sink):
     def __init__(self, context: SinkContext) -> None:
         super().__init__(context)
         self.part = context.path(".part.coco.jsonl")
+        self._names: dict[int, str] = {}
+        self._warned = False
 
     def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
         """Append a line per person."""
         if self._lines is None:
             self.part.parent.mkdir(parents=True, exist_ok=True)
             self._lines = self.part.open("w", encoding="utf-8")
-        number = re.search(r"(\d+)$", Path(frame.name).stem) if frame.name else None
-        for entry in coco_results(poses, int(number[1]) if number else frame.index):
+        found = re.search(r"(\d+)$", Path(frame.name).stem) if frame.name else None
+        number = int(found[1]) if found else frame.index
+        if frame.name and (other := self._names.setdefault(number, frame.name)) != frame.name and not self._warned:
+            log.warning("%s: %s and %s both have the image_id %d.", self.destination, other, frame.name, number)
+            self._warned = True
+        for entry in coco_results(poses, number):
             self._lines.write(json.dumps(entry, separators=(",", ":")) + "\n")
         self._lines.flush()
 

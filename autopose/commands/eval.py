@@ -86,6 +86,10 @@ def eval(
         raise UsageError("--complete-only goes with --task bbox only.")
     if interval and task is Task.pck:
         raise UsageError("--interval is of AP: it goes with --task keypoints or bbox.")
+    if nms is not None and (task is not Task.keypoints or model.endswith(".json")):
+        raise UsageError("--nms and --no-nms go with a MODEL and --task keypoints only.")
+    if boxes != "gt" and model.endswith(".json"):
+        raise UsageError(f"--boxes {boxes}: results have their boxes already; it goes with a MODEL.")
     if is_mpii(annotations):
         if task is not Task.pck:
             raise UsageError(f"{annotations}: is of MPII, which is scored by PCKh: add --task pck.")

@@ -147,6 +147,8 @@ def test_detected_persons_are_the_best_of_each_image(
         (["model.onnx", "ANN", "--task", "bbox", "--boxes", "det.json"], UsageError, "--boxes det.json goes with"),
         (["model.onnx", "ANN", "--complete-only"], UsageError, "--complete-only"),
         (["results.json", "ANN", "--task", "pck"], UsageError, "--task pck needs a MODEL"),
+        (["model.onnx", "ANN", "--task", "pck", "--nms"], UsageError, "--nms and --no-nms go with"),
+        (["results.json", "ANN", "--boxes", "det.json"], UsageError, "results have their boxes already"),
         (["results.json", "ANN"], DataError, "not a file of COCO results"),
         (["nowhere.json", "ANN"], DataError, "No results file 'nowhere.json'"),
         (["default", "nowhere.json"], DataError, "nowhere.json"),

@@ -24,6 +24,7 @@ from autopose.runtime import feeds
 from autopose.runtime.estimator import Estimator
 from autopose.runtime.inference import InferOptions, infer_source
 from autopose.runtime.picture_sinks import VideoSink
+from autopose.runtime.run import run_all
 from autopose.runtime.source_names import public_address
 from autopose.runtime.sources import Selection, find_sources
 from autopose.runtime.video import VideoReader
@@ -435,3 +436,12 @@ def test_boxes_are_not_written_over(models: Path, walk: Path, tmp_path: Path) ->
     assert isinstance(again.exception, UsageError)
     assert "is read by this run" in str(again.exception)
     assert results.read_bytes() == before
+
+
+def test_q_ends_all_sources(estimator: Estimator, walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "imshow", lambda title, image: None)
+    monkeypatch.setattr(cv2, "waitKey", lambda wait: ord("q"))
+    specs = find_sources([walk, walk, walk])
+    reports = list(run_all(estimator, specs, InferOptions(tmp_path, save=("json",)), show=True))
+    assert [report.frames for report in reports] == [1]

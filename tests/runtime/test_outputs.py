@@ -318,3 +318,14 @@ def test_every_joint_of_every_skeleton_can_be_drawn(figures: Any) -> None:
     wild = _poses(figures, 2)
     wild.keypoints[0, 0] = (np.nan, 1e9)  # outside of anything, as a bad network may say
     assert wild.plot(image, boxes=True).shape == image.shape
+
+
+def test_images_with_the_same_number_are_named(
+    figures: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:  # fmt: skip
+    sink = open_sink("coco", SinkContext(SourceSpec("photos", "images", "photos"), tmp_path, COCO17, None))
+    for name in ("cam1_0001.jpg", "cam2_0001.jpg", "cam2_0001.jpg", "cam3_0001.jpg"):
+        sink.write(replace(_frame(figures, 0), name=name), _poses(figures, 0), None)
+    sink.close()
+    assert caplog.text.count("image_id 1") == 1
+    assert "cam1_0001.jpg and cam2_0001.jpg" in caplog.text
