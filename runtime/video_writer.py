@@ -79,8 +79,8 @@ class VideoWriter:
 
     def write(self, image: NDArray[np.uint8], pts: int | None = None) -> None:
         """Append a frame ``(H, W, 3)`` BGR; timestamps that are missing or do not rise follow the frame rate."""
-        if (image.shape[1], image.shape[0]) != self.size_wh:  # a stream may change its size
-            image = np.asarray(cv2.resize(image, self.size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+        if (image.shape[1], image.shape[0]) != self.size_wh:  # a stream may change its size, photographs differ
+            image = _fitted(image, self.size_wh)
         right, bottom = self._even_wh[0] - self.size_wh[0], self._even_wh[1] - self.size_wh[1]
         if right or bottom:
             image = np.asarray(cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE), np.uint8)
@@ -121,6 +121,17 @@ class VideoWriter:
                 _finish(self.part, self.path, None, first_s, length_s)
         self.part.unlink(missing_ok=True)
         return self.path if self.frames else None
+
+
+def _fitted(image: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the whole image, undistorted, in the middle of a black one of the size."""
+    (height, width), (wide, tall) = image.shape[:2], size_wh
+    scale = min(wide / width, tall / height)
+    inner = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(image, inner, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    left, top = (wide - inner[0]) // 2, (tall - inner[1]) // 2
+    edges = top, tall - inner[1] - top, left, wide - inner[0] - left
+    return np.asarray(cv2.copyMakeBorder(small, *edges, cv2.BORDER_CONSTANT, value=(0, 0, 0)), np.uint8)
 
 
 def _finish(part: Path, destination: Path, audio_from: Path | None, first_s: float, length_s: float) -> None:

@@ -307,3 +307,17 @@ def test_sound_that_cannot_be_carried_costs_the_sound_only(
     assert "the sound of" in caplog.text
     assert len(_times(tmp_path / "copy.mp4")) == 1
     assert not list(tmp_path.glob("*.part.*"))
+
+
+def test_other_sizes_are_fitted_not_stretched(tmp_path: Path) -> None:
+    writer = VideoWriter(tmp_path / "mixed.mp4", (80, 40), fps=Fraction(10), time_base=Fraction(1, 10), crf=4)
+    for i, (height, width) in enumerate([(40, 80), (100, 50), (10, 40)]):
+        writer.write(np.full((height, width, 3), 200, np.uint8), i)
+    writer.close()
+    _, tall, flat = (frame.image[..., 1] > 100 for frame in VideoReader(tmp_path / "mixed.mp4"))
+    rows, columns = (np.flatnonzero(tall.any(axis)) for axis in (1, 0))
+    assert (rows[0], rows[-1]) == (0, 39)
+    assert (columns[0], columns[-1]) == pytest.approx((30, 49), abs=1)
+    rows, columns = (np.flatnonzero(flat.any(axis)) for axis in (1, 0))
+    assert (rows[0], rows[-1]) == pytest.approx((10, 29), abs=1)
+    assert (columns[0], columns[-1]) == (0, 79)
