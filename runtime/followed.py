@@ -15,7 +15,7 @@ BORDER = 0.02
 PART_S = 0.5
 #: Evidence from which several confident detections speak for a person: at most one in 20 held-out detections above it
 #: is none.
-BELIEVABLE = 0.37
+BELIEVABLE = 0.36
 
 
 @dataclass
@@ -96,7 +96,8 @@ class Track:
             self.detections += 1
             self.evidence += (float(evidence(pose)[0]) - self.evidence) / min(self.detections, 5)
             # Doubtful boxes and guesses do not lower what is usual: else a track slides off its person by and by.
-            self.usual_score += 0.2 * (float(pose.keypoint_scores.mean()) - self.usual_score)
+            better = float(pose.keypoint_scores.mean()) - self.usual_score
+            self.usual_score += (0.2 if better > 0 else 0.03) * better  # half hidden for a while is not usual
         if gap > 0:
             rate = min(1.0, 0.25 + 1 / (self.hits + 1))  # the first sightings set the velocity, later ones adjust it
             self.velocity += rate * (moved / gap - self.velocity)

@@ -179,6 +179,20 @@ def test_what_hardly_looks_like_a_person_gets_no_id(figures: Any) -> None:
     assert found.ids.tolist() == [1]  # who was doubted has taken no number
 
 
+def test_who_goes_behind_a_thing_is_lost_and_not_the_thing_found(figures: Any) -> None:
+    """Joints fade as the cone hides the person; the detector stays sure of the box, in the end the cone's."""
+    tracker = Tracker()
+    fading = [0.85] * 10 + [0.6, 0.48, 0.35, 0.28, 0.24, 0.2] + [0.13] * 6
+    shown = [
+        len(tracker.update(_unsure(figures, [(100, 100)], 0.5, joints), t / 25)) for t, joints in enumerate(fading)
+    ]
+    assert shown[:15] == [1] * 15  # half hidden, and still this person
+    assert shown[-6:] == [0] * 6
+    back = tracker.update(_unsure(figures, [(104, 100)], 0.6, 0.8), len(fading) / 25)
+    assert back.ids is not None
+    assert back.ids.tolist() == [1]
+
+
 def test_a_track_does_not_slide_onto_something_else(figures: Any) -> None:
     tracker = Tracker()
     for t in range(5):
