@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from autopose.errors import AutoposeError
 
@@ -96,11 +97,17 @@ def make_loader(
         prefetch_factor=6 if workers else None,
         worker_init_fn=_one_thread if workers else None,
     )
+    batches = iter(loader)
     try:
-        yield from loader
+        yield from batches
     except AutoposeError as error:
         words = str(error).rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")[2]
         raise type(error)(words.rstrip()) from None
+    finally:
+        # At once: an error keeps the iterator alive until the interpreter ends, which then waits for processes that
+        # ignore its signal to end.
+        if isinstance(batches, _MultiProcessingDataLoaderIter):
+            batches._shutdown_workers()
 
 
 def _one_thread(worker: int) -> None:

@@ -193,3 +193,19 @@ def test_refuses_other_data_other_processes_and_a_searchs_folder(
 def test_refuses_seeds_below_zero() -> None:
     with pytest.raises(ConfigError, match="seed"):
         load_config(TrainConfig, None, ["train.seed=-1"])
+
+
+def test_a_broken_picture_ends_the_run_with_a_sentence(tmp_path: Path, tiny: AutoPoseGenotype) -> None:
+    """In a loader process: neither its traceback, nor a command that waits for the process for ever."""
+    figures = write_synthetic(tmp_path / "figures", images=24, seed=3, size_wh=(128, 128))
+    for picture in sorted((tmp_path / "figures" / "images").iterdir()):
+        picture.write_bytes(picture.read_bytes()[:900])
+    tiny.save(tmp_path / "tiny.json")
+    settings = [f'data.sources=[{{annotations="{figures}"}}]', "data.workers=1", "data.tune_share=0.3",
+                "codec.input_size_wh=[64, 96]", "train.batch=4", "train.steps=40"]  # fmt: skip
+    command = [sys.executable, "-m", "autopose", "train", str(tmp_path / "tiny.json"), "--config", "smoke", "-q"]
+    command += [part for setting in settings for part in ("--set", setting)]
+    done = subprocess.run([*command, "-o", str(tmp_path / "run")], capture_output=True, timeout=120, check=False)
+    assert done.returncode == 1
+    (sentence,) = done.stderr.decode().strip().splitlines()
+    assert "the image is cut off" in sentence
