@@ -1,7 +1,6 @@
 """Boxes from a file instead of a detector: COCO's lists of boxes, or an earlier results file."""
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -75,13 +74,10 @@ class _KnownBoxes:
         Raises:
             DataError: there are several images of this name, and the folders do not tell which one it is.
         """
-        if frame.name is None:
-            return self.by_number.get(frame.index, [])
-        path = Path(frame.name)
-        if self.by_name:
+        if frame.name is not None and self.by_name:
+            path = Path(frame.name)
             return _nearest(self.by_name.get(path.name, {}), path)
-        number = re.search(r"(\d+)$", path.stem)
-        return self.by_number.get(int(number[1]) if number else frame.index, [])
+        return self.by_number.get(frame.image_id, [])
 
 
 def _nearest(images: dict[Path, list[ScoredBox]], path: Path) -> list[ScoredBox]:

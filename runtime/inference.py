@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from autopose.drawing import draw
 from autopose.errors import AutoposeError, MediaError
 from autopose.runtime.outputs import Format, formats_of, open_sink, refuse_overwriting
-from autopose.runtime.pipeline import QUEUE, QUEUE_LIVE, PosePipeline, Work, pipeline_for, timed_work
+from autopose.runtime.pipeline import PosePipeline, Work, capacity_for, pipeline_for, timed_work
 from autopose.runtime.sinks import Sink, SinkContext
 from autopose.runtime.smoother import Smoothing
 from autopose.runtime.sources import Selection, Source, SourceSpec, open_source
@@ -161,8 +161,7 @@ def _drive(
     if options.show or any(sink.needs_drawing for sink in sinks):
         stages.append(Stage("draw", _draw))
     stages.append(Stage("write", write))
-    capacity = QUEUE_LIVE if source.spec.kind == "live" else QUEUE
-    works: Any = run_stages(timed_work(source, decode), stages, capacity=capacity)
+    works: Any = run_stages(timed_work(source, decode), stages, capacity=capacity_for(source.spec))
     try:
         for work in works:
             report.frames += 1

@@ -14,7 +14,7 @@ from autopose.runtime.crops import Crops
 from autopose.runtime.detector import DEFAULT_THRESHOLD
 from autopose.runtime.follow import Follower, Found, find_all
 from autopose.runtime.smoother import Smoothing, open_smoother
-from autopose.runtime.sources import Selection, Source, find_sources, open_source
+from autopose.runtime.sources import Selection, Source, SourceSpec, find_sources, open_source
 from autopose.runtime.stages import Stage, TimedSource, run_stages
 from autopose.runtime.tracker import Tracker
 from autopose.runtime.video import Frame
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 
 #: Frames from one detection to the next, as measured by ``benchmarks/every.py``; between them boxes follow the poses.
 DEFAULT_EVERY = 2
-#: Frames that may wait between two stages, of a live source and of others: a live one shall not lag behind.
-QUEUE_LIVE, QUEUE = 1, 4
-#: Frames whose persons may share a run of the pose network.
-POSE_BATCH_FRAMES = QUEUE
+#: Frames that may wait between two stages, and whose persons may therefore share a run of the pose network.
+QUEUE = 4
+
+
+def capacity_for(spec: SourceSpec) -> int:
+    """Return how many frames of a source may wait between two stages: a live one shall not lag behind."""
+    return 1 if spec.kind == "live" else QUEUE
 
 
 @dataclass
@@ -88,7 +91,7 @@ class PosePipeline:
         if self._follows:
             stages = [detect, Stage("pose", self._follow)]
         else:
-            stages = [detect, Stage("crop", self._crop), Stage("pose", self._pose, batch=POSE_BATCH_FRAMES)]
+            stages = [detect, Stage("crop", self._crop), Stage("pose", self._pose, batch=QUEUE)]
             if self.tracking:
                 stages.append(Stage("track", self._track))
         if self.tracking and self.smooth != "none":
@@ -214,7 +217,7 @@ def track(
         raise UsageError(f"track({str(source)!r}): stands for {len(specs)} sources; give them one by one.")
     opened = open_source(specs[0], Selection(start_s, end_s, stride, max_frames))
     pipeline = pipeline_for(estimator, opened, every=every, tracking=tracking, smooth=smooth)
-    capacity = QUEUE_LIVE if specs[0].kind == "live" else QUEUE
+    capacity = capacity_for(specs[0])
 
     def frames() -> Iterator[tuple[Frame, Poses]]:
         try:

@@ -125,7 +125,7 @@ class ImagesSource(Source):
     def __init__(self, spec: SourceSpec, selection: Selection) -> None:
         super().__init__(spec)
         stems = spec.stems or [path.stem for path in spec.files]
-        numbered = [(number, path, stem) for number, (path, stem) in enumerate(zip(spec.files, stems, strict=True))]
+        numbered = list(zip(range(len(spec.files)), spec.files, stems, strict=True))
         self._files = numbered[:: selection.stride][: selection.max_frames]
         self.frame_count = len(self._files)
 

@@ -3,7 +3,6 @@
 import csv
 import json
 import logging
-import re
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +110,7 @@ class CocoSink(Sink):
         if self._lines is None:
             self.part.parent.mkdir(parents=True, exist_ok=True)
             self._lines = self.part.open("w", encoding="utf-8")
-        found = re.search(r"(\d+)$", Path(frame.name).stem) if frame.name else None
-        number = int(found[1]) if found else frame.index
+        number = frame.image_id
         if frame.name and (other := self._names.setdefault(number, frame.name)) != frame.name and not self._warned:
             log.warning("%s: %s and %s both have the image_id %d.", self.destination, other, frame.name, number)
             self._warned = True

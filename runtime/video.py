@@ -1,5 +1,6 @@
 """Videos decoded frame by frame with exact timestamps, upright, and with a word on what was missing at the end."""
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,6 +42,12 @@ class Frame:
     time_base: Fraction | None = None
     name: str | None = None
     stem: str | None = None
+
+    @property
+    def image_id(self) -> int:
+        """Return COCO's number: the one at the end of a separate image's file name, else that of the frame."""
+        found = re.search(r"(\d+)$", Path(self.name).stem) if self.name else None
+        return int(found[1]) if found else self.index
 
     @property
     def size_wh(self) -> tuple[int, int]:

@@ -61,7 +61,7 @@ def save_resumable(folder: Path, tensors: Mapping[str, Tensor], progress: Progre
     newest = folder / NEWEST
     with atomic_path(newest) as temporary:
         safetensors.save_file(plain, str(temporary), metadata=metadata)
-        with temporary.open("r+b") as file:
+        with temporary.open("r+b") as file:  # Windows flushes only what is open for writing
             os.fsync(file.fileno())
         if newest.exists():
             _keep(newest, folder / PREVIOUS)
@@ -122,7 +122,7 @@ def load_resumable(folder: Path, kind: type[P], identity: str) -> tuple[dict[str
 
 def _read(path: Path, kind: type[P]) -> tuple[dict[str, Tensor], P]:
     safetensors = require("safetensors", extra="train", why="Resuming a run")
-    # Copies: Windows replaces no file that is still mapped into memory, and the flush above wants a writable one.
+    # Copies: Windows replaces no file that is still mapped into memory, which the next save does.
     with safetensors.safe_open(str(path), framework="pt") as file:
         content = json.loads((file.metadata() or {})[_KEY])
         tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118  (not a dict)
