@@ -50,7 +50,7 @@ def gated(module: nn.Module, x: Tensor, gate: Tensor) -> Tensor:
         for part in list(module)[:-1]:
             x = part(x)
         return gated(module[-1], x, gate)
-    if type(module) is nn.BatchNorm2d and module.weight is None:
+    if isinstance(module, nn.BatchNorm2d) and module.weight is None:
         mean, var = module.running_mean, module.running_var
         batch = mean is None or module.training
         return F.batch_norm(x, mean, var, gate.expand(module.num_features).contiguous(), None, batch, 0.0, module.eps)

@@ -40,6 +40,7 @@ class Augment(Config):
         jpeg: probability of JPEG artefacts of quality 15 to 70.
         low_resolution: probability of being sampled 1.5 to 4 times coarser and enlarged again.
         erase: probability of 1 to 3 patches that hide something.
+        neighbour: probability of another person of the training set beside this one (:mod:`autopose.data.neighbours`).
     """
 
     flip: float = Field(0.5, ge=0, le=1)
@@ -61,6 +62,7 @@ class Augment(Config):
     jpeg: float = Field(0.1, ge=0, le=1)
     low_resolution: float = Field(0.15, ge=0, le=1)
     erase: float = Field(0.25, ge=0, le=1)
+    neighbour: float = Field(0.0, ge=0, le=1)
 
 
 def random_matrix(

@@ -16,6 +16,7 @@ from autopose.data.augment import (
     sample_crop,
 )
 from autopose.data.images import DiskReader, ImageReader
+from autopose.data.neighbours import candidates, neighbour_matrix, paste_neighbour
 from autopose.heatmap import Codec
 from autopose.poses import Person
 
@@ -59,6 +60,7 @@ class PoseDataset:
         self.codec = codec
         self.augment = augment
         self.reader: ImageReader = reader if reader is not None else DiskReader()
+        self.neighbours = candidates(persons) if augment is not None and augment.neighbour else np.zeros(0, np.int64)
 
     def __len__(self) -> int:
         return len(self.persons)
@@ -83,6 +85,12 @@ class PoseDataset:
             if mirrored:
                 keypoints, weight = keypoints[person.skeleton.flip_order], weight[person.skeleton.flip_order]
             crop = sample_crop(image, matrix, size_wh, augment, rng)
+            if len(self.neighbours) and rng.random() < augment.neighbour:
+                other = self.persons[rng.choice(self.neighbours)]
+                crop, weight = paste_neighbour(
+                    crop, transform(keypoints, matrix), weight, person.skeleton, self.reader.read(other.image_path),
+                    other, neighbour_matrix(person.box_xyxy, other.box_xyxy, matrix, rng), rng,
+                )  # fmt: skip
             crop = change_colour(crop, augment, rng)
             crop = degrade(erase_patches(crop, augment, rng), augment, rng)
         xy = transform(keypoints, matrix).astype(np.float32)

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autopose.genotype import AGGREGATION_NODES, BRANCHES, INDIVIDUAL_NODES
+from autopose.models.batch_norm import BatchNorm
 from autopose.models.ops import BN_MOMENTUM, OPS, pre_activated
 
 #: Coefficients of a node over the cell's terms (its inputs and the results of its operations).
@@ -44,7 +45,7 @@ class Projection(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(channels, nodes * channels, 1, 1))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # as nn.Conv2d
-        self.norm = nn.BatchNorm2d(channels, momentum=BN_MOMENTUM)
+        self.norm = BatchNorm(channels, momentum=BN_MOMENTUM)
         self.nodes = nodes
         self.mixing: Tensor | None
         self.register_buffer("mixing", mixing, persistent=False)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from torch import nn
 
+from autopose.models.batch_norm import BatchNorm
+
 BN_MOMENTUM = 0.1
 
 
@@ -21,7 +23,7 @@ class ConvBN(nn.Sequential):
     ) -> None:
         super().__init__(
             nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
-            nn.BatchNorm2d(outputs, affine=affine, momentum=BN_MOMENTUM),
+            BatchNorm(outputs, affine=affine, momentum=BN_MOMENTUM),
         )
 
 
@@ -41,7 +43,7 @@ class PoolBN(nn.Sequential):
 
     def __init__(self, channels: int, kind: str, *, affine: bool = True) -> None:
         pool = nn.AvgPool2d(3, 1, 1, count_include_pad=False) if kind == "avg" else nn.MaxPool2d(3, 1, 1)
-        super().__init__(pool, nn.BatchNorm2d(channels, affine=affine, momentum=BN_MOMENTUM))
+        super().__init__(pool, BatchNorm(channels, affine=affine, momentum=BN_MOMENTUM))
 
 
 #: Operation name -> factory(channels, affine).

@@ -37,7 +37,8 @@ Report = Callable[[int, int, float, dict[str, float] | None], None]
 def make_optimizer(network: nn.Module, config: TrainSection) -> torch.optim.Optimizer:
     """Return the optimiser; biases and normalisation are not decayed."""
     if config.optimizer == "muon":
-        return Muon(network.parameters(), config.lr, betas=config.betas, weight_decay=config.weight_decay)
+        half = config.amp == "bf16"
+        return Muon(network.parameters(), config.lr, betas=config.betas, weight_decay=config.weight_decay, half=half)
     matrices = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
     vectors = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam

@@ -24,6 +24,22 @@ def test_orthogonal_direction_keeps_the_singular_vectors(shape: tuple[int, int, 
     assert (projected - torch.diag_embed(values)).abs().max() < 1e-9
 
 
+def test_half_precision_gives_the_same_directions() -> None:
+    matrices = torch.randn((2, 48, 160), generator=torch.Generator().manual_seed(4))
+    exact, half = orthogonalize(matrices), orthogonalize(matrices.bfloat16()).float()
+    values = torch.linalg.svdvals(half)
+    assert values.min() > 0.3
+    assert values.max() < 1.3
+    assert torch.nn.functional.cosine_similarity(exact.flatten(1), half.flatten(1)).min() > 0.999
+
+
+def test_recipes_in_bf16_make_directions_in_bf16() -> None:
+    for amp, precision in (("bf16", torch.bfloat16), ("none", torch.float32)):
+        optimizer = make_optimizer(nn.Linear(32, 32), TrainSection(optimizer="muon", amp=amp))  # type: ignore[arg-type]
+        assert isinstance(optimizer, Muon)
+        assert optimizer.precision == precision
+
+
 def _gradients(shapes: Sequence[tuple[int, ...]], steps: int) -> list[list[torch.Tensor]]:
     generator = torch.Generator().manual_seed(1)
     return [[torch.randn(shape, generator=generator) for shape in shapes] for _ in range(steps)]
