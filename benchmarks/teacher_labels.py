@@ -7,7 +7,8 @@ Joints that an annotation has are kept as they are; a joint without a label gets
 the crop and its mirror image, and its confidence as third value, which becomes the joint's loss weight (nothing
 below ``--min-confidence``, nor where the crop and its mirror image disagree by more than 5 % of the crop). Image paths
 in OUT are absolute. ``--refine`` also moves labelled joints onto the teacher's where both agree (for labels that
-scatter more than the teacher does) and halves the weight of those on which they disagree. ``--check`` writes nothing and prints the teacher's own AP on the annotations instead.
+scatter more than the teacher does) and halves the weight of those on which they disagree. ``--check`` writes nothing
+and prints the teacher's own AP on the annotations instead.
 """
 
 import argparse
@@ -92,7 +93,7 @@ def main() -> None:
     parser.add_argument("--min-confidence", type=float, default=0.3)
     parser.add_argument("--limit", type=int, help="only the first persons")
     parser.add_argument("--without-joints", action="store_true", help="only persons who have no labelled joint yet")
-    parser.add_argument("--refine", action="store_true", help="move labelled joints onto the teacher's where they agree")
+    parser.add_argument("--refine", action="store_true", help="move labelled joints to the teacher's where they agree")
     parser.add_argument("--contains", default="", help="only persons whose image's path contains this text")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()

@@ -82,7 +82,8 @@ def silhouette(
         cv2.circle(mask, np.rint(xy[head].mean(0)).astype(int).tolist(), pixels(0.36), 255, -1)
     for k in np.flatnonzero(_named(skeleton, "wrist", "ankle") & labelled):
         cv2.circle(mask, points[k].tolist(), pixels(0.2), 255, -1)
-    return cv2.GaussianBlur(mask, (0, 0), max(0.03 * length, 0.7)).astype(np.float32) / 255
+    soft = cv2.GaussianBlur(mask, (0, 0), max(0.03 * length, 0.7))
+    return np.asarray(soft, np.float32) / np.float32(255)
 
 
 def neighbour_matrix(

@@ -23,6 +23,8 @@ STANDING = np.array(
     np.float64,
 )  # fmt: skip
 EVERYTHING = np.ones(17, bool)
+#: Where the person stands in the pictures below.
+PLACE = np.array([100.0, 40.0])
 
 
 def person(at_xy: tuple[float, float], weight: NDArray[np.float32] | None = None, path: str = "x") -> Person:
@@ -31,10 +33,10 @@ def person(at_xy: tuple[float, float], weight: NDArray[np.float32] | None = None
 
 
 def test_silhouette_covers_the_body_and_little_else() -> None:
-    mask = silhouette(STANDING + (100, 40), EVERYTHING, COCO17, (240, 240))
+    mask = silhouette(STANDING + PLACE, EVERYTHING, COCO17, (240, 240))
     assert mask is not None
     assert mask.shape == (240, 240)
-    columns, rows = (STANDING + (100, 40)).astype(int).T
+    columns, rows = (STANDING + PLACE).astype(int).T
     assert (mask[rows, columns] > 0.5).all()
     assert mask[100, 120] == pytest.approx(1)  # the middle of the trunk
     ys, xs = np.nonzero(mask > 0.5)
@@ -79,7 +81,7 @@ def paste(dx: float, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]
     """Paste a white person ``dx`` beside a person in a black crop."""
     black, white = np.zeros((240, 240, 3), np.uint8), np.full((240, 240, 3), 255, np.uint8)
     matrix = np.array([[1.0, 0, dx], [0, 1, 0]])
-    xy, weight = STANDING + (100, 40), np.ones(17, np.float32)
+    xy, weight = STANDING + PLACE, np.ones(17, np.float32)
     return paste_neighbour(
         black, xy, weight, COCO17, white, person((100, 40)), matrix, np.random.default_rng(seed)
     )  # fmt: skip
@@ -119,10 +121,9 @@ class TwoImages:
 
 
 def test_the_labels_of_a_crop_are_the_persons_own() -> None:
-    codec, nothing = Codec(input_size_wh=(96, 128)), Augment().model_dump() | dict.fromkeys(
-        ["flip", "scale", "rotation", "half_body", "shift", "colour", "grey", "blur", "jpeg", "low_resolution", "erase"],
-        0.0,
-    )  # fmt: skip
+    codec = Codec(input_size_wh=(96, 128))
+    never = ("flip", "scale", "rotation", "half_body", "shift", "colour", "grey", "blur", "jpeg", "low_resolution")
+    nothing = Augment().model_dump() | dict.fromkeys((*never, "erase"), 0.0)
     persons = [person((100, 40)), person((100, 40), path="other")]
     alone = PoseDataset(persons, codec, Augment(**nothing), TwoImages())
     beside = PoseDataset(persons, codec, Augment(**nothing | {"neighbour": 1.0}), TwoImages())

@@ -35,7 +35,7 @@ def test_half_precision_gives_the_same_directions() -> None:
 
 def test_recipes_in_bf16_make_directions_in_bf16() -> None:
     for amp, precision in (("bf16", torch.bfloat16), ("none", torch.float32)):
-        optimizer = make_optimizer(nn.Linear(32, 32), TrainSection(optimizer="muon", amp=amp))  # type: ignore[arg-type]
+        optimizer = make_optimizer(nn.Linear(32, 32), TrainSection(optimizer="muon", amp=amp))
         assert isinstance(optimizer, Muon)
         assert optimizer.precision == precision
 
