@@ -12,6 +12,25 @@ from numpy.typing import ArrayLike, NDArray
 
 from autopose.skeleton import COCO17, Skeleton
 
+#: Joints whose score is above this count towards a person's score. Chosen for the bundled models on held-out images of
+#: their training data (``docs/reproduce.md``); HRNet and SimpleBaseline say 0.2 (``lib/dataset/coco.py``).
+VISIBLE_SCORE = 0.15
+
+
+def person_scores(
+    box_scores: NDArray[np.floating], keypoint_scores: NDArray[np.floating], visible: float = VISIBLE_SCORE
+) -> NDArray[np.float32]:
+    """Return what persons are ranked by: box score times the mean of the scores of the joints that are seen.
+
+    Args:
+        box_scores: ``(n,)``.
+        keypoint_scores: ``(n, K)``.
+        visible: only scores above this count; who has none scores 0.
+    """
+    seen = keypoint_scores > visible
+    total = np.where(seen, keypoint_scores, 0).sum(-1, dtype=np.float64)
+    return np.asarray(box_scores * total / np.maximum(seen.sum(-1), 1), np.float32)
+
 
 def _array(value: ArrayLike | None, shape: tuple[int | None, ...], name: str) -> NDArray[np.float32]:
     array = np.asarray(value, np.float32)
@@ -111,11 +130,8 @@ class Poses:
 
     @property
     def scores(self) -> NDArray[np.float32]:
-        """Return one score per person ``(n,)``: box score times the mean of the joint scores.
-
-        HRNet and SimpleBaseline average the joints above 0.2 only (``lib/dataset/coco.py``).
-        """
-        return np.asarray(self.box_scores * self.keypoint_scores.mean(-1), np.float32)
+        """Return one score per person ``(n,)``, see :func:`person_scores`."""
+        return person_scores(self.box_scores, self.keypoint_scores)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, rounded to what the numbers carry: source, image size, skeleton and persons."""

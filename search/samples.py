@@ -104,6 +104,7 @@ class SearchData:
             self.config.codec,
             batch_size=self.config.search.reward_batch,
             reader=self.tune_reader,
+            visible_score=0,
         )
 
 

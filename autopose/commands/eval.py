@@ -44,7 +44,7 @@ def eval(
     flip: Annotated[bool, typer.Option(help="Average over the mirrored crop.")] = True,
     visible_score: Annotated[
         float, typer.Option(help="Joints above this count towards a pose's score; the papers say 0.2.")
-    ] = 0.0,
+    ] = 0.15,
     nms: Annotated[
         bool | None, typer.Option("--nms/--no-nms", help="Drop repeated poses (OKS > 0.9); on unless boxes are gt.")
     ] = None,

@@ -14,7 +14,7 @@ from autopose.affine import center_scale_from_box, crop_matrix, invert, letterbo
 from autopose.data.coco_file import read_coco
 from autopose.data.images import DiskReader, ImageReader
 from autopose.heatmap import Codec
-from autopose.poses import Person
+from autopose.poses import VISIBLE_SCORE, Person, person_scores
 from autopose.skeleton import COCO17, Skeleton
 
 #: Crops ``(N, h, w, 3)`` uint8 BGR -> joints ``(N, K, 2)`` in crop pixels, scores ``(N, K)``.
@@ -38,12 +38,12 @@ def predict_persons(
     batch_size: int = 32,
     reader: ImageReader | None = None,
     advance: Advance | None = None,
-    visible_score: float = 0.0,
+    visible_score: float = VISIBLE_SCORE,
 ) -> list[dict[str, Any]]:
     """Return one COCO keypoint result per person, in their order.
 
-    A result's ``score`` is the box's score times the mean of the joint scores above ``visible_score``, and its ``area``
-    that of the cropped region (HRNet ``lib/dataset/coco.py``).
+    A result's ``score`` is that of :func:`~autopose.poses.person_scores`, and its ``area`` that of the cropped region
+    (HRNet ``lib/dataset/coco.py``).
 
     Args:
         predict: the model.
@@ -52,7 +52,8 @@ def predict_persons(
         batch_size: persons per call.
         reader: source of the pictures; None: the files.
         advance: called with the number of persons done, for progress.
-        visible_score: 0 = all joints count; the papers count those above 0.2, which ranks poses of unsure models worse.
+        visible_score: least joint score that counts towards the person's; the papers say 0.2. With 0 all count, which
+            ranks the poses of networks that have hardly learnt anything better.
 
     Raises:
         MediaError: a picture is missing or cannot be decoded.
@@ -81,12 +82,11 @@ def predict_persons(
 def _result(
     person: Person, xy: NDArray[np.floating], scores: NDArray[np.floating], area: float, visible_score: float
 ) -> dict[str, Any]:
-    seen = scores[scores > visible_score]
     return {
         "image_id": person.image_id,
         "category_id": 1,
         "keypoints": np.concatenate([xy, scores[:, None]], axis=1).ravel().astype(float).tolist(),
-        "score": float(person.score * (seen.mean() if len(seen) else 0)),
+        "score": float(person_scores(np.array([person.score]), scores[None], visible_score)[0]),
         "area": area,
     }
 

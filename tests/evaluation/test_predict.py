@@ -1,4 +1,5 @@
 import json
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from autopose.commands.eval import eval as eval_command
 from autopose.evaluation.predict import (
     PUBLISHED_VISIBLE_SCORE,
     box_results,
@@ -71,14 +73,21 @@ def test_results_are_in_image_pixels_and_in_order(batch_size: int) -> None:
 
 def test_score_is_box_times_mean_of_joints_all_or_as_published() -> None:
     somebody = [person(100, 90, (60, 40, 140, 200), 0.8)]
-    (result,) = predict_persons(find_dot, somebody, CODEC, reader=Pictures())
+    (result,) = predict_persons(find_dot, somebody, CODEC, reader=Pictures(), visible_score=0)
     assert result["score"] == pytest.approx(0.8 * (0.1 + 0.3 + 15 * 0.5) / 17)
+    (by_default,) = predict_persons(find_dot, somebody, CODEC, reader=Pictures())
+    assert by_default["score"] == pytest.approx(0.8 * (0.3 + 15 * 0.5) / 16)
     (result,) = predict_persons(
         find_dot, somebody, CODEC, reader=Pictures(), visible_score=PUBLISHED_VISIBLE_SCORE
     )  # fmt: skip
     assert result["score"] == pytest.approx(0.8 * (0.3 + 15 * 0.5) / 16)
     # 80x160 widens to 120x160, padded 1.25 each way.
     assert result["area"] == pytest.approx(120 * 160 * 1.25**2)
+
+
+def test_the_command_counts_the_librarys_joints() -> None:
+    default = signature(predict_persons).parameters["visible_score"].default
+    assert signature(eval_command).parameters["visible_score"].default == default
 
 
 def test_unsure_everywhere_scores_zero() -> None:
