@@ -64,12 +64,13 @@ def silhouette(
         return None
     corners, length = trunk
     mask = np.zeros((size_wh[1], size_wh[0]), np.uint8)
-    points = np.clip(np.rint(xy), -10_000, 10_000).astype(np.int32)
+    # Joints without a label can be anything, and a joint far outside is drawn as far as OpenCV's numbers reach.
+    points = np.where(labelled[:, None], np.rint(xy), 0).clip(-10_000, 10_000).astype(np.int32)
 
     def pixels(share: float) -> int:
         return max(round(share * length), 2)
 
-    hull = cv2.convexHull(np.clip(np.rint(corners), -10_000, 10_000).astype(np.int32))
+    hull = cv2.convexHull(np.rint(corners).clip(-10_000, 10_000).astype(np.int32))
     cv2.fillConvexPoly(mask, hull, 255)
     cv2.polylines(mask, [hull], True, 255, min(pixels(0.3), 255))
     for a, b in skeleton.limb_indices:
@@ -79,7 +80,7 @@ def silhouette(
             cv2.line(mask, points[a].tolist(), points[b].tolist(), 255, min(pixels(share), 255))
     head = _named(skeleton, *_HEAD) & labelled
     if head.any():
-        cv2.circle(mask, np.rint(xy[head].mean(0)).astype(int).tolist(), pixels(0.36), 255, -1)
+        cv2.circle(mask, points[head].mean(0).astype(int).tolist(), pixels(0.36), 255, -1)
     for k in np.flatnonzero(_named(skeleton, "wrist", "ankle") & labelled):
         cv2.circle(mask, points[k].tolist(), pixels(0.2), 255, -1)
     soft = cv2.GaussianBlur(mask, (0, 0), max(0.03 * length, 0.7))
@@ -144,7 +145,7 @@ def paste_neighbour(
         own = silhouette(xy, labelled, skeleton, size_wh)
         if own is not None:
             alpha = alpha * (1 - own)
-    columns, rows = np.rint(xy).astype(int).T
+    columns, rows = np.where(labelled[:, None], np.rint(xy), -1).astype(int).T
     inside = labelled & (columns >= 0) & (rows >= 0) & (columns < size_wh[0]) & (rows < size_wh[1])
     hidden = np.zeros(len(xy), bool)
     hidden[inside] = alpha[rows[inside], columns[inside]] > 0.5

@@ -7,21 +7,23 @@ from torch import Tensor, nn
 class BatchNorm(nn.BatchNorm2d):
     """:class:`torch.nn.BatchNorm2d`, with the batch's statistics as plain sums where the compiler generates CPU code.
 
-    The compiler computes torch's own variance by Welford's running updates, which do not vectorise over channels-last
-    maps: the statistics took as long as the convolutions. Two sums in FP32 are exact enough for activations whose mean
-    is of the order of their deviation. In evaluation, on a GPU and without a compiler it is torch's layer.
+    The compiler computes torch's own variance by Welford's running updates, which are slow over channels-last maps: the
+    forward pass of ``medium`` took 0.52 s for 32 crops on one core, with two sums it takes 0.35 s. In FP32 these are
+    exact enough for activations whose mean is of the order of their deviation. In evaluation, on a GPU and without a
+    compiler it is torch's layer.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, C, h, w)`` to the same shape."""
-        if not (self.training and x.device.type == "cpu" and torch.compiler.is_compiling()):
+        count = x.numel() // x.shape[1]
+        compiled = torch.compiler.is_compiling() and x.device.type == "cpu"
+        if not (self.training and compiled and count > 1):  # torch refuses a single value in its own words
             return super().forward(x)
         values = x.float()
         mean = values.mean((0, 2, 3))
         variance = (values.square().mean((0, 2, 3)) - mean.square()).clamp(min=0)
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             assert self.momentum is not None
-            count = x.numel() / x.shape[1]
             with torch.no_grad():
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)

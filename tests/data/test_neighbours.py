@@ -100,6 +100,18 @@ def test_hidden_joints_count_half_and_others_fully() -> None:
     assert 0 < fronts < 12  # else the neighbour stands behind
 
 
+def test_joints_without_a_label_can_be_anything() -> None:
+    xy, weight = STANDING + PLACE, np.ones(17, np.float32)
+    xy[:5], weight[:5] = np.nan, 0
+    black, white = np.zeros((240, 240, 3), np.uint8), np.full((240, 240, 3), 255, np.uint8)
+    matrix = np.array([[1.0, 0, 30], [0, 1, 0]])
+    for seed in range(4):
+        crop, _ = paste_neighbour(
+            black, xy, weight, COCO17, white, person((100, 40)), matrix, np.random.default_rng(seed)
+        )  # fmt: skip
+        assert crop.any()
+
+
 def test_nobody_is_hidden_by_half() -> None:
     unchanged = 0
     for seed in range(12):
