@@ -35,6 +35,10 @@ class Skeleton:
         """Return the position of a joint in the keypoint arrays."""
         return self.joints.index(joint)
 
+    def named(self, *parts: str) -> NDArray[np.bool_]:
+        """Return which joints have one of these words in their name: ``(K,)``."""
+        return np.array([any(part in name for part in parts) for name in self.joints])
+
     @cached_property
     def flip_order(self) -> NDArray[np.int64]:
         """Return for each joint the index of its mirror image (itself on the midline): ``(K,)``."""

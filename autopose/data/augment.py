@@ -119,7 +119,7 @@ def half_body_region(
 
     Source: HRNet ``half_body_transform``: centre at the joints' mean, their extent enlarged by 1.5.
     """
-    lower = np.array([any(part in name for part in ("hip", "knee", "ankle", "pelvis")) for name in skeleton.joints])
+    lower = skeleton.named("hip", "knee", "ankle", "pelvis")
     halves = [labelled & ~lower, labelled & lower]
     if rng.random() < 0.5:
         halves.reverse()

@@ -17,8 +17,8 @@ from autopose.skeleton import Skeleton
 
 Image = NDArray[np.uint8]
 
-#: Thickness of a limb, by the joint farther from the trunk, as a share of the trunk's length.
-_THICKNESS = {"knee": 0.42, "ankle": 0.32, "elbow": 0.32, "wrist": 0.26}
+#: Thickness of a limb as a share of the trunk's length, by the first of these joints that it has; 0.25 without any.
+_THICKNESS = {"knee": 0.42, "wrist": 0.26, "elbow": 0.32}
 _HEAD = ("nose", "eye", "ear", "head")
 #: Joints that a person needs to be cut out, and that a person needs for others to stand behind them.
 _LEAST_JOINTS = 9
@@ -30,15 +30,11 @@ def can_be_cut_out(person: Person) -> bool:
     return int(labelled.sum()) >= _LEAST_JOINTS and _trunk(person.keypoints, labelled, person.skeleton) is not None
 
 
-def _named(skeleton: Skeleton, *parts: str) -> NDArray[np.bool_]:
-    return np.array([any(part in name for part in parts) for name in skeleton.joints])
-
-
 def _trunk(
     xy: NDArray[np.floating], labelled: NDArray[np.bool_], skeleton: Skeleton
 ) -> tuple[NDArray[np.floating], float] | None:
     """Return the labelled corners of the trunk and its length, or None without a shoulder and a hip."""
-    shoulders, hips = _named(skeleton, "shoulder") & labelled, _named(skeleton, "hip") & labelled
+    shoulders, hips = skeleton.named("shoulder") & labelled, skeleton.named("hip") & labelled
     if not shoulders.any() or not hips.any():
         return None
     corners = np.concatenate([xy[shoulders], xy[hips]])
@@ -75,13 +71,13 @@ def silhouette(
     cv2.polylines(mask, [hull], True, 255, min(pixels(0.3), 255))
     for a, b in skeleton.limb_indices:
         if labelled[a] and labelled[b]:
-            share = next((s for part, s in _THICKNESS.items() if part in skeleton.joints[b]), 0.0)
-            share = share or next((s for part, s in _THICKNESS.items() if part in skeleton.joints[a]), 0.25)
+            ends = f"{skeleton.joints[a]} {skeleton.joints[b]}"
+            share = next((s for part, s in _THICKNESS.items() if part in ends), 0.25)
             cv2.line(mask, points[a].tolist(), points[b].tolist(), 255, min(pixels(share), 255))
-    head = _named(skeleton, *_HEAD) & labelled
+    head = skeleton.named(*_HEAD) & labelled
     if head.any():
         cv2.circle(mask, points[head].mean(0).astype(int).tolist(), pixels(0.36), 255, -1)
-    for k in np.flatnonzero(_named(skeleton, "wrist", "ankle") & labelled):
+    for k in np.flatnonzero(skeleton.named("wrist", "ankle") & labelled):
         cv2.circle(mask, points[k].tolist(), pixels(0.2), 255, -1)
     soft = cv2.GaussianBlur(mask, (0, 0), max(0.03 * length, 0.7))
     return np.asarray(soft, np.float32) / np.float32(255)

@@ -77,23 +77,23 @@ class PoseDataset:
         if augment is None:
             center, region = center_scale_from_box(person.box_xyxy, size_wh[0] / size_wh[1])
             matrix = crop_matrix(center, region, size_wh)
-            crop = warp(image, matrix, size_wh)
+            crop, xy = warp(image, matrix, size_wh), transform(keypoints, matrix)
         else:
             matrix, mirrored = random_matrix(
                 person.box_xyxy, keypoints, weight, person.skeleton, size_wh, augment, rng
             )  # fmt: skip
             if mirrored:
                 keypoints, weight = keypoints[person.skeleton.flip_order], weight[person.skeleton.flip_order]
-            crop = sample_crop(image, matrix, size_wh, augment, rng)
+            crop, xy = sample_crop(image, matrix, size_wh, augment, rng), transform(keypoints, matrix)
             if len(self.neighbours) and rng.random() < augment.neighbour:
                 other = self.persons[rng.choice(self.neighbours)]
                 crop, weight = paste_neighbour(
-                    crop, transform(keypoints, matrix), weight, person.skeleton, self.reader.read(other.image_path),
-                    other, neighbour_matrix(person.box_xyxy, other.box_xyxy, matrix, rng), rng,
+                    crop, xy, weight, person.skeleton, self.reader.read(other.image_path), other,
+                    neighbour_matrix(person.box_xyxy, other.box_xyxy, matrix, rng), rng,
                 )  # fmt: skip
             crop = change_colour(crop, augment, rng)
             crop = degrade(erase_patches(crop, augment, rng), augment, rng)
-        xy = transform(keypoints, matrix).astype(np.float32)
         reach = 3 * self.codec.sigma * self.codec.stride  # as Codec.encode: a Gaussian may reach in from outside
-        inside = ((xy >= -reach) & (xy <= np.array(size_wh) - 1 + reach)).all(-1)
-        return PoseSample(crop, xy, np.where(inside, weight, 0).astype(np.float32), matrix)
+        joints = xy.astype(np.float32)
+        inside = ((joints >= -reach) & (joints <= np.array(size_wh) - 1 + reach)).all(-1)
+        return PoseSample(crop, joints, np.where(inside, weight, 0).astype(np.float32), matrix)

@@ -72,21 +72,22 @@ def predict_persons(
             crops[i] = warp(reader.read(person.image_path), matrices[i], size_wh)
         xy_crop, scores = predict(crops)
         xy = transform(xy_crop, invert(np.stack(matrices)))
-        for person, points, joint_scores, area in zip(batch, xy, scores, areas, strict=True):
-            results.append(_result(person, points, joint_scores, area, visible_score))
+        ranks = person_scores(np.array([person.score for person in batch]), scores, visible_score)
+        for person, points, joint_scores, area, rank in zip(batch, xy, scores, areas, ranks, strict=True):
+            results.append(_result(person, points, joint_scores, area, float(rank)))
         if advance is not None:
             advance(len(batch))
     return results
 
 
 def _result(
-    person: Person, xy: NDArray[np.floating], scores: NDArray[np.floating], area: float, visible_score: float
+    person: Person, xy: NDArray[np.floating], scores: NDArray[np.floating], area: float, rank: float
 ) -> dict[str, Any]:
     return {
         "image_id": person.image_id,
         "category_id": 1,
         "keypoints": np.concatenate([xy, scores[:, None]], axis=1).ravel().astype(float).tolist(),
-        "score": float(person_scores(np.array([person.score]), scores[None], visible_score)[0]),
+        "score": rank,
         "area": area,
     }
 

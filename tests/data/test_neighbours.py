@@ -77,11 +77,12 @@ def test_neighbour_stands_beside_and_about_as_high() -> None:
         assert abs(centre[1] - own[1]) <= 0.2 * 320 + 1e-6
 
 
-def paste(dx: float, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Paste a white person ``dx`` beside a person in a black crop."""
+def paste(dx: float, seed: int, unlabelled: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Paste a white person ``dx`` beside a person in a black crop, whose first joints may have no label."""
     black, white = np.zeros((240, 240, 3), np.uint8), np.full((240, 240, 3), 255, np.uint8)
     matrix = np.array([[1.0, 0, dx], [0, 1, 0]])
     xy, weight = STANDING + PLACE, np.ones(17, np.float32)
+    xy[:unlabelled], weight[:unlabelled] = np.nan, 0
     return paste_neighbour(
         black, xy, weight, COCO17, white, person((100, 40)), matrix, np.random.default_rng(seed)
     )  # fmt: skip
@@ -101,14 +102,8 @@ def test_hidden_joints_count_half_and_others_fully() -> None:
 
 
 def test_joints_without_a_label_can_be_anything() -> None:
-    xy, weight = STANDING + PLACE, np.ones(17, np.float32)
-    xy[:5], weight[:5] = np.nan, 0
-    black, white = np.zeros((240, 240, 3), np.uint8), np.full((240, 240, 3), 255, np.uint8)
-    matrix = np.array([[1.0, 0, 30], [0, 1, 0]])
     for seed in range(4):
-        crop, _ = paste_neighbour(
-            black, xy, weight, COCO17, white, person((100, 40)), matrix, np.random.default_rng(seed)
-        )  # fmt: skip
+        crop, _ = paste(30, seed, unlabelled=5)
         assert crop.any()
 
 
