@@ -16,20 +16,28 @@ from autopose.skeleton import COCO17, Skeleton
 #: their training data (``docs/reproduce.md``); HRNet and SimpleBaseline say 0.2 (``lib/dataset/coco.py``).
 VISIBLE_SCORE = 0.15
 
+#: A box score counts by this power in a person's score. Chosen with the bundled detector on held-out images of the
+#: training data (``docs/reproduce.md``); HRNet and SimpleBaseline count it as it is, 1.
+BOX_POWER = 0.5
+
 
 def person_scores(
-    box_scores: NDArray[np.floating], keypoint_scores: NDArray[np.floating], visible: float = VISIBLE_SCORE
+    box_scores: NDArray[np.floating],
+    keypoint_scores: NDArray[np.floating],
+    visible: float = VISIBLE_SCORE,
+    box_power: float = BOX_POWER,
 ) -> NDArray[np.float32]:
-    """Return what persons are ranked by: box score times the mean of the scores of the joints that are seen.
+    """Return what persons are ranked by: root of the box score times the mean score of the joints that are seen.
 
     Args:
-        box_scores: ``(n,)``.
+        box_scores: ``(n,)``; below 0 counts as 0.
         keypoint_scores: ``(n, K)``.
         visible: only scores above this count; who has none scores 0.
+        box_power: power of the box score, 0.5: the root.
     """
     seen = keypoint_scores > visible
     total = np.where(seen, keypoint_scores, 0).sum(-1, dtype=np.float64)
-    return np.asarray(box_scores * total / np.maximum(seen.sum(-1), 1), np.float32)
+    return np.asarray(np.maximum(box_scores, 0) ** box_power * total / np.maximum(seen.sum(-1), 1), np.float32)
 
 
 def _array(value: ArrayLike | None, shape: tuple[int | None, ...], name: str) -> NDArray[np.float32]:

@@ -41,9 +41,9 @@ def test_selection_keeps_the_person_axis() -> None:
 
 def test_scores_by_hand() -> None:
     joints = _f32([[0.8, 0.4, 0.15] + [0.1] * 14, [0.2] * 17, [0.1] * 17])
-    poses = Poses(_f32(np.zeros((3, 4))), _f32([0.5, 1, 1]), _f32(np.zeros((3, 17, 2))), joints)
+    poses = Poses(_f32(np.zeros((3, 4))), _f32([0.25, 1, 1]), _f32(np.zeros((3, 17, 2))), joints)
     assert poses.scores.tolist() == pytest.approx([0.5 * (0.8 + 0.4) / 2, 0.2, 0])
-    assert person_scores(poses.box_scores, joints, 0)[0] == pytest.approx(0.5 * (0.8 + 0.4 + 0.15 + 14 * 0.1) / 17)
+    assert person_scores(poses.box_scores, joints, 0, 1)[0] == pytest.approx(0.25 * (0.8 + 0.4 + 0.15 + 14 * 0.1) / 17)
     assert Poses.empty().scores.shape == (0,)
 
 

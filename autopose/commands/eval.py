@@ -45,6 +45,9 @@ def eval(
     visible_score: Annotated[
         float, typer.Option(help="Joints above this count towards a pose's score; the papers say 0.2.")
     ] = 0.15,
+    box_power: Annotated[
+        float, typer.Option(min=0, help="Power of the box score in a pose's score; the papers say 1.")
+    ] = 0.5,
     nms: Annotated[
         bool | None, typer.Option("--nms/--no-nms", help="Drop repeated poses (OKS > 0.9); on unless boxes are gt.")
     ] = None,
@@ -132,6 +135,7 @@ def eval(
                     batch_size=batch,
                     advance=bar.advance,
                     visible_score=visible_score,
+                    box_power=box_power,
                 )
         if task is Task.keypoints and (nms if nms is not None else boxes != "gt"):
             results = suppress_poses(results, skeleton=skeleton)

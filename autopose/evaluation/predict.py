@@ -14,7 +14,7 @@ from autopose.affine import center_scale_from_box, crop_matrix, invert, letterbo
 from autopose.data.coco_file import read_coco
 from autopose.data.images import DiskReader, ImageReader
 from autopose.heatmap import Codec
-from autopose.poses import VISIBLE_SCORE, Person, person_scores
+from autopose.poses import BOX_POWER, VISIBLE_SCORE, Person, person_scores
 from autopose.skeleton import COCO17, Skeleton
 
 #: Crops ``(N, h, w, 3)`` uint8 BGR -> joints ``(N, K, 2)`` in crop pixels, scores ``(N, K)``.
@@ -28,6 +28,8 @@ Advance = Callable[[int], None]
 
 #: The papers' rule: only joints above this count towards a pose's score (HRNet, ``TEST.IN_VIS_THRE``).
 PUBLISHED_VISIBLE_SCORE = 0.2
+#: The papers' power of the box score.
+PUBLISHED_BOX_POWER = 1.0
 
 
 def predict_persons(
@@ -39,6 +41,7 @@ def predict_persons(
     reader: ImageReader | None = None,
     advance: Advance | None = None,
     visible_score: float = VISIBLE_SCORE,
+    box_power: float = BOX_POWER,
 ) -> list[dict[str, Any]]:
     """Return one COCO keypoint result per person, in their order.
 
@@ -54,6 +57,7 @@ def predict_persons(
         advance: called with the number of persons done, for progress.
         visible_score: least joint score that counts towards the person's; the papers say 0.2. With 0 all count, which
             ranks the poses of networks that have hardly learnt anything better.
+        box_power: power of the box score in the person's; the papers say 1.
 
     Raises:
         MediaError: a picture is missing or cannot be decoded.
@@ -72,7 +76,7 @@ def predict_persons(
             crops[i] = warp(reader.read(person.image_path), matrices[i], size_wh)
         xy_crop, scores = predict(crops)
         xy = transform(xy_crop, invert(np.stack(matrices)))
-        ranks = person_scores(np.array([person.score for person in batch]), scores, visible_score)
+        ranks = person_scores(np.array([person.score for person in batch]), scores, visible_score, box_power)
         for person, points, joint_scores, area, rank in zip(batch, xy, scores, areas, ranks, strict=True):
             results.append(_result(person, points, joint_scores, area, float(rank)))
         if advance is not None:

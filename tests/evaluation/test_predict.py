@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from autopose.commands.eval import eval as eval_command
 from autopose.evaluation.predict import (
+    PUBLISHED_BOX_POWER,
     PUBLISHED_VISIBLE_SCORE,
     box_results,
     detect_images,
@@ -71,23 +72,29 @@ def test_results_are_in_image_pixels_and_in_order(batch_size: int) -> None:
     json.dumps(results)  # plain numbers only
 
 
-def test_score_is_box_times_mean_of_joints_all_or_as_published() -> None:
+def test_score_is_root_of_box_times_mean_of_joints_or_as_published() -> None:
     somebody = [person(100, 90, (60, 40, 140, 200), 0.8)]
     (result,) = predict_persons(find_dot, somebody, CODEC, reader=Pictures(), visible_score=0)
-    assert result["score"] == pytest.approx(0.8 * (0.1 + 0.3 + 15 * 0.5) / 17)
+    assert result["score"] == pytest.approx(0.8**0.5 * (0.1 + 0.3 + 15 * 0.5) / 17)
     (by_default,) = predict_persons(find_dot, somebody, CODEC, reader=Pictures())
-    assert by_default["score"] == pytest.approx(0.8 * (0.3 + 15 * 0.5) / 16)
+    assert by_default["score"] == pytest.approx(0.8**0.5 * (0.3 + 15 * 0.5) / 16)
     (result,) = predict_persons(
-        find_dot, somebody, CODEC, reader=Pictures(), visible_score=PUBLISHED_VISIBLE_SCORE
-    )  # fmt: skip
+        find_dot,
+        somebody,
+        CODEC,
+        reader=Pictures(),
+        visible_score=PUBLISHED_VISIBLE_SCORE,
+        box_power=PUBLISHED_BOX_POWER,
+    )
     assert result["score"] == pytest.approx(0.8 * (0.3 + 15 * 0.5) / 16)
     # 80x160 widens to 120x160, padded 1.25 each way.
     assert result["area"] == pytest.approx(120 * 160 * 1.25**2)
 
 
-def test_the_command_counts_the_librarys_joints() -> None:
-    default = signature(predict_persons).parameters["visible_score"].default
-    assert signature(eval_command).parameters["visible_score"].default == default
+@pytest.mark.parametrize("option", ["visible_score", "box_power"])
+def test_the_command_scores_persons_as_the_library_does(option: str) -> None:
+    default = signature(predict_persons).parameters[option].default
+    assert signature(eval_command).parameters[option].default == default
 
 
 def test_unsure_everywhere_scores_zero() -> None:
