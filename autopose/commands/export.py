@@ -77,7 +77,7 @@ def export(
     Examples:
         autopose export runs/train -o model.onnx --check val.json
 
-        autopose export default --precision int8 --calibration photos/
+        autopose export fast --precision int8 --calibration photos/
 
         autopose export default --trt --batch 1,8,64
 
