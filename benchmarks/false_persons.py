@@ -27,7 +27,7 @@ from autopose.training.sources import in_tune
 
 SETS = {"scenes/teacher.json": 1, "pose/stanford40.json": 4}
 BOX_SCORES = (0.2, 0.25, 0.3)
-EVIDENCE = (0.0, 0.25, 0.28, 0.3, 0.31, 0.32, 0.33, 0.34, 0.35, 0.37, 0.39, 0.41, 0.43, 0.45, 0.47, 0.5, 0.55)
+EVIDENCE = (0.0, 0.25, 0.28, 0.3, 0.31, 0.32, 0.33, 0.34, 0.35, 0.37, 0.38, 0.39, 0.41, 0.43, 0.45, 0.47, 0.5, 0.55)
 FALSE_SHARES = (0.05, 0.02)
 LABELLED, SAME, APART = 0.3, 0.5, 0.3
 

@@ -7,7 +7,7 @@ from autopose.poses import Poses
 
 #: Evidence from which a detection in a separate image counts as a person. Chosen on images held out of the training of
 #: the bundled models: docs/benchmarks.md, "False persons".
-LEAST_EVIDENCE = 0.31
+LEAST_EVIDENCE = 0.33
 
 
 def evidence(poses: Poses) -> NDArray[np.float64]:

@@ -55,7 +55,7 @@ def infer(
     threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least score of a person's box.")] = 0.25,
     evidence: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Images: least mean of box and joint scores; 0 keeps every box.")
-    ] = 0.31,
+    ] = 0.33,
     boxes: Annotated[Path | None, typer.Option(help="JSON of boxes to use instead of a detector.")] = None,
     save: Annotated[
         str | None,

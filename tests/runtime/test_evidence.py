@@ -30,7 +30,7 @@ def test_evidence_is_the_mean_of_both_scores() -> None:
     np.testing.assert_allclose(evidence(poses), [0.3, 0.45], atol=1e-7)
 
 
-@pytest.mark.parametrize(("least", "scores"), [(0.31, [0.9]), (0.0, [0.3, 0.9]), (1.0, [])])
+@pytest.mark.parametrize(("least", "scores"), [(0.33, [0.9]), (0.0, [0.3, 0.9]), (1.0, [])])
 def test_images(least: float, scores: list[float]) -> None:
     grey = np.full((120, 160, 3), 127, np.uint8)  # nobody: mean joint scores near zero
     with Estimator(detector=boxed, flip=False, least_evidence=least) as estimator:
