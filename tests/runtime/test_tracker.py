@@ -156,7 +156,7 @@ def test_a_thing_that_stands_is_looked_at_now_and_then_only(figures: Any) -> Non
     assert tracker.dismissed(np.concatenate([bush.boxes, beside]), 3 / 25).tolist() == [True, False]
     assert not tracker.dismissed(bush.boxes, 2 / 25 + 0.52).any()
     for t in range(3):  # a person, not yet sure of an id, is looked at all the time
-        found = tracker.update(_unsure(figures, [(300, 100)], 0.3, 0.45), 0.6 + t / 25)
+        found = tracker.update(_unsure(figures, [(300, 100)], 0.3, 0.5), 0.6 + t / 25)
         assert not tracker.dismissed(found.boxes, 0.6 + (t + 1) / 25).any()
         assert len(tracker.expected(0.6 + (t + 1) / 25)) == 1
     assert len(found) == 1
