@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +33,8 @@ FALSE_SHARES = (0.05, 0.02)
 LABELLED, SAME, APART = 0.3, 0.5, 0.3
 
 
-def in_empty_images(estimator: Estimator, annotations: Path, folder: Path, share: float) -> list[str]:
+def in_empty_images(estimator: Estimator, content: dict[str, Any], folder: Path, share: float) -> list[str]:
     """Return sentences on the persons found in images without any label."""
-    content = json.loads(annotations.read_bytes())
     labelled = {record["image_id"] for record in content["annotations"]}
     empty = [image["file_name"] for image in content["images"] if image["id"] not in labelled]
     lines = []
@@ -52,15 +52,14 @@ def in_empty_images(estimator: Estimator, annotations: Path, folder: Path, share
         allowed = len(names) // 100
         limit = values[allowed] if len(values) > allowed else 0.0
         lines.append(
-            f"{annotations.name}: {len(names)} images that show nobody, {kind}: {(values >= LEAST_EVIDENCE).sum()} "
-            f"persons; {allowed} above an evidence of {limit:.2f}"
+            f"{len(names)} images that show nobody, {kind}: {(values >= LEAST_EVIDENCE).sum()} persons; "
+            f"{allowed} above an evidence of {limit:.2f}"
         )
     return lines
 
 
-def judged(estimator: Estimator, annotations: Path, folder: Path, share: float, step: int) -> NDArray[np.float64]:
+def judged(estimator: Estimator, content: dict[str, Any], folder: Path, share: float, step: int) -> NDArray[np.float64]:
     """Return rows of box score, evidence, whether true, whether false."""
-    content = json.loads(annotations.read_bytes())
     labels: dict[int, list[tuple[list[float], float]]] = {}
     for record in content["annotations"]:
         labels.setdefault(record["image_id"], []).append((record["bbox"], record.get("score", 1.0)))
@@ -107,7 +106,8 @@ def main() -> None:
         options.model, options.detector, detector_threshold=min(BOX_SCORES), least_evidence=0, threads=1
     ) as estimator:
         for name, step in SETS.items():
-            rows = judged(estimator, folder / name, folder, options.share, step)
+            content = json.loads((folder / name).read_bytes())
+            rows = judged(estimator, content, folder, options.share, step)
             every.append(rows[rows[:, 0] >= DEFAULT_THRESHOLD])
             for least_score in BOX_SCORES:
                 found = rows[rows[:, 0] >= least_score]
@@ -115,8 +115,8 @@ def main() -> None:
                 for least in EVIDENCE:
                     true, false = found[found[:, 1] >= least][:, 2:4].sum(0)
                     print(f"  {least:.2f}: {true:.0f}, {false:.0f}")
-            for line in in_empty_images(estimator, folder / name, folder, options.share):
-                print(line)
+            for line in in_empty_images(estimator, content, folder, options.share):
+                print(f"{name}: {line}")
     both = np.concatenate(every)
     for share in FALSE_SHARES:
         print(f"at most {share:.0%} false from evidence {least_evidence_for(share, both):.2f}")
