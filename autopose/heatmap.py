@@ -120,17 +120,18 @@ class Codec(BaseModel):
         """Return Gaussian targets ``(K, h, w)`` with peak 1 and target weights ``(K,)``.
 
         Args:
-            xy_crop: ``(K, 2)`` joints in crop pixels.
+            xy_crop: ``(K, 2)`` joints in crop pixels; NaN: known not to be there, which makes an empty map that counts.
             weight: ``(K,)`` 0 for joints without a label; joints further than 3 sigma outside get weight 0.
         """
         width, height = self.heatmap_size_wh
         xy = self.heatmap_from_crop(xy_crop)
         reach = 3 * self.sigma
         inside = ((xy >= -reach) & (xy <= np.array([width - 1, height - 1]) + reach)).all(-1)
-        weight = np.where(inside, weight, 0).astype(np.float32)
+        weight = np.where(inside | np.isnan(xy).any(-1), weight, 0).astype(np.float32)
+        xy = np.where(inside[:, None], xy, 0)
         gx = np.exp(-((np.arange(width) - xy[:, :1]) ** 2) / (2 * self.sigma**2))
         gy = np.exp(-((np.arange(height) - xy[:, 1:]) ** 2) / (2 * self.sigma**2))
-        maps = gy[:, :, None] * gx[:, None, :] * (weight > 0)[:, None, None]
+        maps = gy[:, :, None] * gx[:, None, :] * (inside & (weight > 0))[:, None, None]
         return maps.astype(np.float32), weight
 
     def decode(self, heatmaps: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:

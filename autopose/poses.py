@@ -235,7 +235,7 @@ class Person:
     Attributes:
         image_path: the picture's file.
         box_xyxy: ``(4,)`` float64 corners.
-        keypoints: ``(K, 2)`` float64 x, y; anything where ``weight`` is 0.
+        keypoints: ``(K, 2)`` float64 x, y; anything where ``weight`` is 0; NaN with a weight: known not to be there.
         weight: ``(K,)`` float32 loss weight; 0 = not labelled, 1 = labelled by a human.
         area: what OKS is normalised by, in square pixels.
         score: confidence of the box (1 for ground truth).

@@ -176,6 +176,42 @@ def persons_from_detections(
     return persons
 
 
+def load_nobody(
+    annotations: Path, *, images: Path | None = None, skeleton: Skeleton = COCO17, sample_weight: float = 1.0
+) -> list[Person]:
+    """Read boxes that show nobody, a detector's mistakes for instance: every joint is known not to be there.
+
+    Args:
+        annotations: COCO JSON, see :func:`load_coco`; joints are not asked for.
+        images: folder of the images.
+        skeleton: whose joints are meant.
+        sample_weight: becomes ``Person.weight_sample``.
+
+    Raises:
+        DataError: the file cannot be used, or a box lies outside of its image.
+    """
+    file = read_coco(annotations, images=images)
+    joints, persons = len(skeleton), []
+    for number, record in enumerate(file.annotations):
+        if record.get("category_id", 1) != 1 or record.get("iscrowd"):
+            continue
+        image = file.images[record["image_id"]]
+        box = clipped_box(record["bbox"], (image["width"], image["height"]), f"{file.path}: annotations[{number}]")
+        persons.append(
+            Person(
+                image_path=file.image_path(record["image_id"]),
+                box_xyxy=box,
+                keypoints=np.full((joints, 2), np.nan),
+                weight=np.ones(joints, np.float32),
+                area=float(np.prod(box[2:] - box[:2])),
+                image_id=record["image_id"],
+                weight_sample=sample_weight,
+                skeleton=skeleton,
+            )
+        )
+    return persons
+
+
 def _keypoints(
     record: Mapping[str, Any], skeleton: Skeleton, where: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:

@@ -26,7 +26,7 @@ _LEAST_JOINTS = 9
 
 def can_be_cut_out(person: Person) -> bool:
     """Return whether enough is labelled to draw a silhouette: most joints, and a trunk."""
-    labelled = person.weight > 0
+    labelled = (person.weight > 0) & np.isfinite(person.keypoints).all(-1)
     return int(labelled.sum()) >= _LEAST_JOINTS and _trunk(person.keypoints, labelled, person.skeleton) is not None
 
 

@@ -27,7 +27,7 @@ class PoseSample:
 
     Attributes:
         crop: ``(h, w, 3)`` uint8 BGR.
-        xy: ``(K, 2)`` float32 joints in crop pixels.
+        xy: ``(K, 2)`` float32 joints in crop pixels; NaN where nobody is in the crop.
         weight: ``(K,)`` float32; 0 where there is no label or the joint fell outside of the crop.
         matrix: ``(2, 3)`` float64 from image to crop pixels.
     """
@@ -74,18 +74,19 @@ class PoseDataset:
         person, size_wh, augment = self.persons[index], self.codec.input_size_wh, self.augment
         image = self.reader.read(person.image_path)
         keypoints, weight = person.keypoints, person.weight
+        nowhere = np.isnan(keypoints).any(-1)
         if augment is None:
             center, region = center_scale_from_box(person.box_xyxy, size_wh[0] / size_wh[1])
             matrix = crop_matrix(center, region, size_wh)
             crop, xy = warp(image, matrix, size_wh), transform(keypoints, matrix)
         else:
             matrix, mirrored = random_matrix(
-                person.box_xyxy, keypoints, weight, person.skeleton, size_wh, augment, rng
+                person.box_xyxy, keypoints, np.where(nowhere, 0, weight), person.skeleton, size_wh, augment, rng
             )  # fmt: skip
             if mirrored:
                 keypoints, weight = keypoints[person.skeleton.flip_order], weight[person.skeleton.flip_order]
             crop, xy = sample_crop(image, matrix, size_wh, augment, rng), transform(keypoints, matrix)
-            if len(self.neighbours) and rng.random() < augment.neighbour:
+            if len(self.neighbours) and not nowhere.all() and rng.random() < augment.neighbour:
                 other = self.persons[rng.choice(self.neighbours)]
                 crop, weight = paste_neighbour(
                     crop, xy, weight, person.skeleton, self.reader.read(other.image_path), other,
@@ -96,4 +97,6 @@ class PoseDataset:
         reach = 3 * self.codec.sigma * self.codec.stride  # as Codec.encode: a Gaussian may reach in from outside
         joints = xy.astype(np.float32)
         inside = ((joints >= -reach) & (joints <= np.array(size_wh) - 1 + reach)).all(-1)
-        return PoseSample(crop, joints, np.where(inside, weight, 0).astype(np.float32), matrix)
+        return PoseSample(
+            crop, joints, np.where(inside | np.isnan(joints).any(-1), weight, 0).astype(np.float32), matrix
+        )

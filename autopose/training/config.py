@@ -21,6 +21,8 @@ class Source(Config):
         contains: keep only images whose path contains this text.
         repeat: how often each person is drawn, relative to the other sources.
         min_keypoints: keep only persons with at least this many labelled joints.
+        nobody: the file's boxes show nobody: the maps of their crops are learned to be empty, so that the scores of the
+            joints tell a detector's mistakes from persons.
     """
 
     annotations: str
@@ -28,6 +30,7 @@ class Source(Config):
     contains: str = ""
     repeat: float = Field(1.0, gt=0)
     min_keypoints: int = Field(1, ge=0)
+    nobody: bool = False
 
 
 class DataConfig(Config):

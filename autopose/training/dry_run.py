@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autopose.data.annotations import load_persons
 from autopose.errors import DataError
 from autopose.genotype import Genotype
 from autopose.models.cost import profile
@@ -17,7 +16,7 @@ from autopose.models.network import build_network
 from autopose.skeleton import Skeleton, skeleton_by_name
 from autopose.training.config import Source, TrainConfig
 from autopose.training.fit import check_fit
-from autopose.training.sources import find_annotations, image_folder
+from autopose.training.sources import asked_for, find_annotations, source_persons
 from autopose.training.tasks import Batch, detector_loss, pose_loss
 from autopose.training.trainer import make_optimizer
 
@@ -176,13 +175,8 @@ def _source(source: Source, config: TrainConfig, skeleton: Skeleton) -> dict[str
         path = find_annotations(source.annotations, config.data.synthetic_images, Path(os.devnull))
         if config.task == "detector":
             return entry
-        persons = load_persons(path, skeleton=skeleton, images=image_folder(source))
-        kept = [
-            person
-            for person in persons
-            if source.contains in str(person.image_path) and (person.weight > 0).sum() >= source.min_keypoints
-        ]
-        return entry | {"persons": len(kept)}
+        persons = source_persons(source, path, skeleton, config.data.pseudo_weight)
+        return entry | {"persons": sum(asked_for(person, source) for person in persons)}
     except DataError as error:
         return entry | {
             "found": False,

@@ -18,7 +18,7 @@ def heatmap_targets(codec: Codec, xy_crop: Tensor, weight: Tensor) -> tuple[Tens
 
     Args:
         codec: frames and sigma.
-        xy_crop: ``(N, K, 2)`` joints in crop pixels.
+        xy_crop: ``(N, K, 2)`` joints in crop pixels; NaN: known not to be there.
         weight: ``(N, K)`` label weights.
 
     Returns:
@@ -29,11 +29,13 @@ def heatmap_targets(codec: Codec, xy_crop: Tensor, weight: Tensor) -> tuple[Tens
     xy = (xy_crop.float() - offset) / torch.tensor(codec.cell_wh, device=xy_crop.device)
     reach = 3 * codec.sigma
     limit = torch.tensor([width - 1.0, height - 1.0], device=xy.device) + reach
-    weight = weight * ((xy >= -reach) & (xy <= limit)).all(-1)
+    inside = ((xy >= -reach) & (xy <= limit)).all(-1)
+    weight = weight * (inside | xy.isnan().any(-1))
+    xy = torch.where(inside[..., None], xy, 0)
     columns, rows = _cells(width, height, xy.device)
     spread = 2 * codec.sigma**2
     gx = torch.exp(-((columns - xy[..., :1]) ** 2) / spread)
-    gy = torch.exp(-((rows - xy[..., 1:]) ** 2) / spread) * (weight > 0)[..., None]
+    gy = torch.exp(-((rows - xy[..., 1:]) ** 2) / spread) * (inside & (weight > 0))[..., None]
     return gy[..., :, None] * gx[..., None, :], weight
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from autopose.data.annotations import load_persons
+from autopose.data.coco import load_nobody
 from autopose.data.coco_file import read_coco
 from autopose.data.images import DiskReader, ImageReader, PackedReader, pack_images
 from autopose.data.lsp import is_lsp
@@ -86,25 +87,36 @@ def in_tune(name: str, share: float) -> bool:
     return zlib.crc32(os.fsencode(Path(name).name)) % 1000 < share * 1000
 
 
+def source_persons(source: Source, path: Path, skeleton: Skeleton, pseudo_weight: float) -> list[Person]:
+    """Return all persons of a source's file, or its boxes that show nobody.
+
+    Raises:
+        DataError: the file cannot be used.
+    """
+    images = image_folder(source)
+    if source.nobody:
+        return load_nobody(path, images=images, skeleton=skeleton, sample_weight=source.repeat)
+    return load_persons(
+        path, images=images, skeleton=skeleton, pseudo_weight=pseudo_weight, sample_weight=source.repeat
+    )
+
+
+def asked_for(person: Person, source: Source) -> bool:
+    """Return whether a person passes the filters of a source."""
+    return source.contains in str(person.image_path) and int((person.weight > 0).sum()) >= source.min_keypoints
+
+
 def pose_persons(config: TrainConfig, skeleton: Skeleton, folder: Path) -> list[Person]:
     """Return the training persons of all sources, without those of tune images, each with its sample weight."""
     chosen: list[Person] = []
     for source in config.data.sources:
         path = find_annotations(source.annotations, config.data.synthetic_images, folder)
-        persons = load_persons(
-            path,
-            images=image_folder(source),
-            skeleton=skeleton,
-            pseudo_weight=config.data.pseudo_weight,
-            sample_weight=source.repeat,
-        )
+        persons = source_persons(source, path, skeleton, config.data.pseudo_weight)
         name_of = name_for_split(person.image_path for person in persons)
         kept = [
             person
             for person in persons
-            if source.contains in str(person.image_path)
-            and (person.weight > 0).sum() >= source.min_keypoints
-            and not in_tune(name_of(person.image_path), config.data.tune_share)
+            if asked_for(person, source) and not in_tune(name_of(person.image_path), config.data.tune_share)
         ]
         if not kept:
             raise DataError(f"{path}: no person is left after the filters of source {source.annotations!r}.")

@@ -191,6 +191,21 @@ def test_degrading_and_erasing_stay_pictures() -> None:
     assert 0.003 < changed.mean() < 0.4
 
 
+def test_a_crop_of_nobody_keeps_its_weights_without_joints() -> None:
+    """However much is varied, and with neighbours to paste: the maps of this crop are to be empty."""
+    nobody, somebody = person(np.full((17, 2), np.nan)), person(joints())
+    everything = Augment(half_body=1, neighbour=1, rotation=1, shift=0.3)
+    crops = PoseDataset([nobody, somebody], CODEC, everything, OneImage(np.full((240, 200, 3), 90, np.uint8)))
+    assert crops.neighbours.tolist() == [1]
+    for seed in range(8):
+        sample = crops.sample(0, np.random.default_rng(seed))
+        assert np.isnan(sample.xy).all()
+        np.testing.assert_array_equal(sample.weight, np.ones(17))
+        maps, used = CODEC.encode(sample.xy, sample.weight)
+        assert used.all()
+        assert not maps.any()
+
+
 def test_joints_far_outside_lose_their_weight() -> None:
     xy = joints()
     xy[0], xy[1] = (1000, 100), (160, 100)  # off by hundreds of pixels; just outside, its Gaussian reaches in

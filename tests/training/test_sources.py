@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from autopose.config import load_config
@@ -72,6 +73,20 @@ def test_frames_of_one_video_stay_together(tmp_path: Path) -> None:
     assert trained
     assert not held_out & trained
     assert len(tune["images"]) == 3 * len(held_out)
+
+
+def test_a_source_of_boxes_that_show_nobody(tmp_path: Path) -> None:
+    made = write_synthetic(tmp_path / "made", images=24, seed=0, size_wh=(64, 64))
+    content = json.loads(made.read_text())
+    boxes = [{key: record[key] for key in ("id", "image_id", "bbox")} for record in content["annotations"]]
+    (made.parent / "nobody.json").write_text(json.dumps(content | {"annotations": boxes}))
+    sources = f'[{{annotations="{made}"}}, {{annotations="{made.parent / "nobody.json"}", nobody=true, repeat=2}}]'
+    config = load_config(TrainConfig, None, [f"data.sources={sources}", "data.tune_share=0.3"])
+    persons = pose_persons(config, COCO17, tmp_path)
+    nobody = [person for person in persons if np.isnan(person.keypoints).any()]
+    assert len(nobody) == len(persons) - len(nobody)  # nobody is labelled twice, and the same images are held out
+    assert {person.image_path for person in nobody} == {person.image_path for person in persons}
+    assert {person.weight_sample for person in nobody} == {2}
 
 
 def test_a_packaged_recipe_takes_other_files(tmp_path: Path) -> None:

@@ -29,6 +29,20 @@ def test_against_the_codec(convention: Convention) -> None:
         np.testing.assert_allclose(maps[i].numpy()[visible], wanted[visible], atol=1e-5)
 
 
+def test_a_joint_that_is_known_not_to_be_there_has_an_empty_map_that_counts() -> None:
+    codec = Codec()
+    xy = torch.full((1, 2, 2), float("nan"))
+    xy[0, 1] = 50
+    maps, used = heatmap_targets(codec, xy, torch.tensor([[1.0, 1.0]]))
+    assert used.tolist() == [[1, 1]]
+    assert not maps[0, 0].any()
+    assert maps[0, 1].max() > 0.9
+    wanted, wanted_weight = codec.encode(xy[0].numpy(), np.ones(2))
+    np.testing.assert_array_equal(wanted_weight, [1, 1])
+    np.testing.assert_allclose(maps[0].numpy(), wanted, atol=1e-6)
+    assert not codec.encode(xy[0].numpy(), np.zeros(2))[1].any()
+
+
 def test_loss_by_hand() -> None:
     maps, targets = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)
     maps[0, 0, 0, 0] = 2.0
