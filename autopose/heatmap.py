@@ -126,7 +126,8 @@ class Codec(BaseModel):
         width, height = self.heatmap_size_wh
         xy = self.heatmap_from_crop(xy_crop)
         reach = 3 * self.sigma
-        inside = ((xy >= -reach) & (xy <= np.array([width - 1, height - 1]) + reach)).all(-1)
+        low, high = -reach, np.array([width - 1, height - 1]) + reach
+        inside = np.asarray(((xy >= low) & (xy <= high)).all(-1))
         weight = np.where(inside | np.isnan(xy).any(-1), weight, 0).astype(np.float32)
         xy = np.where(inside[:, None], xy, 0)
         gx = np.exp(-((np.arange(width) - xy[:, :1]) ** 2) / (2 * self.sigma**2))

@@ -1,6 +1,6 @@
 """Write the boxes in which the detector sees a person where neither the labels nor a second detector do.
 
-    python benchmarks/nobody_boxes.py ANNOTATIONS.json OUT.json --second YOLOX.onnx [--detector default] [--model default]
+    python benchmarks/nobody_boxes.py ANNOTATIONS.json OUT.json --second YOLOX.onnx [--detector NAME] [--model NAME]
 
 Crops of them teach the pose network which maps to leave empty (``nobody = true`` of a source of training). A box is
 written if the detector gives it ``--least-score`` or more, if it overlaps no labelled box of any score, nor any box
