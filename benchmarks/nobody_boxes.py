@@ -1,12 +1,13 @@
 """Write the boxes in which the detector sees a person where neither the labels nor a second detector do.
 
-    python benchmarks/nobody_boxes.py ANNOTATIONS.json OUT.json --second YOLOX.onnx [--detector NAME] [--model NAME]
+    python benchmarks/nobody_boxes.py ANNOTATIONS.json OUT.json --second YOLOX.onnx [--detector NAME]
 
 Crops of them teach the pose network which maps to leave empty (``nobody = true`` of a source of training). A box is
 written if the detector gives it ``--least-score`` or more, if it overlaps no labelled box of any score, nor any box
 that the second detector gives ``--second-score``, by an IoU of 0.1, nor by a third of the smaller of both boxes.
 Images without any label are left out, so that false persons can be counted on them; so are those of the tune split.
-Each record has the detector's ``score`` and the pose network's mean joint score, ``joints``. Paths in OUT are absolute.
+Each record has the detector's ``score``. Paths in OUT are absolute. Some persons whom nobody labelled are left: drop
+the boxes in which a pose teacher is sure of its joints (teacher_labels.py ``--nobody``), and look at the rest.
 """
 
 import argparse
@@ -16,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from autopose import Estimator
 from autopose.console import progress
 from autopose.data.coco_file import read_coco
 from autopose.image_files import read_image
@@ -27,6 +27,12 @@ from autopose.training.sources import in_tune
 APART_IOU, WITHIN = 0.1, 1 / 3
 
 
+def opened_detector(name: str) -> AdjustableDetector:
+    detector = open_detector(name, device="cpu", threads=1)
+    assert isinstance(detector, AdjustableDetector)
+    return detector
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("annotations", type=Path)
@@ -35,7 +41,6 @@ def main() -> None:
     parser.add_argument("--second-score", type=float, default=0.05)
     parser.add_argument("--least-score", type=float, default=0.1)
     parser.add_argument("--detector", default="default")
-    parser.add_argument("--model", default="default")
     parser.add_argument("--contains", default="", help="only images whose path contains this text")
     parser.add_argument("--share", type=float, default=0.06, help="data.tune_share")
     parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="only each Nth image")
@@ -51,25 +56,18 @@ def main() -> None:
         and options.contains in str(file.image_path(number))
         and not in_tune(file.image_path(number).name, options.share)
     ][options.part[0] :: options.part[1]]
-    second = open_detector(options.second, device="cpu", threads=1)
-    assert isinstance(second, AdjustableDetector)
+    first, second = (opened_detector(name) for name in (options.detector, options.second))
     records: list[dict[str, Any]] = []
-    with (
-        Estimator(
-            options.model, options.detector, detector_threshold=options.least_score, least_evidence=0, threads=1
-        ) as estimator,
-        progress(len(numbers), "images") as bar,
-    ):
+    with progress(len(numbers), "images") as bar:
         for done, number in enumerate(numbers, 1):
             image = read_image(file.image_path(number), upright=False)
-            poses = estimator.predict(image)
-            boxes = np.array(known[number], np.float64).reshape(-1, 4)
-            boxes[:, 2:] += boxes[:, :2]
-            boxes = np.concatenate([boxes, second.detect(image, options.second_score)[0]])
-            apart = box_iou(poses.boxes, boxes).max(-1, initial=0) < APART_IOU
-            nobody = apart & (contained(poses.boxes, boxes).max(-1, initial=0) <= WITHIN)
-            for pose in poses[nobody]:
-                x0, y0, x1, y1 = pose.boxes[0].astype(float)
+            labelled = np.array(known[number], np.float64).reshape(-1, 4)
+            labelled[:, 2:] += labelled[:, :2]
+            others = np.concatenate([labelled, second.detect(image, options.second_score)[0]])
+            found, scores = first.detect(image, options.least_score)
+            apart = box_iou(found, others).max(-1, initial=0) < APART_IOU
+            nobody = apart & (contained(found, others).max(-1, initial=0) <= WITHIN)
+            for (x0, y0, x1, y1), score in zip(found[nobody].tolist(), scores[nobody].tolist(), strict=True):
                 records.append(
                     {
                         "id": len(records) + 1,
@@ -78,8 +76,7 @@ def main() -> None:
                         "bbox": [round(v, 1) for v in (x0, y0, x1 - x0, y1 - y0)],
                         "area": round((x1 - x0) * (y1 - y0), 1),
                         "iscrowd": 0,
-                        "score": round(float(pose.box_scores[0]), 3),
-                        "joints": round(float(pose.keypoint_scores.mean()), 3),
+                        "score": round(score, 3),
                     }
                 )
             bar(done)

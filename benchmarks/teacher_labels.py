@@ -1,14 +1,15 @@
 """Label the joints that nobody labelled with a MoveNet teacher, weighted by its confidence.
 
 Usage: python benchmarks/teacher_labels.py TEACHER.onnx ANNOTATIONS.json OUT.json [--without-joints | --check]
-                                                                                 [--refine] [--contains TEXT]
+                                                        [--refine] [--contains TEXT] [--nobody CONFIDENCE]
 
 Joints that an annotation has are kept as they are; a joint without a label gets the teacher's position, averaged over
 the crop and its mirror image, and its confidence as third value, which becomes the joint's loss weight (nothing
 below ``--min-confidence``, nor where the crop and its mirror image disagree by more than 5 % of the crop). Image paths
 in OUT are absolute. ``--refine`` also moves labelled joints onto the teacher's where both agree (for labels that
-scatter more than the teacher does) and halves the weight of those on which they disagree. ``--check`` writes nothing
-and prints the teacher's own AP on the annotations instead.
+scatter more than the teacher does) and halves the weight of those on which they disagree. ``--nobody`` labels nothing:
+of boxes that are to show nobody (nobody_boxes.py) it drops those in which the teacher is this sure of its joints in the
+mean. ``--check`` writes nothing and prints the teacher's own AP on the annotations instead.
 """
 
 import argparse
@@ -95,6 +96,7 @@ def main() -> None:
     parser.add_argument("--without-joints", action="store_true", help="only persons who have no labelled joint yet")
     parser.add_argument("--refine", action="store_true", help="move labelled joints to the teacher's where they agree")
     parser.add_argument("--contains", default="", help="only persons whose image's path contains this text")
+    parser.add_argument("--nobody", type=float, metavar="CONFIDENCE", help="drop boxes in which it is this sure")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     teacher, file = Teacher(arguments.teacher), read_coco(arguments.annotations)
@@ -115,6 +117,8 @@ def main() -> None:
                 joints = np.concatenate([found[:, :2], np.ones((17, 1))], -1).ravel().tolist()
                 score = float(found[:, 2].mean())
                 results.append({"image_id": record["image_id"], "category_id": 1, "keypoints": joints, "score": score})
+            elif arguments.nobody is not None:
+                record["teacher"] = round(float(found[:, 2].mean()), 3)
             else:
                 if arguments.refine and record.get("num_keypoints"):
                     moved += refine(record, found, max(arguments.min_confidence, 0.4))
@@ -123,6 +127,8 @@ def main() -> None:
     if arguments.check:
         print({name: round(value, 4) for name, value in evaluate_keypoints(results, arguments.annotations).items()})
         return
+    if arguments.nobody is not None:
+        records = [record for record in records if record["teacher"] < arguments.nobody]
     images = [{**image, "file_name": str(file.image_path(number).resolve())} for number, image in file.images.items()]
     content = {
         "info": {"description": f"{arguments.annotations.name}, missing joints by {arguments.teacher.name}"},
