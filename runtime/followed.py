@@ -15,7 +15,7 @@ BORDER = 0.02
 PART_S = 0.5
 #: Evidence from which several confident detections speak for a person: at most one in 20 held-out detections above it
 #: is none.
-BELIEVABLE = 0.38
+BELIEVABLE = 0.43
 
 
 @dataclass

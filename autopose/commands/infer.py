@@ -54,8 +54,9 @@ def infer(
     ] = "default",
     threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least score of a person's box.")] = 0.25,
     evidence: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Images: least mean of box and joint scores; 0 keeps every box.")
-    ] = 0.33,
+        float,
+        typer.Option(min=0.0, max=1.0, help="Images: least mean of the box score and the better joints'; 0 keeps all."),
+    ] = 0.47,
     boxes: Annotated[Path | None, typer.Option(help="JSON of boxes to use instead of a detector.")] = None,
     save: Annotated[
         str | None,
