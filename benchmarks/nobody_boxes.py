@@ -12,25 +12,28 @@ the boxes in which a pose teacher is sure of its joints (teacher_labels.py ``--n
 
 import argparse
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from autopose.console import progress
+from autopose.commands.scored_models import run_detector
 from autopose.data.coco_file import read_coco
-from autopose.image_files import read_image
 from autopose.runtime.boxes import box_iou, contained
-from autopose.runtime.detector import AdjustableDetector, open_detector
 from autopose.training.sources import in_tune
 
 APART_IOU, WITHIN = 0.1, 1 / 3
 
 
-def opened_detector(name: str) -> AdjustableDetector:
-    detector = open_detector(name, device="cpu", threads=1)
-    assert isinstance(detector, AdjustableDetector)
-    return detector
+def by_image(records: Iterable[Mapping[str, Any]]) -> dict[int, NDArray[np.float64]]:
+    """Return the boxes' corners and scores ``(n, 5)`` of each image."""
+    grouped: dict[int, list[list[float]]] = {}
+    for record in records:
+        x, y, width, height = record["bbox"]
+        grouped.setdefault(record["image_id"], []).append([x, y, x + width, y + height, record.get("score", 1.0)])
+    return {number: np.array(rows, np.float64) for number, rows in grouped.items()}
 
 
 def main() -> None:
@@ -43,43 +46,31 @@ def main() -> None:
     parser.add_argument("--detector", default="default")
     parser.add_argument("--contains", default="", help="only images whose path contains this text")
     parser.add_argument("--share", type=float, default=0.06, help="data.tune_share")
-    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "N"), help="only each Nth image")
     options = parser.parse_args()
     file = read_coco(options.annotations)
-    known: dict[int, list[list[float]]] = {}
-    for record in file.annotations:
-        known.setdefault(record["image_id"], []).append(record["bbox"])
+    labels = by_image(file.annotations)
+    first, second = (
+        by_image(run_detector(name, options.annotations, device="cpu", threads=1, min_score=least))
+        for name, least in ((options.detector, options.least_score), (options.second, options.second_score))
+    )
     numbers = [
         number
         for number in file.images
-        if number in known
+        if number in labels
         and options.contains in str(file.image_path(number))
         and not in_tune(file.image_path(number).name, options.share)
-    ][options.part[0] :: options.part[1]]
-    first, second = (opened_detector(name) for name in (options.detector, options.second))
+    ]
     records: list[dict[str, Any]] = []
-    with progress(len(numbers), "images") as bar:
-        for done, number in enumerate(numbers, 1):
-            image = read_image(file.image_path(number), upright=False)
-            labelled = np.array(known[number], np.float64).reshape(-1, 4)
-            labelled[:, 2:] += labelled[:, :2]
-            others = np.concatenate([labelled, second.detect(image, options.second_score)[0]])
-            found, scores = first.detect(image, options.least_score)
-            apart = box_iou(found, others).max(-1, initial=0) < APART_IOU
-            nobody = apart & (contained(found, others).max(-1, initial=0) <= WITHIN)
-            for (x0, y0, x1, y1), score in zip(found[nobody].tolist(), scores[nobody].tolist(), strict=True):
-                records.append(
-                    {
-                        "id": len(records) + 1,
-                        "image_id": number,
-                        "category_id": 1,
-                        "bbox": [round(v, 1) for v in (x0, y0, x1 - x0, y1 - y0)],
-                        "area": round((x1 - x0) * (y1 - y0), 1),
-                        "iscrowd": 0,
-                        "score": round(score, 3),
-                    }
-                )
-            bar(done)
+    nothing = np.zeros((0, 5))
+    for number in numbers:
+        found = first.get(number, nothing)
+        others = np.concatenate([labels[number], second.get(number, nothing)])[:, :4]
+        apart = box_iou(found[:, :4], others).max(-1, initial=0) < APART_IOU
+        nobody = apart & (contained(found[:, :4], others).max(-1, initial=0) <= WITHIN)
+        for x0, y0, x1, y1, score in found[nobody].tolist():
+            box = [round(value, 1) for value in (x0, y0, x1 - x0, y1 - y0)]
+            record = {"id": len(records) + 1, "image_id": number, "category_id": 1, "iscrowd": 0}
+            records.append({**record, "bbox": box, "area": round(box[2] * box[3], 1), "score": round(score, 3)})
     shown = {record["image_id"] for record in records}
     content = {
         "info": {"description": f"{options.annotations.name}: boxes of {options.detector} that show nobody"},
