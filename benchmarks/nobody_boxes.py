@@ -44,7 +44,6 @@ def main() -> None:
     parser.add_argument("--second-score", type=float, default=0.05)
     parser.add_argument("--least-score", type=float, default=0.1)
     parser.add_argument("--detector", default="default")
-    parser.add_argument("--contains", default="", help="only images whose path contains this text")
     parser.add_argument("--share", type=float, default=0.06, help="data.tune_share")
     options = parser.parse_args()
     file = read_coco(options.annotations)
@@ -56,9 +55,7 @@ def main() -> None:
     numbers = [
         number
         for number in file.images
-        if number in labels
-        and options.contains in str(file.image_path(number))
-        and not in_tune(file.image_path(number).name, options.share)
+        if number in labels and not in_tune(file.image_path(number).name, options.share)
     ]
     records: list[dict[str, Any]] = []
     nothing = np.zeros((0, 5))
