@@ -92,6 +92,8 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
     first = error.errors()[0]
     location = [str(part) for part in first["loc"]]
     name = ".".join(location)
+    if first["type"] == "value_error" and not location:  # what two sections say of each other
+        return f"{first['ctx']['error']}."
     if first["type"] != "extra_forbidden":
         return f"'{name}': {first['msg']} (found {str(first.get('input'))[:80]!r})."
     section: type[BaseModel] | None = model

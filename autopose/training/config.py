@@ -103,6 +103,18 @@ class TrainSection(Config):
     compile: bool = False
 
 
+class Distillation(Config):
+    """A trained network to learn from besides the labels.
+
+    Attributes:
+        teacher: a bundled model, a run folder or a checkpoint, of the same skeleton and stride.
+        share: of the loss that is the distance to its maps; the labels have the rest.
+    """
+
+    teacher: str
+    share: float = Field(0.5, gt=0, le=1)
+
+
 def with_tolerances(codec: Codec, skeleton: str) -> Codec:
     """Return a codec whose decoding by expected OKS uses the constants of the joints that are learned."""
     sigmas = skeleton_by_name(skeleton).sigmas
@@ -122,6 +134,7 @@ class TrainConfig(Config):
         augment: how person crops are varied.
         scene_augment: how the detector's photographs are varied.
         train: how to train.
+        distill: a network to learn from besides the labels (pose only).
     """
 
     task: Literal["pose", "detector"] = "pose"
@@ -131,8 +144,21 @@ class TrainConfig(Config):
     augment: Augment = Augment()
     scene_augment: DetectionAugment = DetectionAugment()
     train: TrainSection = TrainSection()
+    distill: Distillation | None = None
 
     @model_validator(mode="after")
     def _tolerances_of_the_skeleton(self) -> Self:
         self.__dict__["codec"] = with_tolerances(self.codec, self.skeleton)  # the model is frozen
+        return self
+
+    @model_validator(mode="after")
+    def _is_for_pose(self) -> Self:
+        nobody = next((source for source in self.data.sources if source.nobody), None)
+        if self.task == "detector" and nobody is not None:
+            raise ValueError(
+                f"source {nobody.annotations!r} has nobody = true, which only task = 'pose' knows: a detector learns "
+                "whatever has no box as background. Leave the source out"
+            )
+        if self.task == "detector" and self.distill is not None:
+            raise ValueError("[distill] is for task = 'pose': a detector learns from boxes only. Leave the section out")
         return self

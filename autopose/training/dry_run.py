@@ -15,6 +15,7 @@ from autopose.models.cost import profile
 from autopose.models.network import build_network
 from autopose.skeleton import Skeleton, skeleton_by_name
 from autopose.training.config import Source, TrainConfig
+from autopose.training.distill import load_teacher
 from autopose.training.fit import check_fit
 from autopose.training.sources import asked_for, find_annotations, source_persons
 from autopose.training.tasks import Batch, detector_loss, pose_loss
@@ -97,6 +98,7 @@ def _step(
     """Take one optimiser step (a second, timed, where it is cheap) and count what is kept for the backward pass."""
     rng = np.random.default_rng(config.train.seed)
     batch = _batch(config, skeleton, count, rng)
+    teacher = load_teacher(config, device)
     optimizer = make_optimizer(network, config.train)
     own = {parameter.data_ptr() for parameter in network.parameters()}
     saved: dict[int, int] = {}
@@ -119,7 +121,7 @@ def _step(
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         ):
             if config.task == "pose":
-                loss = pose_loss(network, batch, config, device)
+                loss = pose_loss(network, batch, config, device, teacher)
             else:
                 loss = detector_loss(network, batch, config, getattr(genotype, "head_stride", 4), device)
         if attempt == 0:

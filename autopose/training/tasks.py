@@ -17,6 +17,7 @@ from autopose.genotype import AutoPoseGenotype, Genotype
 from autopose.models.center import center_loss, center_targets
 from autopose.skeleton import skeleton_by_name
 from autopose.training.config import TrainConfig
+from autopose.training.distill import distilled, load_teacher
 from autopose.training.loader import SampleSource
 from autopose.training.loss import heatmap_loss, heatmap_targets
 from autopose.training.normalize import normalize
@@ -61,12 +62,23 @@ class Task(ABC):
         """Return figures on the tune split."""
 
 
-def pose_loss(network: nn.Module, batch: Batch, config: TrainConfig, device: torch.device) -> Tensor:
-    """Return the weighted mean squared error of the heatmaps of a batch of :meth:`PoseTask.collate`."""
+def pose_loss(
+    network: nn.Module, batch: Batch, config: TrainConfig, device: torch.device, teacher: nn.Module | None = None
+) -> Tensor:
+    """Return the weighted mean squared error of the heatmaps of a batch of :meth:`PoseTask.collate`.
+
+    With a teacher (:func:`~autopose.training.distill.load_teacher`) a share of it is the distance to the teacher's.
+    """
     crops, xy, weight = (item.to(device, non_blocking=True) for item in batch)
-    maps = network(normalize(crops, channels_last=config.train.channels_last))
+    inputs = normalize(crops, channels_last=config.train.channels_last)
+    maps = network(inputs)
     targets, weight = heatmap_targets(config.codec, xy, weight)
-    return heatmap_loss(maps, targets, weight)
+    loss = heatmap_loss(maps, targets, weight)
+    if teacher is None or config.distill is None:
+        return loss
+    with torch.no_grad():
+        taught = teacher(inputs)
+    return distilled(loss, maps, taught, xy, config.distill.share)
 
 
 def detector_loss(network: nn.Module, batch: Batch, config: TrainConfig, stride: int, device: torch.device) -> Tensor:
@@ -87,6 +99,7 @@ class PoseTask(Task):
         self.reader = image_reader(config.data.pack, [person.image_path for person in persons])
         self.source = PoseDataset(persons, config.codec, config.augment, self.reader)
         self.weights = np.array([person.weight_sample for person in persons])
+        self.teacher = load_teacher(config, device)
         self.hold_out(folder)
 
     def hold_out(self, folder: Path) -> None:
@@ -109,7 +122,7 @@ class PoseTask(Task):
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the weighted mean squared error of the heatmaps."""
-        return pose_loss(network, batch, self.config, self.device)
+        return pose_loss(network, batch, self.config, self.device, self.teacher)
 
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         """Return the ten COCO figures."""

@@ -8,7 +8,7 @@ import pytest
 
 from autopose.config import load_config
 from autopose.data.synthetic import write_synthetic
-from autopose.errors import DataError
+from autopose.errors import ConfigError, DataError
 from autopose.skeleton import COCO17
 from autopose.training.config import TrainConfig
 from autopose.training.sources import pose_persons, write_tune_split
@@ -87,6 +87,12 @@ def test_a_source_of_boxes_that_show_nobody(tmp_path: Path) -> None:
     assert len(nobody) == len(persons) - len(nobody)  # nobody is labelled twice, and the same images are held out
     assert {person.image_path for person in nobody} == {person.image_path for person in persons}
     assert {person.weight_sample for person in nobody} == {2}
+
+
+def test_a_detector_has_no_use_for_boxes_that_show_nobody() -> None:
+    settings = ["task=detector", 'data.sources=[{annotations="nobody.json", nobody=true}]']
+    with pytest.raises(ConfigError, match=r"^configuration: source 'nobody\.json' has nobody = true, which"):
+        load_config(TrainConfig, None, settings)
 
 
 def test_a_packaged_recipe_takes_other_files(tmp_path: Path) -> None:
