@@ -1,14 +1,19 @@
-"""Label the joints that nobody labelled with a MoveNet teacher, weighted by its confidence.
+"""Label the joints that nobody labelled with a MoveNet teacher, weighted by how often it is right.
 
 Usage: python benchmarks/teacher_labels.py TEACHER.onnx ANNOTATIONS.json OUT.json [--without-joints | --check]
-                                                        [--refine] [--contains TEXT] [--nobody CONFIDENCE]
+                                                [--relabel | --refine] [--contains TEXT] [--nobody CERTAINTY]
 
-Joints that an annotation has are kept as they are; a joint without a label gets the teacher's position, averaged over
-the crop and its mirror image, and its confidence as third value, which becomes the joint's loss weight (nothing
-below ``--min-confidence``, nor where the crop and its mirror image disagree by more than 5 % of the crop). Image paths
-in OUT are absolute. ``--refine`` also moves labelled joints onto the teacher's where both agree (for labels that
-scatter more than the teacher does) and halves the weight of those on which they disagree. ``--nobody`` labels nothing:
-of boxes that are to show nobody (nobody_boxes.py) it drops those in which the teacher is this sure of its joints in the
+The teacher sees each person six times: narrower and wider crops, turned ones, mirrored ones (``VIEWS``). A joint lies
+at the geometric median of the six, each weighted by the square of its score, so that a view that is wrong altogether
+does not move it; its certainty is the mean score times the share of the views (by the same weights) that lie within 5 %
+of the box's longer side of it.
+
+Joints that an annotation has are kept as they are; a joint without a label gets the teacher's, and as third value,
+which becomes the joint's loss weight, the square of the similarity to COCO's annotators that this certainty has on
+average (``SIMILARITY``; nothing below ``--min-certainty``). Image paths in OUT are absolute. ``--refine`` also moves
+labelled joints onto the teacher's where both agree (for labels that scatter more than the teacher does) and halves the
+weight of those on which they disagree. ``--relabel`` forgets the labels that there are. ``--nobody`` labels nothing: of
+boxes that are to show nobody (nobody_boxes.py) it drops those in which the teacher is this certain of its joints in the
 mean. ``--check`` writes nothing and prints the teacher's own AP on the annotations instead.
 """
 
@@ -28,6 +33,32 @@ from autopose.evaluation.coco import evaluate_keypoints
 from autopose.runtime.ort_session import open_ort
 from autopose.skeleton import COCO17
 
+#: How a person is shown to the teacher: the region's side relative to the box's longer one, degrees, mirrored or not.
+VIEWS = (
+    (1.0, 0.0, False),
+    (1.0, 0.0, True),
+    (1.35, 0.0, False),
+    (1.35, 0.0, True),
+    (1.15, -15.0, True),
+    (1.15, 15.0, False),
+)
+
+#: Certainty of a joint, and the mean similarity (OKS of the joint alone) of MoveNet Thunder's to the annotators' of the
+#: 2,910 joints of the COCO train2017 subset.
+SIMILARITY = np.array(
+    [
+        [0.025, 0.16],
+        [0.075, 0.22],
+        [0.15, 0.4],
+        [0.25, 0.55],
+        [0.35, 0.65],
+        [0.45, 0.74],
+        [0.55, 0.82],
+        [0.65, 0.9],
+        [0.8, 0.94],
+    ]
+)
+
 
 class Teacher:
     """MoveNet single pose: int32 RGB ``(1, S, S, 3)`` to ``(1, 1, 17, 3)`` y, x, score relative to the crop."""
@@ -42,38 +73,58 @@ class Teacher:
         out = self.session.run(None, {self.input.name: crop[None].astype(np.int32)})[0].reshape(17, 3)
         return np.stack([out[:, 1] * self.size - 0.5, out[:, 0] * self.size - 0.5, out[:, 2]], -1).astype(np.float64)
 
-    def person(self, image: NDArray[np.uint8], bbox: list[float]) -> NDArray[np.float64]:
-        """Return ``(17, 4)`` x, y in image pixels, score, and the distance of crop and mirror relative to the crop."""
+    def views(self, image: NDArray[np.uint8], bbox: list[float]) -> NDArray[np.float64]:
+        """Return ``(6, 17, 3)`` x, y in image pixels and the score, in each of :data:`VIEWS`."""
         x, y, w, h = bbox
-        center, region = center_scale_from_box(np.array([x, y, x + w, y + h]), 1.0)
-        matrix = crop_matrix(center, region, (self.size, self.size))
-        crop = np.ascontiguousarray(warp(image, matrix, (self.size, self.size))[..., ::-1])
-        direct, mirrored = self.crop(crop), self.crop(np.ascontiguousarray(crop[:, ::-1]))[COCO17.flip_order]
-        mirrored[:, 0] = self.size - 1 - mirrored[:, 0]
-        apart = np.linalg.norm(direct[:, :2] - mirrored[:, :2], axis=-1) / self.size
-        mean = (direct + mirrored) / 2
-        return np.concatenate([transform(mean[:, :2], invert(matrix)), mean[:, 2:], apart[:, None]], -1)
+        center, region = center_scale_from_box(np.array([x, y, x + w, y + h]), 1.0, padding=1.0)
+        seen = []
+        for side, degrees, mirrored in VIEWS:
+            matrix = crop_matrix(center, region * side, (self.size, self.size), degrees)
+            crop = np.ascontiguousarray(warp(image, matrix, (self.size, self.size))[..., ::-1])
+            if mirrored:
+                found = self.crop(np.ascontiguousarray(crop[:, ::-1]))[COCO17.flip_order]
+                found[:, 0] = self.size - 1 - found[:, 0]
+            else:
+                found = self.crop(crop)
+            seen.append(np.concatenate([transform(found[:, :2], invert(matrix)), found[:, 2:]], -1))
+        return np.stack(seen)
+
+    def person(self, image: NDArray[np.uint8], bbox: list[float]) -> NDArray[np.float64]:
+        """Return ``(17, 3)`` x, y in image pixels and the certainty of each joint."""
+        return agreed(self.views(image, bbox), max(bbox[2:]))
 
 
-def fill(record: dict[str, Any], found: NDArray[np.float64], min_confidence: float) -> int:
+def agreed(seen: NDArray[np.float64], longer_side: float) -> NDArray[np.float64]:
+    """Return ``(17, 3)``: where ``(V, 17, 3)`` views agree (a weighted geometric median), and the joints' certainty."""
+    points, trust = seen[..., :2], np.maximum(seen[..., 2:], 1e-3) ** 2
+    median = (points * trust).sum(0) / trust.sum(0)
+    for _ in range(20):  # Weiszfeld; the addend keeps the weight of a view that the median has met finite
+        weight = trust / (np.linalg.norm(points - median, axis=-1, keepdims=True) + 0.001 * longer_side)
+        median = (points * weight).sum(0) / weight.sum(0)
+    near = np.linalg.norm(points - median, axis=-1, keepdims=True) < 0.05 * longer_side
+    certainty = seen[..., 2:].mean(0) * (trust * near).sum(0) / trust.sum(0)
+    return np.concatenate([median, certainty], -1)
+
+
+def fill(record: dict[str, Any], found: NDArray[np.float64], min_certainty: float) -> int:
     """Complete a record's joints in place and return how many were added."""
     joints = np.array(record.get("keypoints") or np.zeros(51), np.float64).reshape(17, 3)
-    trusted = (joints[:, 2] == 0) & (found[:, 2] >= min_confidence) & (found[:, 3] <= 0.05)
+    trusted = (joints[:, 2] == 0) & (found[:, 2] >= min_certainty)
     joints[trusted, :2] = found[trusted, :2].round(1)
-    joints[trusted, 2] = found[trusted, 2].clip(max=0.99).round(3)
+    joints[trusted, 2] = (np.interp(found[trusted, 2], *SIMILARITY.T) ** 2).round(3)
     record["keypoints"] = joints.ravel().tolist()
     record["num_keypoints"] = int((joints[:, 2] > 0).sum())
     return int(trusted.sum())
 
 
-def refine(record: dict[str, Any], found: NDArray[np.float64], min_confidence: float) -> int:
+def refine(record: dict[str, Any], found: NDArray[np.float64], min_certainty: float) -> int:
     """Move a record's labelled joints onto the teacher's where they agree, in place, and return how many were moved.
 
     They agree within 9 % of the longer side of the box (a third of a standing person's trunk). A joint that a sure
     teacher sees elsewhere counts half: one of both is wrong. The others stay as they are.
     """
     joints = np.array(record["keypoints"], np.float64).reshape(17, 3)
-    sure = (joints[:, 2] > 0) & (found[:, 2] >= min_confidence) & (found[:, 3] <= 0.04)
+    sure = (joints[:, 2] > 0) & (found[:, 2] >= min_certainty)
     near = np.linalg.norm(joints[:, :2] - found[:, :2], axis=-1) <= 0.09 * max(record["bbox"][2:])
     joints[sure & near, :2] = found[sure & near, :2].round(1)
     joints[sure & ~near, 2] = 0.5
@@ -91,12 +142,13 @@ def main() -> None:
     parser.add_argument("teacher", type=Path)
     parser.add_argument("annotations", type=Path)
     parser.add_argument("out", type=Path, nargs="?")
-    parser.add_argument("--min-confidence", type=float, default=0.3)
+    parser.add_argument("--min-certainty", type=float, default=0.25)
     parser.add_argument("--limit", type=int, help="only the first persons")
     parser.add_argument("--without-joints", action="store_true", help="only persons who have no labelled joint yet")
+    parser.add_argument("--relabel", action="store_true", help="label all joints anew")
     parser.add_argument("--refine", action="store_true", help="move labelled joints to the teacher's where they agree")
     parser.add_argument("--contains", default="", help="only persons whose image's path contains this text")
-    parser.add_argument("--nobody", type=float, metavar="CONFIDENCE", help="drop boxes in which it is this sure")
+    parser.add_argument("--nobody", type=float, metavar="CERTAINTY", help="drop boxes in which it is this sure")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     teacher, file = Teacher(arguments.teacher), read_coco(arguments.annotations)
@@ -120,18 +172,21 @@ def main() -> None:
             elif arguments.nobody is not None:
                 record["teacher"] = round(float(found[:, 2].mean()), 3)
             else:
+                if arguments.relabel:
+                    record["keypoints"] = []
                 if arguments.refine and record.get("num_keypoints"):
-                    moved += refine(record, found, max(arguments.min_confidence, 0.4))
-                added += fill(record, found, arguments.min_confidence)
+                    moved += refine(record, found, max(arguments.min_certainty, 0.35))
+                added += fill(record, found, arguments.min_certainty)
             bar(number)
     if arguments.check:
         print({name: round(value, 4) for name, value in evaluate_keypoints(results, arguments.annotations).items()})
         return
     if arguments.nobody is not None:
         records = [record for record in records if record["teacher"] < arguments.nobody]
+    what = "missing joints" if arguments.nobody is None else "boxes of nobody"
     images = [{**image, "file_name": str(file.image_path(number).resolve())} for number, image in file.images.items()]
     content = {
-        "info": {"description": f"{arguments.annotations.name}, missing joints by {arguments.teacher.name}"},
+        "info": {"description": f"{arguments.annotations.name}, {what} by {arguments.teacher.name}"},
         "images": images,
         "annotations": records,
         "categories": [{"id": 1, "name": "person", "keypoints": list(COCO17.joints)}],
