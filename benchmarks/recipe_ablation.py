@@ -1,10 +1,10 @@
 """What each choice of the pose recipe is worth: short paired trainings that differ in one thing.
 
-Usage: python benchmarks/recipe_ablation.py GENOTYPE CONFIG --init CHECKPOINT --steps N -o FOLDER [--also ANNOTATIONS]
+Usage: python benchmarks/recipe_ablation.py GENOTYPE CONFIG --init CHECKPOINT --steps N -o FOLDER [--also FILE ...]
 
 All runs start from the same weights, take the same number of steps with a cosine schedule, and see the same persons in
 the same order as far as the change allows (equal seeds). Printed: AP of the tune split with flip averaging, and of
---also (another held-out set). A variant that has been run is not run again; --only runs some.
+--also (other held-out sets). A variant that has been run is not run again; --only runs some.
 """
 
 import argparse
@@ -45,16 +45,19 @@ def sources(change: Callable[[Source], Source | None], *more: Source) -> Callabl
     return apply
 
 
+def shows(source: Source, text: str) -> bool:
+    """Return whether a source of persons has a text in its file's name or its filter."""
+    return not source.nobody and text in source.annotations + source.contains
+
+
 def drop(text: str) -> Callable[[TrainConfig], TrainConfig]:
-    """Return what drops the sources whose file or filter contains a text."""
-    return sources(lambda source: None if text in source.annotations + source.contains else source)
+    """Return what drops the sources of persons whose file or filter contains a text."""
+    return sources(lambda source: None if shows(source, text) else source)
 
 
-def repeated(text: str, factor: float) -> Callable[[TrainConfig], TrainConfig]:
-    """Return what draws some sources more or less often."""
-    return sources(
-        lambda s: s.model_copy(update={"repeat": factor * s.repeat}) if text in s.annotations + s.contains else s
-    )
+def repeated(text: str, change: Callable[[float], float]) -> Callable[[TrainConfig], TrainConfig]:
+    """Return what draws the persons of some sources more or less often."""
+    return sources(lambda s: s.model_copy(update={"repeat": change(s.repeat)}) if shows(s, text) else s)
 
 
 def drawn_figures(config: TrainConfig) -> TrainConfig:
@@ -71,14 +74,18 @@ VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "no low resolution": changed("augment", low_resolution=0.0),
     "no half bodies": changed("augment", half_body=0.0),
     "no rotation": changed("augment", rotation=0.0),
-    "COCO persons as often as others": repeated("coco_train2017", 1 / 14),
-    "LSPET persons four times as often": repeated("lspet", 4),
+    "COCO persons as often as others": repeated("coco_train2017", lambda repeat: 1.0),
+    "LSPET persons four times as often": repeated("lspet", lambda repeat: 4 * repeat),
     "no LSPET": drop("lspet"),
     "no Stanford 40": drop("stanford"),
     "no teacher's street scenes": drop("scenes"),
     "teacher's joints count in full": changed("data", pseudo_weight=1.0),
     "teacher's joints do not count": changed("data", pseudo_weight=0.0),
     "drawn figures too": drawn_figures,
+    "no pasted neighbours": changed("augment", neighbour=0.0),
+    "no boxes of nobody": sources(lambda source: None if source.nobody else source),
+    "no average of the weights": changed("train", ema=0.0),
+    "no teacher network": lambda config: config.model_copy(update={"distill": None}),
 }
 
 
@@ -97,7 +104,7 @@ def main() -> None:
     parser.add_argument("--init", required=True)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--set", action="append", default=[], help="override of the configuration, for all runs")
-    parser.add_argument("--also", type=Path)
+    parser.add_argument("--also", type=Path, nargs="*", default=[], help="annotations of other held-out sets")
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS))
     parser.add_argument("-o", "--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -113,8 +120,7 @@ def main() -> None:
         if not result.exists():
             train(genotype, VARIANTS[name](base), run, init=init, resume=is_resumable(run))
             figures = {"tune": average_precision(run, run / "tune.json")}
-            if arguments.also:
-                figures["also"] = average_precision(run, arguments.also)
+            figures |= {path.stem: average_precision(run, path) for path in arguments.also}
             result.write_text(json.dumps(figures))
         figures = json.loads(result.read_text())
         print(f"| {name} | " + " | ".join(f"{value:.3f}" for value in figures.values()) + " |", flush=True)
