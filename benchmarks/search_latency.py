@@ -28,7 +28,6 @@ from autopose.search.config import SearchConfig
 from autopose.search.latency import LatencyTable, report
 from autopose.search.latency_bench import measure_space, median_ms
 from autopose.search.space import open_space
-from autopose.search.supernet import AutoPoseSupernet
 
 
 def exported(genotype: AutoPoseGenotype, size_wh: tuple[int, int], folder: Path) -> Path:
@@ -60,7 +59,6 @@ def main() -> None:
     config = load_config(SearchConfig, options.config, group="search")
     space, size_wh = open_space(config.space, config.space_settings()), config.codec.input_size_wh
     supernet, generator = space.supernet(17), torch.Generator().manual_seed(0)
-    assert isinstance(supernet, AutoPoseSupernet)
     genotypes: list[AutoPoseGenotype] = []
     while len(genotypes) < options.networks:
         supernet.randomize(generator)

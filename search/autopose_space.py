@@ -34,6 +34,9 @@ class AutoPoseSpaceConfig(Config):
         sharing: see :class:`autopose.search.supernet.AutoPoseSupernet`.
         alpha_gradient: see :mod:`autopose.search.relaxation`.
         init_std: standard deviation of the initial logits.
+        weights: a trained network, by name or file: only the branches are searched, with its cells and widths, and the
+            shared weights begin at its own (see :class:`autopose.search.trained_space.TrainedSpace`). What this section
+            says of operations, widths, stem, head, modules and cells then does not count.
     """
 
     op_set: Literal["paper", "mobile"] = "paper"
@@ -49,6 +52,7 @@ class AutoPoseSpaceConfig(Config):
     sharing: Sharing = "branch"
     alpha_gradient: AlphaGradient = "single"
     init_std: float = Field(1e-3, ge=0)
+    weights: str | None = None
 
     @model_validator(mode="after")
     def _bits_choose_freely(self) -> "AutoPoseSpaceConfig":

@@ -19,12 +19,11 @@ class BilevelSearch(Strategy):
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
         loop, policy = self.loop, setting.config.controller
-        self.arch_optimizer = torch.optim.Adam(
-            setting.supernet.arch_parameters(),
-            lr=loop.arch_lr,
-            betas=loop.arch_betas,
-            weight_decay=loop.arch_weight_decay,
-        )
+        self.arch_optimizer: torch.optim.Optimizer | None = None
+        if tables := setting.supernet.arch_parameters():
+            self.arch_optimizer = torch.optim.Adam(
+                tables, lr=loop.arch_lr, betas=loop.arch_betas, weight_decay=loop.arch_weight_decay
+            )
         self.controller: Controller | None = None
         if setting.space.macro_choices:
             self.controller = Controller(setting.space.macro_choices, policy.hidden).to(setting.device)
@@ -45,6 +44,8 @@ class BilevelSearch(Strategy):
     def iterate(self, progress: Progress, train: Batch, arch: Batch | None) -> dict[str, float]:
         """Sample the branches, update the weights, then the cells (the other way round with ``arch_first``)."""
         macro = self._sample_macro(progress.epoch)
+        if self.arch_optimizer is None:
+            return {"weight_loss": self.step_weights(train, self._draw(macro), progress.step)}
         if self.loop.gradient == "sync":
             step = self._step_both if progress.epoch >= self.loop.arch_start_epoch else self.step_weights
             return {"weight_loss": step(train, self._draw(macro), progress.step)}
@@ -58,6 +59,7 @@ class BilevelSearch(Strategy):
         return losses
 
     def _step_arch(self, train: Batch, arch: Batch, draw: Draw, step: int) -> float:
+        assert self.arch_optimizer is not None
         tables: dict[str, Tensor] = dict(self.s.supernet.arch.items())
         if self.loop.gradient == "second":
             seen: list[Tensor] = []
@@ -92,6 +94,7 @@ class BilevelSearch(Strategy):
         return loss if goal is None else loss + goal.penalty(tables, macro, loss)
 
     def _step_both(self, batch: Batch, draw: Draw, step: int) -> float:
+        assert self.arch_optimizer is not None
         self.trainable(weights=True, arch=True)
         tables: dict[str, Tensor] = dict(self.s.supernet.arch.items())
         loss = self._with_latency(self.loss(batch, draw), tables, draw.macro)
@@ -110,12 +113,8 @@ class BilevelSearch(Strategy):
         """Do one REINFORCE update; weights and cells are frozen."""
         assert self.controller is not None
         config = self.s.config.controller
-        update = reinforce(self.controller, self.controller_optimizer, self._reward, config, self.s.generator)
+        update = reinforce(self.controller, self.controller_optimizer, self.score, config, self.s.generator)
         return update.rewards
-
-    def _reward(self, macro: Macro) -> float:
-        group = self.s.group
-        return group.from_first(self.s.reward(macro) if group.rank == 0 else 0.0)
 
     def macro(self, progress: Progress) -> Macro:
         """Return the controller's most likely decisions; before it learns, the last choice of every step."""
@@ -130,7 +129,7 @@ class BilevelSearch(Strategy):
         for _ in range(count):
             macro = self._sample_macro(progress.epoch)
             if macro not in candidates:
-                candidates[macro] = self._reward(macro)
+                candidates[macro] = self.score(macro)
         best = max(candidates, key=lambda macro: candidates[macro])
         return Found(best, candidates[best], list(candidates.items()))
 
@@ -142,7 +141,9 @@ class BilevelSearch(Strategy):
 
     def tensors(self) -> dict[str, Tensor]:
         """Return weights, architecture, controller, all optimisers and the generator."""
-        result = super().tensors() | optimizer_tensors("arch", self.arch_optimizer)
+        result = super().tensors()
+        if self.arch_optimizer is not None:
+            result |= optimizer_tensors("arch", self.arch_optimizer)
         if self.controller is not None:
             result |= {f"controller/{key}": value for key, value in self.controller.state_dict().items()}
             result |= optimizer_tensors("policy", self.controller_optimizer)
@@ -151,7 +152,8 @@ class BilevelSearch(Strategy):
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Put all of it back."""
         super().restore(tensors)
-        restore_optimizer("arch", self.arch_optimizer, tensors)
+        if self.arch_optimizer is not None:
+            restore_optimizer("arch", self.arch_optimizer, tensors)
         if self.controller is not None:
             self.controller.load_state_dict(part(tensors, "controller/"))
             restore_optimizer("policy", self.controller_optimizer, tensors)

@@ -21,7 +21,7 @@ class LoopConfig(Config):
         gradient: ``first`` or ``second`` order, or ``sync``: weights and architecture in one step on the training part.
         arch_first: update the architecture before the weights (DARTS) instead of after (Algorithm 1).
         epochs: N_epoch.
-        iterations: N_iter, per epoch.
+        iterations: N_iter, per epoch; 0 = the shared weights stay as they begin (a trained network's).
         batch: persons per step and process, for either level.
         arch_share: share of the training images (by a fixed hash of the name) that the architecture learns from. The
             reward is computed on the tune split (``data.tune_share``), which neither level trains on.
@@ -44,6 +44,10 @@ class LoopConfig(Config):
             which already tells architectures apart while every AP is still 0: for short searches.
         reward_persons: at most so many persons of the tune split; 0 = all.
         reward_batch: persons per forward pass; batch statistics are taken over it.
+        reward_steps: before a candidate is scored, so many steps of the weights for it alone, on the same batches for
+            every candidate, with ``lr`` falling to ``lr_end``; the shared weights are put back afterwards.
+        max_parameters: reward 0, unseen, for what derives a network of more parameters than these; 0 = any number. For
+            networks that must fit somewhere, as into a package.
         alarm_share: alarm if more than this share of edges has become parameter-free.
         amp: ``bf16`` autocast or ``none``.
         save_minutes: longest time between checkpoints.
@@ -55,7 +59,7 @@ class LoopConfig(Config):
     gradient: Literal["first", "second", "sync"] = "first"
     arch_first: bool = False
     epochs: int = Field(50, ge=1)
-    iterations: int = Field(1100, ge=1)
+    iterations: int = Field(1100, ge=0)
     batch: int = Field(32, ge=1)
     arch_share: float = Field(0.5, ge=0, lt=1)
     arch_start_epoch: int = Field(0, ge=0)
@@ -74,6 +78,8 @@ class LoopConfig(Config):
     reward: Literal["AP", "OKS"] = "AP"
     reward_persons: int = Field(0, ge=0)
     reward_batch: int = Field(32, ge=2)
+    reward_steps: int = Field(0, ge=0)
+    max_parameters: int = Field(0, ge=0)
     alarm_share: float = Field(0.75, gt=0, le=1)
     amp: Literal["bf16", "none"] = "none"
     save_minutes: float = Field(5.0, ge=0)
@@ -135,6 +141,13 @@ class SearchConfig(Config):
     @model_validator(mode="after")
     def _both_levels_have_data(self) -> "SearchConfig":
         loop = self.search
+        if self.branches_only:
+            if loop.arch_share > 0:
+                raise ValueError(
+                    "search.arch_share: autopose.weights leaves no cells to learn from that part of the images; "
+                    "set it to 0"
+                )
+            return self
         if loop.strategy == "bilevel" and loop.gradient != "sync" and loop.arch_share == 0:
             raise ValueError(
                 "search.arch_share = 0 leaves the architecture nothing to learn from; only 'sync' needs none"
@@ -163,6 +176,11 @@ class SearchConfig(Config):
                 "the coarsest branch"
             )
         return self
+
+    @property
+    def branches_only(self) -> bool:
+        """Return whether the cells are a trained network's, and only branches are searched."""
+        return self.space == "autopose" and self.autopose.weights is not None
 
     def space_settings(self) -> dict[str, Any]:
         """Return the section of the chosen space."""

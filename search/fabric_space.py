@@ -4,7 +4,7 @@ The published modes in terms of the loop: ``search.gradient = "sync"`` (every pu
 ``"second"``, and ``search.strategy = "random"``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -128,7 +128,9 @@ class FabricSpace(SearchSpace):
         changes = {"name": name, "provenance": dict(provenance), "parts": parts}
         return FabricGenotype.model_validate(dict(self.whole) | changes)
 
-    def derived_weights(self, supernet: Supernet, genotype: Genotype) -> dict[str, Tensor] | None:
+    def derived_weights(
+        self, supernet: Supernet, genotype: Genotype, inputs: Iterable[Tensor] = ()
+    ) -> dict[str, Tensor] | None:
         """Return the supernet's weights of all that is kept: the result needs no training of its own.
 
         After a random search None: its weights belong to other draws.

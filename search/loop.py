@@ -26,8 +26,11 @@ from autopose.search.strategy import Found, Setting, Strategy
 from autopose.training.distributed import Group, own_device
 from autopose.training.interrupt import interruptible
 from autopose.training.log import refuse_other_run
+from autopose.training.normalize import normalize
 from autopose.training.resumable import is_resumable, load_resumable, save_resumable
 
+#: Batches from which the averages of inherited normalisations are taken.
+SETTLING = 40
 #: Called with (iterations done, iterations in all, the last epoch's entry or None).
 Watch = Callable[[int, int, dict[str, Any] | None], None]
 
@@ -167,12 +170,14 @@ class Run:
     def _end_epoch(self, watch: Watch | None) -> None:
         progress = self.progress
         macro = self.strategy.macro(progress)
+        with self.strategy.adapted(macro):
+            figures = self.strategy.s.reward.figures(macro) if self.journal is not None else {}
         if self.journal is not None:
             probabilities = self.supernet.probabilities()
             entry: dict[str, Any] = {
                 "epoch": progress.epoch + 1,
                 **{name: value / self.loop.iterations for name, value in progress.sums.items()},
-                **self.strategy.s.reward.figures(macro),
+                **figures,
                 "arch_entropy": entropy(probabilities),
                 **free_shares(self.supernet),
                 **self.strategy.figures(),
@@ -198,12 +203,17 @@ class Run:
             self.supernet, found.macro, name=self.folder.name, provenance=self._provenance(found)
         )
         if self.group.rank == 0:
-            weights = self.space.derived_weights(self.supernet, genotype)
+            weights = self.space.derived_weights(self.supernet, genotype, self._inputs())
             if weights is not None:
                 save_checkpoint(self.folder / "best.safetensors", self._checkpoint(genotype, weights))
             genotype.save(self.folder / "genotype.json")
         self._close()
         return SearchResult(genotype, self.folder)
+
+    def _inputs(self) -> Iterator[Tensor]:
+        """Yield batches of the weights' images, for a space that asks for them."""
+        for crops, _, _ in self.data.batches("weights", 0, SETTLING):
+            yield normalize(crops)
 
     def _checkpoint(self, genotype: Genotype, weights: dict[str, Tensor]) -> Checkpoint:
         """Return the result with the supernet's weights: a model that can be evaluated, exported or trained further."""

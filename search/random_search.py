@@ -67,7 +67,7 @@ class RandomSearch(Strategy):
 
     def _close(self, progress: Progress) -> None:
         """Score the candidate that has had its part of the budget."""
-        score = self._score(self.current)
+        score = self.score(self.current)
         memory = progress.memory
         memory.setdefault("candidates", []).append([list(self.current), score])
         if score > memory.get("best", -1.0):
@@ -79,10 +79,6 @@ class RandomSearch(Strategy):
         self.s.supernet.load_state_dict(self.fresh)
         self.optimizer = self.weight_optimizer()
         self.current = self._random()
-
-    def _score(self, macro: Macro) -> float:
-        group = self.s.group
-        return group.from_first(self.s.reward(macro) if group.rank == 0 else 0.0)
 
     def macro(self, progress: Progress) -> Macro:
         """Return the current candidate, or everything switched on."""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from autopose.evaluation.coco import Results
+from autopose.models.network import build_network
 from autopose.search.config import SearchConfig
 from autopose.search.latency_goal import LatencyGoal
 from autopose.search.samples import SearchData
@@ -47,6 +48,15 @@ class Reward:
         """Return the controller's reward."""
         score = self.data.score(self._results(macro), self.config.search.reward)
         return score if self.goal is None else score * self.goal.factor(self.supernet, macro)
+
+    def refuses(self, macro: Macro) -> bool:
+        """Return whether the derived network has more parameters than ``search.max_parameters``: its reward is 0."""
+        if not self.config.search.max_parameters:
+            return False
+        genotype = self.space.derive(self.supernet, macro, name="candidate", provenance={})
+        with torch.device("meta"):
+            network = build_network(genotype, len(self.data.skeleton))
+        return sum(parameter.numel() for parameter in network.parameters()) > self.config.search.max_parameters
 
     def _results(self, macro: Macro) -> Results:
         training = self.supernet.training

@@ -11,7 +11,7 @@ The loop samples a :class:`Draw`, evaluates ``supernet(images, draw)`` and asks 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -116,8 +116,16 @@ class SearchSpace(ABC):
     def derive(self, supernet: Supernet, macro: Macro, *, name: str, provenance: Mapping[str, Any]) -> Genotype:
         """Return the genotype of the discretised architecture, ready for ``autopose train``."""
 
-    def derived_weights(self, supernet: Supernet, genotype: Genotype) -> dict[str, Tensor] | None:
-        """Return weights for ``build_network(genotype)`` taken from the supernet, or None if it is trained anew."""
+    def derived_weights(
+        self, supernet: Supernet, genotype: Genotype, inputs: Iterable[Tensor]
+    ) -> dict[str, Tensor] | None:
+        """Return weights for ``build_network(genotype)`` taken from the supernet, or None if it is trained anew.
+
+        Args:
+            supernet: after the search.
+            genotype: what was derived.
+            inputs: batches of normalised training images ``(N, 3, H, W)``, for averages of the batch normalisations.
+        """
         return None
 
     def describe_macro(self, macro: Macro) -> str:

@@ -9,7 +9,12 @@ from autopose.search.space import SPACES, SearchSpace
 def _autopose(settings: Mapping[str, Any]) -> SearchSpace:
     from autopose.search.autopose_space import AutoPoseSpace, AutoPoseSpaceConfig
 
-    return AutoPoseSpace(AutoPoseSpaceConfig.model_validate(settings))
+    config = AutoPoseSpaceConfig.model_validate(settings)
+    if config.weights is None:
+        return AutoPoseSpace(config)
+    from autopose.search.trained_space import TrainedSpace
+
+    return TrainedSpace(config)
 
 
 def _fabric(settings: Mapping[str, Any]) -> SearchSpace:

@@ -2,7 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from torch.func import functional_call
 from autopose.errors import ConfigError
 from autopose.search.config import SearchConfig
 from autopose.search.reward import Reward
-from autopose.search.samples import Batch
+from autopose.search.samples import Batch, to_device
 from autopose.search.space import Draw, Macro, SearchSpace, Supernet
 from autopose.search.state import Progress, optimizer_tensors, restore_optimizer
 from autopose.training.distributed import Group
@@ -60,6 +61,7 @@ class Strategy(ABC):
         self.loop = setting.config.search
         self.weights = dict(setting.supernet.named_weights())
         self.optimizer = self.weight_optimizer()
+        self._reward_batches: list[Batch] = []
 
     def weight_optimizer(self) -> torch.optim.Optimizer:
         """Return a fresh optimiser of the shared weights."""
@@ -106,7 +108,10 @@ class Strategy(ABC):
 
     def rate(self, step: int) -> float:
         """Return the weights' learning rate: cosine over the whole search."""
-        total = self.loop.epochs * self.loop.iterations
+        return self.between(step, self.loop.epochs * self.loop.iterations)
+
+    def between(self, step: int, total: int) -> float:
+        """Return the learning rate of a step: a cosine from ``search.lr`` to ``search.lr_end``."""
         return self.loop.lr_end + (self.loop.lr - self.loop.lr_end) * (1 + math.cos(math.pi * step / total)) / 2
 
     def loss(self, batch: Batch, draw: Draw, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -137,15 +142,52 @@ class Strategy(ABC):
         loss.backward()
         return self._apply_weights(loss, step)
 
+    def score(self, macro: Macro) -> float:
+        """Return the reward of network-level decisions, the same on all ranks."""
+        if self.s.reward.refuses(macro):
+            return 0.0
+        with self.adapted(macro):
+            return self.s.group.from_first(self.s.reward(macro) if self.s.group.rank == 0 else 0.0)
+
+    @contextmanager
+    def adapted(self, macro: Macro) -> Iterator[None]:
+        """Train the weights for one candidate alone (``search.reward_steps``); put them back at the end."""
+        steps = self.loop.reward_steps
+        if not steps:
+            yield
+            return
+        if not self._reward_batches:
+            batches = self.s.reward.data.batches("weights", 0, steps)
+            self._reward_batches = [to_device(batch, self.s.device) for batch in batches]
+        shared = {name: weight.detach().clone() for name, weight in self.weights.items()}
+        optimizer = self.weight_optimizer()
+        self.trainable(weights=True, arch=False)
+        for step, batch in enumerate(self._reward_batches):
+            loss = self.loss(batch, Draw(macro))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self._apply(optimizer, self.between(step, steps))
+            finite(loss, step)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, weight in self.weights.items():
+                    weight.copy_(shared[name])
+                    weight.grad = None
+
     def _apply_weights(self, loss: Tensor, step: int) -> float:
+        self._apply(self.optimizer, self.rate(step))
+        return finite(loss, step)
+
+    def _apply(self, optimizer: torch.optim.Optimizer, rate: float) -> None:
         gradients = [p.grad for p in self.weights.values() if p.grad is not None]
         self.s.group.average(gradients)
         if self.loop.clip:
             torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.loop.clip)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(step)
-        self.optimizer.step()
-        return finite(loss, step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.step()
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -59,9 +59,10 @@ def search(
             bar.resize(total)
             bar(step)
             if entry is not None:
+                loss = f"loss {entry['weight_loss']:.4g}, " if "weight_loss" in entry else ""
                 reward = f", reward {entry['reward']:.3f}" if "reward" in entry else ""
                 remark(
-                    f"epoch {entry['epoch']}: loss {entry['weight_loss']:.4g}, AP {entry['AP']:.3f}, "
+                    f"epoch {entry['epoch']}: {loss}AP {entry['AP']:.3f}, "
                     f"OKS {entry['OKS']:.3f}{reward}, cell entropy {entry['arch_entropy']:.3f}, {entry['macro']}"
                 )
                 for alarm in entry["alarms"]:

@@ -1,5 +1,7 @@
 """Batch normalisation that ``torch.compile`` makes fast on CPUs."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -33,3 +35,27 @@ class BatchNorm(nn.BatchNorm2d):
             scale, offset = scale * self.weight, offset + self.bias
         offset = offset - mean * scale
         return (values * scale[:, None, None] + offset[:, None, None]).to(x.dtype)
+
+
+@torch.no_grad()
+def settle_averages(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace the running averages of all batch normalisations by the plain mean over some batches.
+
+    For weights that come out of a network with other branches, whose averages are not theirs. The network is left in
+    evaluation mode.
+
+    Args:
+        network: takes one batch.
+        batches: inputs, at least one.
+    """
+    norms = [part for part in network.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's way to ask for the plain mean
+    network.train()
+    for batch in batches:
+        network(batch)
+    network.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

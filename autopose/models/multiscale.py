@@ -92,13 +92,19 @@ class MultiScaleModule(nn.Module):
                 aggregation_cell(aggregation[b], width) if fusion == "cells" else ConcatFusion(width)
             )
 
-    def forward(self, streams: Sequence[Tensor]) -> list[Tensor]:
-        """Map the four streams (finest first) to four streams of the same shapes."""
+    def forward(self, streams: Sequence[Tensor], active: Sequence[int] | None = None) -> list[Tensor]:
+        """Map the four streams (finest first) to four streams of the same shapes.
+
+        Args:
+            streams: one per branch.
+            active: the branches to process, of those that the module has; all of them if None.
+        """
+        active = self.active if active is None else active
         processed = list(streams)
-        for b in self.active:
+        for b in active:
             processed[b] = self.individual[str(b)](streams[b])
         result = list(streams)
-        for b in self.active:
+        for b in active:
             resizes = cast(nn.ModuleList, self.resize[str(b)])
             at_scale = [module(x) for module, x in zip(resizes, processed, strict=True)]
             result[b] = self.aggregation[str(b)](*at_scale)

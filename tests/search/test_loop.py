@@ -61,6 +61,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "soft": {"autopose": {"alpha_gradient": "soft"}},
     "random": {"strategy": "random"},
     "random, separate": {"strategy": "random", "random_sharing": "separate"},
+    "a trained network's branches": {"autopose": {"weights": "fast"}, "arch_share": 0, "reward_steps": 1},
 }
 
 

@@ -24,7 +24,7 @@ from autopose.search.space import open_space
 Make = Callable[..., SearchConfig]
 
 
-@pytest.mark.parametrize("name", ["smoke", "small", "paper", "small-cpu"])
+@pytest.mark.parametrize("name", ["smoke", "small", "paper", "small-cpu", "branches-cpu"])
 def test_every_recipe_loads_and_says_what_it_is(name: str) -> None:
     config = load_config(SearchConfig, name, group="search")
     open_space(config.space, config.space_settings())
