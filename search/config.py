@@ -46,8 +46,8 @@ class LoopConfig(Config):
         reward_batch: persons per forward pass; batch statistics are taken over it.
         reward_steps: before a candidate is scored, so many steps of the weights for it alone, on the same batches for
             every candidate, with ``lr`` falling to ``lr_end``; the shared weights are put back afterwards.
-        max_parameters: reward 0, unseen, for what derives a network of more parameters than these; 0 = any number. For
-            networks that must fit somewhere, as into a package.
+        max_parameters: a derived network with more parameters has its reward divided by how many times more; 0 = any
+            number. For networks that must fit somewhere, as into a package.
         alarm_share: alarm if more than this share of edges has become parameter-free.
         amp: ``bf16`` autocast or ``none``.
         save_minutes: longest time between checkpoints.

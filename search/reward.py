@@ -47,16 +47,18 @@ class Reward:
     def __call__(self, macro: Macro) -> float:
         """Return the controller's reward."""
         score = self.data.score(self._results(macro), self.config.search.reward)
-        return score if self.goal is None else score * self.goal.factor(self.supernet, macro)
+        if self.goal is not None:
+            score *= self.goal.factor(self.supernet, macro)
+        if limit := self.config.search.max_parameters:
+            score *= min(limit / self._parameters(macro), 1.0)
+        return score
 
-    def refuses(self, macro: Macro) -> bool:
-        """Return whether the derived network has more parameters than ``search.max_parameters``: its reward is 0."""
-        if not self.config.search.max_parameters:
-            return False
+    def _parameters(self, macro: Macro) -> int:
+        """Return how many parameters the derived network has."""
         genotype = self.space.derive(self.supernet, macro, name="candidate", provenance={})
         with torch.device("meta"):
             network = build_network(genotype, len(self.data.skeleton))
-        return sum(parameter.numel() for parameter in network.parameters()) > self.config.search.max_parameters
+        return sum(parameter.numel() for parameter in network.parameters())
 
     def _results(self, macro: Macro) -> Results:
         training = self.supernet.training

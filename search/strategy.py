@@ -144,8 +144,6 @@ class Strategy(ABC):
 
     def score(self, macro: Macro) -> float:
         """Return the reward of network-level decisions, the same on all ranks."""
-        if self.s.reward.refuses(macro):
-            return 0.0
         with self.adapted(macro):
             return self.s.group.from_first(self.s.reward(macro) if self.s.group.rank == 0 else 0.0)
 

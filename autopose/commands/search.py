@@ -83,6 +83,7 @@ def search(
     name = config.removesuffix(".toml")
     recipe_of_same_name = name if name in packaged_configs("train") else "small"
     remark("Report: " + ", ".join(str(path) for path in sorted(folder.glob("**/report.html"))))
-    remark(f"Next: autopose train {folder / 'genotype.json'} --config {recipe_of_same_name}")
+    start = f" --init {folder}" if (folder / "best.safetensors").exists() else ""
+    remark(f"Next: autopose train {folder / 'genotype.json'} --config {recipe_of_same_name}{start}")
     if json_out is not None:
         write_atomic(json_out, json.dumps(figures, indent=2) + "\n")

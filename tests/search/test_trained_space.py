@@ -141,7 +141,7 @@ def test_a_search_ends_with_weights_of_its_genotype(
     )
 
 
-def test_too_large_networks_get_no_reward(tiny_search: Make, weights: Path, tmp_path: Path) -> None:
+def test_too_large_networks_have_their_reward_divided(tiny_search: Make, weights: Path, tmp_path: Path) -> None:
     def rewards(limit: int) -> list[float]:
         config = tiny_search(
             autopose={"weights": str(weights)}, arch_share=0, reward="OKS", max_parameters=limit, epochs=1, iterations=1
@@ -150,12 +150,17 @@ def test_too_large_networks_get_no_reward(tiny_search: Make, weights: Path, tmp_
         assert isinstance(run.space, TrainedSpace)
         return [run.strategy.score(macro_of(run.space, *vectors)) for vectors in (("1111",) * 3, ("0001",) * 3)]
 
-    one_branch = TRAINED.model_copy(update={"scales": ((0, 0, 0, 1),) * 3})
-    count = sum(parameter.numel() for parameter in build_network(one_branch).parameters())
+    whole, part = (
+        sum(
+            parameter.numel()
+            for parameter in build_network(TRAINED.model_copy(update={"scales": (bits,) * 3})).parameters()
+        )
+        for bits in ((1, 1, 1, 1), (0, 0, 0, 1))
+    )
     free = rewards(0)
     assert min(free) > 0
-    assert rewards(count) == [0.0, free[1]]
-    assert rewards(count - 1) == [0.0, 0.0]
+    assert rewards(part) == pytest.approx([free[0] * part / whole, free[1]])
+    assert rewards(whole) == pytest.approx(free)
 
 
 def test_a_candidate_settles_alone_and_leaves_the_shared_weights_alone(
