@@ -19,11 +19,12 @@ class BilevelSearch(Strategy):
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
         loop, policy = self.loop, setting.config.controller
-        self.arch_optimizer: torch.optim.Optimizer | None = None
-        if tables := setting.supernet.arch_parameters():
-            self.arch_optimizer = torch.optim.Adam(
-                tables, lr=loop.arch_lr, betas=loop.arch_betas, weight_decay=loop.arch_weight_decay
-            )
+        self.arch_optimizer = torch.optim.Adam(
+            [{"params": setting.supernet.arch_parameters()}],  # a group may be empty: a supernet without tables
+            lr=loop.arch_lr,
+            betas=loop.arch_betas,
+            weight_decay=loop.arch_weight_decay,
+        )
         self.controller: Controller | None = None
         if setting.space.macro_choices:
             self.controller = Controller(setting.space.macro_choices, policy.hidden).to(setting.device)
@@ -44,7 +45,7 @@ class BilevelSearch(Strategy):
     def iterate(self, progress: Progress, train: Batch, arch: Batch | None) -> dict[str, float]:
         """Sample the branches, update the weights, then the cells (the other way round with ``arch_first``)."""
         macro = self._sample_macro(progress.epoch)
-        if self.arch_optimizer is None:
+        if not self.s.supernet.arch:
             return {"weight_loss": self.step_weights(train, self._draw(macro), progress.step)}
         if self.loop.gradient == "sync":
             step = self._step_both if progress.epoch >= self.loop.arch_start_epoch else self.step_weights
@@ -59,7 +60,6 @@ class BilevelSearch(Strategy):
         return losses
 
     def _step_arch(self, train: Batch, arch: Batch, draw: Draw, step: int) -> float:
-        assert self.arch_optimizer is not None
         tables: dict[str, Tensor] = dict(self.s.supernet.arch.items())
         if self.loop.gradient == "second":
             seen: list[Tensor] = []
@@ -94,7 +94,6 @@ class BilevelSearch(Strategy):
         return loss if goal is None else loss + goal.penalty(tables, macro, loss)
 
     def _step_both(self, batch: Batch, draw: Draw, step: int) -> float:
-        assert self.arch_optimizer is not None
         self.trainable(weights=True, arch=True)
         tables: dict[str, Tensor] = dict(self.s.supernet.arch.items())
         loss = self._with_latency(self.loss(batch, draw), tables, draw.macro)
@@ -103,7 +102,7 @@ class BilevelSearch(Strategy):
         loss.backward()
         self.s.group.average([t.grad for t in self.s.supernet.arch_parameters() if t.grad is not None])
         self.arch_optimizer.step()
-        return self._apply_weights(loss, step)
+        return self._apply_weights(self.optimizer, loss, self.rate(step), step)
 
     def updates(self, epoch: int) -> int:
         """Return N_ctr once the controller learns."""
@@ -141,9 +140,7 @@ class BilevelSearch(Strategy):
 
     def tensors(self) -> dict[str, Tensor]:
         """Return weights, architecture, controller, all optimisers and the generator."""
-        result = super().tensors()
-        if self.arch_optimizer is not None:
-            result |= optimizer_tensors("arch", self.arch_optimizer)
+        result = super().tensors() | optimizer_tensors("arch", self.arch_optimizer)
         if self.controller is not None:
             result |= {f"controller/{key}": value for key, value in self.controller.state_dict().items()}
             result |= optimizer_tensors("policy", self.controller_optimizer)
@@ -152,8 +149,7 @@ class BilevelSearch(Strategy):
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Put all of it back."""
         super().restore(tensors)
-        if self.arch_optimizer is not None:
-            restore_optimizer("arch", self.arch_optimizer, tensors)
+        restore_optimizer("arch", self.arch_optimizer, tensors)
         if self.controller is not None:
             self.controller.load_state_dict(part(tensors, "controller/"))
             restore_optimizer("policy", self.controller_optimizer, tensors)

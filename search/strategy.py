@@ -136,11 +136,7 @@ class Strategy(ABC):
 
     def step_weights(self, batch: Batch, draw: Draw, step: int) -> float:
         """Do one optimiser step on the weights that the draw uses; the others keep their moments."""
-        self.trainable(weights=True, arch=False)
-        loss = self.loss(batch, draw)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        return self._apply_weights(loss, step)
+        return self._learn(self.optimizer, batch, draw, self.rate(step), step)
 
     def score(self, macro: Macro) -> float:
         """Return the reward of network-level decisions, the same on all ranks."""
@@ -159,13 +155,8 @@ class Strategy(ABC):
             self._reward_batches = [to_device(batch, self.s.device) for batch in batches]
         shared = {name: weight.detach().clone() for name, weight in self.weights.items()}
         optimizer = self.weight_optimizer()
-        self.trainable(weights=True, arch=False)
         for step, batch in enumerate(self._reward_batches):
-            loss = self.loss(batch, Draw(macro))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self._apply(optimizer, self.between(step, steps))
-            finite(loss, step)
+            self._learn(optimizer, batch, Draw(macro), self.between(step, steps), step)
         try:
             yield
         finally:
@@ -174,11 +165,14 @@ class Strategy(ABC):
                     weight.copy_(shared[name])
                     weight.grad = None
 
-    def _apply_weights(self, loss: Tensor, step: int) -> float:
-        self._apply(self.optimizer, self.rate(step))
-        return finite(loss, step)
+    def _learn(self, optimizer: torch.optim.Optimizer, batch: Batch, draw: Draw, rate: float, step: int) -> float:
+        self.trainable(weights=True, arch=False)
+        loss = self.loss(batch, draw)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        return self._apply_weights(optimizer, loss, rate, step)
 
-    def _apply(self, optimizer: torch.optim.Optimizer, rate: float) -> None:
+    def _apply_weights(self, optimizer: torch.optim.Optimizer, loss: Tensor, rate: float, step: int) -> float:
         gradients = [p.grad for p in self.weights.values() if p.grad is not None]
         self.s.group.average(gradients)
         if self.loop.clip:
@@ -186,6 +180,7 @@ class Strategy(ABC):
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
+        return finite(loss, step)
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
