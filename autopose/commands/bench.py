@@ -41,6 +41,12 @@ def bench(
     ops: Annotated[
         bool, typer.Option("--ops", help="Time the operations of the search space, for the search.")
     ] = False,
+    calibrate: Annotated[
+        int | None,
+        typer.Option(
+            min=4, metavar="N", help="--ops of a search recipe: fit the sums to N random networks, measured whole."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="File for --ops.")] = Path("latency.json"),
 ) -> None:
     """Time the pose network by batch size, each stage alone, and the whole pipeline.
@@ -52,11 +58,17 @@ def bench(
 
         autopose bench video.mp4 --against fast
 
-        autopose bench small-cpu --ops -o latency-cpu.json
+        autopose bench small-cpu --ops --calibrate 16 -o latency-cpu.json
     """
+    from autopose.errors import UsageError
+
     if ops:
-        _bench_operations("small" if subject == "default" else subject, threads, out)
+        if against is not None or json_out is not None:
+            raise UsageError("--ops writes a latency table (-o FILE); it does not go with --against or --json.")
+        _bench_operations("small" if subject == "default" else subject, threads, calibrate, out)
         return
+    if calibrate is not None:
+        raise UsageError("--calibrate goes with --ops only.")
     from autopose.files import write_atomic
     from autopose.runtime.bench import as_text, comparison, load_bench
     from autopose.runtime.bench_run import bench_subject
@@ -85,33 +97,57 @@ def bench(
         typer.echo(comparison(first, second))
 
 
-def _bench_operations(subject: str, threads: int | None, out: Path) -> None:
+def _bench_operations(subject: str, threads: int | None, calibrate: int | None, out: Path) -> None:
     """Write the latency table of a search recipe's networks, or of a genotype's widths at 192x256."""
     from autopose.config import load_config, packaged_configs
-    from autopose.console import progress
-    from autopose.errors import ModelError, require
+    from autopose.console import Bar, progress
+    from autopose.errors import ModelError, UsageError, require
     from autopose.genotype import AutoPoseGenotype, Genotype, presets
 
     require("torch", extra="train", why="autopose bench --ops")
     from autopose.search.config import SearchConfig
-    from autopose.search.latency_bench import measure, measure_space
+    from autopose.search.latency_bench import Watch, measure, measure_space
 
-    recipe = subject.endswith(".toml") or (subject in packaged_configs("search") and subject not in presets())
-    with progress(1, "operations") as bar:
-
-        def watch(done: int, total: int) -> None:
+    def watch(bar: Bar) -> Watch:
+        def show(done: int, total: int) -> None:
             bar.resize(total)
             bar(done)
 
-        if recipe:
-            config = load_config(SearchConfig, subject, group="search")
-            table = measure_space(config, threads=threads or 1, watch=watch)
-        else:
-            chosen = Genotype.load(subject)
-            if not isinstance(chosen, AutoPoseGenotype):
-                raise ModelError(
-                    f"{subject}: is of the space {chosen.kind!r}; operations are timed for 'autopose' genotypes."
-                )
-            table = measure(chosen, (192, 256), threads=threads or 1, watch=watch)
+        return show
+
+    recipe = subject.endswith(".toml") or (subject in packaged_configs("search") and subject not in presets())
+    if calibrate is not None and not recipe:
+        raise UsageError(
+            f"--calibrate measures networks of a search recipe (small-cpu, branches-cpu, a .toml), not {subject!r}."
+        )
+    if recipe:
+        config = load_config(SearchConfig, subject, group="search")
+        with progress(1, "operations") as bar:
+            table = measure_space(config, threads=threads or 1, watch=watch(bar))
+    else:
+        chosen = Genotype.load(subject)
+        if not isinstance(chosen, AutoPoseGenotype):
+            raise ModelError(
+                f"{subject}: is of the space {chosen.kind!r}; operations are timed for 'autopose' genotypes."
+            )
+        with progress(1, "operations") as bar:
+            table = measure(chosen, (192, 256), threads=threads or 1, watch=watch(bar))
+    how = ""
+    if calibrate is not None:
+        from autopose.search.autopose_space import AutoPoseSpace
+        from autopose.search.latency_networks import calibrate as calibrated
+        from autopose.search.latency_networks import random_networks
+        from autopose.search.space import open_space
+
+        space = open_space(config.space, config.space_settings())
+        assert isinstance(space, AutoPoseSpace)  # measure_space has refused others
+        networks = random_networks(space, calibrate)
+        with progress(1, "networks") as bar:
+            found = calibrated(table, space, networks, config.codec.input_size_wh, watch=watch(bar))
+        table = found.table
+        how = (
+            f"; fitted to {calibrate} networks: {table.scale:.2f} times the sum {table.offset_ms:+.2f} ms (fitted to "
+            f"half of them, {100 * found.other_half['mean_relative_error']:.0f} % off on the others)"
+        )
     table.save(out)
-    typer.echo(f"{len(table.milliseconds)} operations timed ({table.device}, {table.threads} threads) -> {out}")
+    typer.echo(f"{len(table.milliseconds)} operations timed ({table.device}, {table.threads} threads){how} -> {out}")

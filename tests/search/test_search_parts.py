@@ -192,6 +192,45 @@ def test_measured_table_covers_every_unit() -> None:
     assert table.predict_ms(units(_genotype(), (64, 64))) > 0
 
 
+def test_calibration_finds_the_line_on_which_the_networks_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    from autopose.search import latency_networks
+    from autopose.search.autopose_space import AutoPoseSpace
+    from autopose.search.latency_networks import calibrate, random_networks
+
+    config = load_config(SearchConfig, "smoke", group="search")
+    space = open_space(config.space, config.space_settings())
+    assert isinstance(space, AutoPoseSpace)
+    networks = random_networks(space, 6)
+    assert len({network.fingerprint() for network in networks}) == 6
+    sparse = random_networks(space, 6, skip_share=1.0)
+    assert all(
+        op == "skip" for network in sparse for cell in (*network.individual, *network.aggregation) for op in cell
+    )
+
+    names = sorted({name for network in networks for name in all_units(network, (64, 64))})
+    former = LatencyTable(
+        device="d", milliseconds={name: 0.1 + 0.01 * i for i, name in enumerate(names)}, scale=7.0, offset_ms=3.0
+    )
+    sums = [sum(former.milliseconds[name] for name in units(network, (64, 64))) for network in networks]
+    monkeypatch.setattr(latency_networks, "measure_networks", lambda *args, **kwargs: [0.8 * v + 1 for v in sums])
+    found = calibrate(former, space, networks, (64, 64))
+    assert found.predicted_ms == pytest.approx(sums)
+    assert (found.table.scale, found.table.offset_ms) == pytest.approx((0.8, 1.0))
+    assert found.other_half["mean_relative_error"] == pytest.approx(0, abs=1e-9)
+    assert found.other_half["networks"] == 3
+
+
+@pytest.mark.slow
+def test_networks_are_measured_whole() -> None:
+    from autopose.search.latency_networks import measure_networks
+
+    small, steps = _genotype(), []
+    bare = small.model_copy(update={"individual": (("skip",) * 10,) * 4, "aggregation": (("skip",) * 9,) * 4})
+    slow, fast = measure_networks([small, bare], (128, 128), rounds=5, watch=lambda *done: steps.append(done))
+    assert slow > fast > 0
+    assert steps == [(k, 8) for k in range(1, 9)]
+
+
 class _Links(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
