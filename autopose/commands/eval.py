@@ -41,13 +41,17 @@ def eval(
         typer.Option(metavar="gt|FILE.json|detector", help="Person boxes: the annotated, a file's, or found here."),
     ] = "gt",
     task: Annotated[Task, typer.Option(help="OKS of keypoints, IoU of a detector's boxes, or PCK.")] = Task.keypoints,
-    flip: Annotated[bool, typer.Option(help="Average over the mirrored crop.")] = True,
+    flip: Annotated[
+        bool | None, typer.Option("--flip/--no-flip", help="Average over the mirrored crop; on if not given.")
+    ] = None,
     visible_score: Annotated[
-        float, typer.Option(help="Joints above this count towards a pose's score; the papers say 0.2.")
-    ] = 0.15,
+        float | None,
+        typer.Option(help="Joints above this count towards a pose's score (0.15 if not given; the papers say 0.2)."),
+    ] = None,
     box_power: Annotated[
-        float, typer.Option(min=0, help="Power of the box score in a pose's score; the papers say 1.")
-    ] = 0.5,
+        float | None,
+        typer.Option(min=0, help="Power of the box score in a pose's score (0.5 if not given; the papers say 1)."),
+    ] = None,
     nms: Annotated[
         bool | None, typer.Option("--nms/--no-nms", help="Drop repeated poses (OKS > 0.9); on unless boxes are gt.")
     ] = None,
@@ -75,6 +79,7 @@ def eval(
         autopose eval detector-default ann.json --task bbox --complete-only
     """
     from autopose.console import progress
+    from autopose.data.coco import named_skeleton
     from autopose.data.coco_file import read_coco
     from autopose.data.mpii import is_mpii
     from autopose.errors import UsageError
@@ -93,6 +98,13 @@ def eval(
         raise UsageError("--nms and --no-nms go with a MODEL and --task keypoints only.")
     if boxes != "gt" and model.endswith(".json"):
         raise UsageError(f"--boxes {boxes}: results have their boxes already; it goes with a MODEL.")
+    if flip is not None and (model.endswith(".json") or task is Task.bbox):
+        raise UsageError("--flip and --no-flip go with a pose MODEL only.")
+    if model.endswith(".json") or task is not Task.keypoints:
+        for name, value in (("--visible-score", visible_score), ("--box-power", box_power)):
+            if value is not None:
+                raise UsageError(f"{name} is of the scores that poses are given here: it goes with a pose MODEL only.")
+    flip = flip is not False
     if is_mpii(annotations):
         if task is not Task.pck:
             raise UsageError(f"{annotations}: is of MPII, which is scored by PCKh: add --task pck.")
@@ -102,6 +114,8 @@ def eval(
         raise UsageError("--head-boxes goes with annotations of MPII only.")
     skeleton = COCO17
     if model.endswith(".json"):
+        if task is Task.keypoints:
+            skeleton = named_skeleton(annotations)
         if task is Task.pck:
             raise UsageError("--task pck needs a MODEL: results do not say which annotated person each is of.")
         results = _read_results(Path(model))
@@ -116,6 +130,7 @@ def eval(
         from autopose.commands.scored_models import detected_persons, open_pose_model
         from autopose.data.coco import load_coco
         from autopose.evaluation.predict import predict_persons, suppress_poses
+        from autopose.poses import BOX_POWER, VISIBLE_SCORE
 
         read_coco(annotations, images=images)  # a wrong path should not wait for the model
         with open_pose_model(model, flip=flip, device=device.value, threads=threads) as opened:
@@ -134,8 +149,8 @@ def eval(
                     opened.codec,
                     batch_size=batch,
                     advance=bar.advance,
-                    visible_score=visible_score,
-                    box_power=box_power,
+                    visible_score=VISIBLE_SCORE if visible_score is None else visible_score,
+                    box_power=BOX_POWER if box_power is None else box_power,
                 )
         if task is Task.keypoints and (nms if nms is not None else boxes != "gt"):
             results = suppress_poses(results, skeleton=skeleton)

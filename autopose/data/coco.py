@@ -9,7 +9,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.data.coco_file import CocoFile, box_numbers, clipped_box, load_detections, read_coco
+from autopose.data.coco_file import (
+    CocoFile,
+    box_numbers,
+    clipped_box,
+    load_detections,
+    named_joints,
+    number_fault,
+    person_category,
+    read_coco,
+    read_json,
+)
 from autopose.errors import DataError
 from autopose.poses import Person
 from autopose.skeleton import COCO17, SKELETONS, Skeleton
@@ -35,6 +45,19 @@ def _check_joints(file: CocoFile, skeleton: Skeleton) -> None:
                 f"{file.path}: its joint {place + 1} is {file.joints[place]!r}; {skeleton.name} has {wanted!r}.\n"
                 f"Put the joints into its order, or, where only the name differs, rename it under 'categories'."
             )
+
+
+def named_skeleton(annotations: Path) -> Skeleton:
+    """Return the skeleton whose joints an annotation file names for its persons; COCO's if it names none that is known.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    content = read_json(annotations, "annotation file")
+    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+        return COCO17
+    joints = named_joints(content, person_category(content, annotations))
+    return next((each for each in SKELETONS.values() if each.joints == joints), COCO17)
 
 
 def load_coco(
@@ -106,8 +129,9 @@ def persons_from_coco(
         labelled = person_from_record(file, number, skeleton, min_confidence)
         if labelled is None:
             continue
-        weight = labelled.weight * label_weight * float(record.get("weight", 1))
-        weight[list(record.get("pseudo", ()))] *= pseudo_weight
+        where = f"{file.path}: annotations[{number}]"
+        weight = labelled.weight * label_weight * _number(record, "weight", 1, where)
+        weight[_pseudo(record, len(skeleton), where)] *= pseudo_weight
         persons.append(replace(labelled, weight=weight.astype(np.float32), weight_sample=sample_weight))
     return persons
 
@@ -136,9 +160,9 @@ def person_from_record(
         box_xyxy=box,
         keypoints=keypoints,
         weight=weight,
-        area=float(record.get("area") or np.prod(box[2:] - box[:2]) * BOX_SHARE),
+        area=_number(record, "area", 0, where) or float(np.prod(box[2:] - box[:2]) * BOX_SHARE),
         image_id=record["image_id"],
-        annotation_id=int(record.get("id", -1)),
+        annotation_id=record["id"] if isinstance(record.get("id"), int) else -1,  # others name theirs with texts
         skeleton=skeleton,
     )
 
@@ -149,12 +173,12 @@ def persons_from_detections(
     """Return detections (image_id, bbox, score) in the images of an annotation file as persons without joints.
 
     Raises:
-        DataError: a box has no size.
+        DataError: a box has no size, or none is of a person in these images.
     """
     joints = len(skeleton)
     persons = []
     for number, record in enumerate(records):
-        if record["image_id"] not in file.images or record.get("category_id", 1) != 1:
+        if record["image_id"] not in file.images or record.get("category_id", 1) not in (1, file.person_category):
             continue
         x, y, width, height = box_numbers(record["bbox"], f"{where}: [{number}]")
         if width <= 0 or height <= 0:
@@ -172,6 +196,11 @@ def persons_from_detections(
                 image_id=record["image_id"],
                 skeleton=skeleton,
             )
+        )
+    if records and not persons:
+        raise DataError(
+            f"{where}: none of its {len(records)} boxes is of a person in {file.path} (image_id, category_id "
+            f"{file.person_category}). Are they of another set?"
         )
     return persons
 
@@ -210,6 +239,22 @@ def load_nobody(
             )
         )
     return persons
+
+
+def _number(record: Mapping[str, Any], key: str, default: float, where: str) -> float:
+    value = record.get(key)
+    if value is None:
+        return default
+    if fault := number_fault([value], 1):
+        raise DataError(f"{where}: {key!r} {fault}.")
+    return float(value)
+
+
+def _pseudo(record: Mapping[str, Any], joints: int, where: str) -> list[int]:
+    found = record.get("pseudo") or []
+    if not isinstance(found, list) or not all(isinstance(k, int) and 0 <= k < joints for k in found):
+        raise DataError(f"{where}: 'pseudo' is {str(found)[:60]}; expected numbers of joints, 0 to {joints - 1}.")
+    return found
 
 
 def _keypoints(

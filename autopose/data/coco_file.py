@@ -22,6 +22,7 @@ class CocoFile:
         images: image records by id.
         annotations: annotation records, in the file's order; ``category_id`` is 1 (or absent) for persons.
         joints: names that the file gives to its keypoints, in their order; none if it does not say.
+        person_category: the number that the file itself has for persons.
         folder: what ``file_name`` is relative to.
     """
 
@@ -30,6 +31,7 @@ class CocoFile:
     annotations: Sequence[Mapping[str, Any]]
     folder: Path
     joints: tuple[str, ...] = ()
+    person_category: int = 1
 
     def image_path(self, image_id: int) -> Path:
         """Return where a picture is."""
@@ -65,7 +67,10 @@ def person_category(content: Mapping[str, Any], path: Path) -> int:
     categories = [each for each in content.get("categories") or () if isinstance(each, dict) and "id" in each]
     named = [each["id"] for each in categories if str(each.get("name")).lower() in PERSON_NAMES]
     if named or len(categories) == 1:
-        return int((named or [categories[0]["id"]])[0])
+        number = (named or [categories[0]["id"]])[0]
+        if not isinstance(number, int):
+            raise DataError(f"{path}: the category of persons has the id {number!r}; expected a whole number.")
+        return number
     if categories:
         names = ", ".join(repr(each.get("name")) for each in categories[:5])
         raise DataError(f"{path}: none of its {len(categories)} categories ({names}) is called 'person'. Name it so.")
@@ -97,13 +102,19 @@ def read_coco(path: Path, *, images: Path | None = None) -> CocoFile:
         raise DataError(f"{path}: not COCO annotations: expected an object with the lists 'images' and 'annotations'.")
     records: dict[int, Mapping[str, Any]] = {}
     for number, image in enumerate(content["images"]):
-        _need(image, ("id", "file_name", "width", "height"), f"{path}: images[{number}]")
+        where = f"{path}: images[{number}]"
+        _need(image, ("id", "file_name", "width", "height"), where)
+        _need_id(image["id"], where, "id")
+        for side in ("width", "height"):
+            if number_fault([image[side]], 1) or image[side] <= 0:
+                raise DataError(f"{where}: {side!r} is {image[side]!r}; expected pixels.")
         records[image["id"]] = image
     if not records:
         raise DataError(f"{path}: lists no images.")
     for number, annotation in enumerate(content["annotations"]):
         where = f"{path}: annotations[{number}]"
         _need(annotation, ("image_id", "bbox"), where)
+        _need_id(annotation["image_id"], where, "image_id")
         if annotation["image_id"] not in records:
             raise DataError(f"{where}: image_id {annotation['image_id']} is not among the file's images.")
     names = [str(image["file_name"]) for image in records.values()]
@@ -122,9 +133,14 @@ def read_coco(path: Path, *, images: Path | None = None) -> CocoFile:
             "Name the folder that 'file_name' is relative to with --images DIR."
         )
     category = person_category(content, path)
+    annotations = _as_persons(content["annotations"], category)
+    return CocoFile(path, records, annotations, folder, named_joints(content, category), category)
+
+
+def named_joints(content: Mapping[str, Any], category: int) -> tuple[str, ...]:
+    """Return the names that a file gives to the keypoints of its persons, in their order; none if it does not say."""
     listed = [each for each in content.get("categories") or () if isinstance(each, dict) and each.get("id") == category]
-    joints = tuple(map(str, listed[0].get("keypoints") or ())) if listed else ()
-    return CocoFile(path, records, _as_persons(content["annotations"], category), folder, joints)
+    return tuple(map(str, listed[0].get("keypoints") or ())) if listed else ()
 
 
 def image_folders(annotations: Path) -> list[Path]:
@@ -173,7 +189,11 @@ def load_detections(path: Path) -> list[dict[str, Any]]:
     if not isinstance(content, list):
         raise DataError(f"{path}: not a detection file: expected a list of records with image_id, bbox and score.")
     for number, record in enumerate(content):
-        _need(record, ("image_id", "bbox", "score"), f"{path}: [{number}]")
+        where = f"{path}: [{number}]"
+        _need(record, ("image_id", "bbox", "score"), where)
+        _need_id(record["image_id"], where, "image_id")
+        if fault := number_fault([record["score"]], 1):
+            raise DataError(f"{where}: 'score' {fault}.")
     return content
 
 
@@ -208,6 +228,21 @@ def box_numbers(bbox: Any, where: str) -> tuple[float, float, float, float]:
     if not all(map(math.isfinite, (x, y, width, height))):
         raise DataError(f"{where}: bbox is {bbox!r}; expected finite numbers.")
     return x, y, width, height
+
+
+def number_fault(values: Any, count: int) -> str:
+    """Return what keeps a value from being a list of so many finite numbers; nothing if it is one."""
+    if not isinstance(values, list | tuple):
+        return f"is {str(values)[:60]}; expected {count} numbers"
+    if len(values) != count:
+        return f"has {len(values)} numbers; expected {count}"
+    wrong = [value for value in values if not isinstance(value, int | float | np.number) or not math.isfinite(value)]
+    return f"has the value {wrong[0]!r}; expected finite numbers" if wrong else ""
+
+
+def _need_id(value: Any, where: str, key: str) -> None:
+    if not isinstance(value, int | str):
+        raise DataError(f"{where}: {key!r} is {value!r}; expected a number or a text.")
 
 
 def _need(record: Any, keys: tuple[str, ...], where: str) -> None:

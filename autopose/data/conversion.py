@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.data.coco import persons_from_coco
+from autopose.data.coco import PSEUDO_WEIGHT, persons_from_coco
 from autopose.data.coco_file import read_coco
 from autopose.data.images import DiskReader, ImageReader
 from autopose.data.lsp import is_lsp, load_lsp
@@ -150,7 +150,9 @@ def write_coco(
 def _record(person: Person, number: int, image_id: int) -> dict[str, Any]:
     labelled = person.weight > 0
     x0, y0, x1, y1 = (round(float(value), 2) for value in person.box_xyxy)
-    flat = np.concatenate([np.where(labelled[:, None], person.keypoints.round(2), 0), 2.0 * labelled[:, None]], axis=1)
+    unsure = labelled & (person.weight <= np.float32(PSEUDO_WEIGHT))  # below that no confidence is read
+    third = np.where(unsure | (person.weight >= 1), 2.0, person.weight.astype(np.float64).round(4)) * labelled
+    flat = np.concatenate([np.where(labelled[:, None], person.keypoints.round(2), 0), third[:, None]], axis=1)
     record: dict[str, Any] = {
         "id": number,
         "image_id": image_id,
@@ -161,5 +163,4 @@ def _record(person: Person, number: int, image_id: int) -> dict[str, Any]:
         "keypoints": flat.ravel().tolist(),
         "num_keypoints": int(labelled.sum()),
     }
-    unsure = np.flatnonzero(labelled & (person.weight < 1)).tolist()
-    return {**record, "pseudo": unsure} if unsure else record
+    return {**record, "pseudo": np.flatnonzero(unsure).tolist()} if unsure.any() else record

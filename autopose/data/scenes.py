@@ -1,5 +1,6 @@
 """Whole photographs with person boxes, for the detector: who is labelled, by whom, and where nothing is known."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.data.coco_file import CocoFile, box_numbers, read_coco
+from autopose.data.coco_file import CocoFile, box_numbers, number_fault, read_coco
+from autopose.errors import DataError
+
+#: What COCO calls its pictures; shorter numbers are those of frames and of drawn figures.
+_COCO_NUMBER = re.compile(r"\d{12}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +94,9 @@ def _scene(
         box = np.clip(np.array([x, y, x + box_width, y + box_height]), 0, [*size_wh, *size_wh])
         if not (box[2:] > box[:2]).all():
             continue  # COCO train2017 has a person whose box is 0 pixels high
-        score = float(record.get("score", 1))
+        score = record.get("score", 1)
+        if fault := number_fault([score], 1):
+            raise DataError(f"{where}: 'score' {fault}.")
         if record.get("iscrowd") or score < positive_score:
             ignore.append(box)
         else:
@@ -124,13 +131,13 @@ def merge_scenes(preferred: Sequence[Scene], others: Sequence[Scene]) -> list[Sc
     """Return both lists, without those of ``others`` whose photograph is in ``preferred`` too.
 
     Serves to let human labels win over a teacher's. The same photograph, perhaps at another size, is recognised by
-    COCO's image number as its file stem and by the ratio of its sides.
+    COCO's image number, twelve digits, as its file stem and by the ratio of its sides.
     """
 
     def same(one: Scene, other: Scene) -> bool:
         (w1, h1), (w2, h2) = one.size_wh, other.size_wh
         return bool(abs(np.log(w1 * h2 / (h1 * w2))) < 0.02)
 
-    known = {scene.image_path.stem: scene for scene in preferred if scene.image_path.stem.isdigit()}
+    known = {scene.image_path.stem: scene for scene in preferred if _COCO_NUMBER.fullmatch(scene.image_path.stem)}
     doubles = (known.get(scene.image_path.stem) for scene in others)
     return [*preferred, *(s for s, double in zip(others, doubles, strict=True) if not (double and same(double, s)))]

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from autopose.data.coco import BOX_SHARE
-from autopose.data.coco_file import box_numbers, person_category, read_json
+from autopose.data.coco_file import box_numbers, number_fault, person_category, read_json
 from autopose.errors import DataError, require
 from autopose.skeleton import COCO17, Skeleton
 
@@ -136,9 +135,9 @@ def _evaluated(
             if key not in result:
                 raise DataError(f"results[{number}]: the key {key!r} is missing; expected COCO {kind} results.")
         for key, value, wanted in (("score", [result["score"]], 1), (needed, result[needed], count)):
-            if fault := _fault(value, wanted):
+            if fault := number_fault(value, wanted):
                 raise DataError(f"results[{number}]: {key!r} {fault}.")
-        if result["image_id"] not in known:
+        if not isinstance(result["image_id"], int | str) or result["image_id"] not in known:
             raise DataError(
                 f"results[{number}]: image_id {result['image_id']} is not in {annotations}. Are they of another set?"
             )
@@ -168,26 +167,22 @@ def _figures(evaluation: Any, names: Sequence[str]) -> dict[str, float]:
     return {name: float(value) for name, value in zip(names, evaluation.stats, strict=True)}
 
 
-def _fault(values: Any, count: int) -> str:
-    """Return what keeps a value from being a list of so many finite numbers; nothing if it is one."""
-    if not isinstance(values, list | tuple):
-        return f"is {str(values)[:60]}; expected {count} numbers"
-    if len(values) != count:
-        return f"has {len(values)} numbers; expected {count}"
-    wrong = [value for value in values if not isinstance(value, int | float | np.number) or not math.isfinite(value)]
-    return f"has the value {wrong[0]!r}; expected finite numbers" if wrong else ""
-
-
 def _ground_truth(path: Path, kind: str, keypoint_numbers: int) -> dict[str, Any]:
     """Read annotations and fill in what pycocotools insists on."""
     content = read_json(path, "annotation file")
-    if not isinstance(content, dict) or not content.get("images") or "annotations" not in content:
+    if (
+        not isinstance(content, dict)
+        or not all(isinstance(content.get(k), list) for k in ("images", "annotations"))
+        or not content["images"]
+    ):
         raise DataError(f"{path}: not COCO annotations: expected an object with the lists 'images' and 'annotations'.")
     if any(not isinstance(image, dict) or "id" not in image for image in content["images"]):
         raise DataError(f"{path}: an image has no 'id'.")
     records = []
     category = person_category(content, path)
     for number, record in enumerate(content["annotations"], start=1):
+        if not isinstance(record, dict):
+            raise DataError(f"{path}: annotations[{number - 1}] is {str(record)[:40]!r}; expected an object.")
         if record.get("category_id", category) != category:
             continue
         for key in ("image_id", "bbox"):
@@ -195,17 +190,19 @@ def _ground_truth(path: Path, kind: str, keypoint_numbers: int) -> dict[str, Any
                 raise DataError(f"{path}: annotations[{number - 1}]: the key {key!r} is missing.")
         *_, width, height = box_numbers(record["bbox"], f"{path}: annotations[{number - 1}]")
         keypoints = record.get("keypoints") or [0] * keypoint_numbers
-        if kind == "keypoints" and (fault := _fault(keypoints, keypoint_numbers)):
+        if kind == "keypoints" and (fault := number_fault(keypoints, keypoint_numbers)):
             raise DataError(f"{path}: annotations[{number - 1}]: 'keypoints' {fault}.")
         # CrowdPose, which has no areas, takes 0.53 of the box for OKS; for boxes the area sorts by size only.
+        if record.get("area") is not None and (fault := number_fault([record["area"]], 1)):
+            raise DataError(f"{path}: annotations[{number - 1}]: 'area' {fault}.")
         area = record.get("area") or width * height * (BOX_SHARE if kind == "keypoints" else 1.0)
         labelled = sum(1 for flag in keypoints[2::3] if flag > 0)
         records.append(
             {
-                "iscrowd": 0,
                 "num_keypoints": labelled,
                 "ignore": 0,
                 **record,
+                "iscrowd": int(bool(record.get("iscrowd"))),
                 "id": number,
                 "category_id": 1,
                 "keypoints": keypoints,

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autopose.data.coco_file import number_fault
 from autopose.errors import DataError
 from autopose.evaluation.pck import head_size, pck
 from autopose.poses import Person
@@ -76,6 +77,9 @@ def evaluate_pckh(
     if strange is not None:
         raise DataError(f"PCKh is a figure of MPII: expected the skeleton mpii16, found {strange.skeleton.name}.")
     reference, name = head_lengths(persons)
+    for number, result in enumerate(results):
+        if fault := number_fault(result.get("keypoints"), 3 * len(MPII16)):
+            raise DataError(f"results[{number}]: 'keypoints' {fault} (x, y, score of the joints of mpii16).")
     predicted = np.array([result["keypoints"] for result in results], np.float64).reshape(len(persons), -1, 3)[..., :2]
     truth = np.stack([person.keypoints for person in persons])
     labelled = np.stack([person.weight > 0 for person in persons]) & np.isfinite(reference)[:, None]

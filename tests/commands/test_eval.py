@@ -59,6 +59,26 @@ def test_results_files(annotations: Path, perfect: list[dict[str, Any]], tmp_pat
     assert boxes["AP"] == boxes["AP_low"] == pytest.approx(1)
 
 
+def test_results_are_scored_by_the_constants_of_the_files_joints(
+    annotations: Path, perfect: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """PoseTrack has 17 joints too, with other tolerances: a count alone would not notice."""
+    from autopose.evaluation.coco import evaluate_keypoints
+    from autopose.skeleton import POSETRACK17
+
+    rng = np.random.default_rng(0)
+    moved = [{**p, "keypoints": (np.array(p["keypoints"]) + rng.normal(0, 2.5, 51)).tolist()} for p in perfect]
+    content = json.loads(annotations.read_text())
+    content["categories"][0]["keypoints"] = list(POSETRACK17.joints)
+    named = tmp_path / "posetrack.json"
+    named.write_text(json.dumps(content))
+    (tmp_path / "results.json").write_text(json.dumps(moved))
+    out = tmp_path / "figures.json"
+    found = figures(run(tmp_path / "results.json", named, "--json", out), out)["AP"]
+    assert found == pytest.approx(evaluate_keypoints(moved, named, skeleton=POSETRACK17)["AP"])
+    assert abs(found - evaluate_keypoints(moved, annotations)["AP"]) > 0.02
+
+
 def pose_checkpoint(path: Path) -> Path:
     """Write a small untrained network whose maps differ from place to place."""
     torch = pytest.importorskip("torch", reason="checkpoints need torch")
@@ -149,6 +169,9 @@ def test_detected_persons_are_the_best_of_each_image(
         (["results.json", "ANN", "--task", "pck"], UsageError, "--task pck needs a MODEL"),
         (["model.onnx", "ANN", "--task", "pck", "--nms"], UsageError, "--nms and --no-nms go with"),
         (["results.json", "ANN", "--boxes", "det.json"], UsageError, "results have their boxes already"),
+        (["results.json", "ANN", "--no-flip"], UsageError, "--flip and --no-flip go with a pose MODEL"),
+        (["results.json", "ANN", "--visible-score", "0.2"], UsageError, "--visible-score is of the scores"),
+        (["model.onnx", "ANN", "--task", "bbox", "--box-power", "1"], UsageError, "--box-power is of the scores"),
         (["results.json", "ANN"], DataError, "not a file of COCO results"),
         (["nowhere.json", "ANN"], DataError, "No results file 'nowhere.json'"),
         (["default", "nowhere.json"], DataError, "nowhere.json"),

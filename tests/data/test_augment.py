@@ -7,7 +7,15 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from autopose.data.augment import Augment, change_colour, degrade, erase_patches, half_body_region, random_matrix
+from autopose.data.augment import (
+    Augment,
+    change_colour,
+    degrade,
+    erase_patches,
+    half_body_region,
+    random_matrix,
+    sample_crop,
+)
 from autopose.data.pose_dataset import PoseDataset, PoseSample
 from autopose.heatmap import Codec
 from autopose.poses import Person
@@ -219,3 +227,17 @@ def test_refuses_impossible_settings() -> None:
     for wrong in ({"flip": 1.5}, {"scale": 1.0}, {"no_such": 1}):
         with pytest.raises(ValidationError):
             Augment.model_validate(wrong)
+
+
+def test_low_resolution_does_not_move_the_picture() -> None:
+    """On a ramp a shift is a difference of values: over many ratios its mean is 0, however the crop is enlarged."""
+    ramp = np.repeat(np.arange(96, dtype=np.uint8)[None, :, None] * 2, 128, 0).repeat(3, 2)
+    augment = Augment(**NOTHING | {"low_resolution": 1})
+    shifts: dict[bool, list[float]] = {True: [], False: []}
+    for seed in range(200):
+        crop = sample_crop(ramp, np.eye(3)[:2], (96, 128), augment, np.random.default_rng(seed))
+        inside = (crop[20:-20, 20:-20, 0].astype(float) - ramp[20:-20, 20:-20, 0]).mean() / 2
+        steps = np.diff(crop[64, 20:-20, 0].astype(int))
+        shifts[bool((steps == 0).mean() > 0.3)].append(inside)  # blocks of one value: the nearest pixel
+    assert len(shifts[True]) > 20
+    assert all(abs(np.mean(values)) < 0.1 for values in shifts.values())

@@ -100,6 +100,39 @@ def test_detection_boxes_keep_their_scores(write_coco: Any, tmp_path: Path) -> N
     assert (person.score, person.annotation_id, bool(person.weight.any())) == (0.75, -1, False)
 
 
+@pytest.mark.parametrize(("given", "found"), [(3, 1), (1, 1), (2, 0)])
+def test_detections_have_cocos_number_of_persons_or_the_files(
+    write_coco: Any, tmp_path: Path, given: int, found: int
+) -> None:  # fmt: skip
+    path = write_coco({"keypoints": flat(GRID), "category_id": 3})
+    _with(path, [{"id": 3, "name": "person"}, {"id": 1, "name": "car"}])
+    detections = tmp_path / "det.json"
+    box = {"image_id": 1, "category_id": given, "bbox": [3, 4, 50, 60], "score": 0.75}
+    detections.write_text(json.dumps([box]))
+    if found:
+        assert len(load_coco(path, boxes=detections)) == found
+    else:
+        with pytest.raises(DataError, match="none of its 1 boxes is of a person"):
+            load_coco(path, boxes=detections)
+
+
+@pytest.mark.parametrize("score", [None, "x", float("nan")])
+def test_refuses_detections_without_a_score(write_coco: Any, tmp_path: Path, score: Any) -> None:
+    detections = tmp_path / "det.json"
+    detections.write_text(json.dumps([{"image_id": 1, "bbox": [3, 4, 50, 60], "score": score}]))
+    with pytest.raises(DataError, match=r"\[0\]: 'score' has the value"):
+        load_coco(write_coco({"keypoints": flat(GRID)}), boxes=detections)
+
+
+def test_ids_may_be_texts(write_coco: Any) -> None:
+    path = write_coco({"keypoints": flat(GRID), "id": "p1", "iscrowd": None, "weight": None, "pseudo": None})
+    (person,) = load_coco(path)
+    assert person.annotation_id == -1
+    result = {"image_id": 1, "category_id": 1, "score": 0.9, "keypoints": flat(person.keypoints)}
+    pytest.importorskip("pycocotools")
+    assert evaluate_keypoints([result], path)["AP"] == pytest.approx(1)
+
+
 @pytest.mark.parametrize(
     ("record", "message"),
     [
@@ -110,6 +143,10 @@ def test_detection_boxes_keep_their_scores(write_coco: Any, tmp_path: Path) -> N
         ({"keypoints": [1, 2, 2]}, r"annotations\[0\]: 'keypoints' has 3 numbers; expected 51"),
         ({"keypoints": ["a"] * 51}, r"annotations\[0\]: 'keypoints'"),
         ({"image_id": 5}, r"annotations\[0\]: image_id 5 is not among"),
+        ({"image_id": [1]}, r"annotations\[0\]: 'image_id' is \[1\]; expected a number"),
+        ({"area": "x"}, r"annotations\[0\]: 'area' has the value 'x'"),
+        ({"weight": "x"}, r"annotations\[0\]: 'weight' has the value 'x'"),
+        ({"pseudo": [40]}, r"annotations\[0\]: 'pseudo' is \[40\]; expected numbers of joints, 0 to 16"),
     ],
 )
 def test_refuses_unusable_annotations(write_coco: Any, record: dict[str, Any], message: str) -> None:
@@ -125,6 +162,21 @@ def test_refuses_unusable_annotations(write_coco: Any, record: dict[str, Any], m
         ('{"images": [], "annotations": []}', r"bad\.json: lists no images"),
         ('{"images": [{"id": 1, "width": 5, "height": 5}], "annotations": []}', r"images\[0\]: the key 'file_name'"),
         ('{"images": [3], "annotations": []}', r"images\[0\] is '3'; expected an object"),
+        (
+            '{"images": [{"id": 1, "file_name": "a", "width": null, "height": 5}], "annotations": []}',
+            r"images\[0\]: 'width' is None; expected pixels",
+        ),
+        (
+            '{"images": [{"id": [], "file_name": "a", "width": 5, "height": 5}], "annotations": []}',
+            r"images\[0\]: 'id' is \[\]",
+        ),
+        (
+            (
+                '{"images": [{"id": 1, "file_name": "bad.json", "width": 5, "height": 5}], "annotations": [], '
+                '"categories": [{"id": null, "name": "person"}]}'
+            ),
+            "the category of persons has the id None",
+        ),
     ],
 )
 def test_refuses_broken_files(tmp_path: Path, text: str, message: str) -> None:

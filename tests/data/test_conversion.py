@@ -7,6 +7,7 @@ import pytest
 
 from autopose.data.coco import load_coco
 from autopose.data.conversion import SYNONYMS, convert_joints, convert_persons, load_native, write_coco
+from autopose.data.conversion import write_coco as write_coco_as_file
 from autopose.errors import DataError
 from autopose.skeleton import COCO17, CROWDPOSE14, LSP14, MPII16, POSETRACK17, SKELETONS, Skeleton
 
@@ -132,3 +133,14 @@ def test_against_real_samples(data_root: Path, file: str, skeleton: str, persons
         inside = person.keypoints[person.weight > 0]
         assert (inside >= (x0 - margin, y0 - margin)).all()
         assert (inside <= (x1 + margin, y1 + margin)).all()
+
+
+def test_a_teachers_confidence_and_pseudo_labels_survive(write_coco: Any, tmp_path: Path) -> None:
+    third = [2, 0.8, 0.31, 0.2, 0, *[1] * 12]
+    joints = np.column_stack([RNG.uniform(10, 70, (17, 2)).round(2), third]).ravel().tolist()
+    path = write_coco({"keypoints": joints, "pseudo": [16]})
+    again = write_coco_as_file(load_native(path), tmp_path / "again.json")
+    for pseudo_weight in (0.3, 0.5):
+        (before,), (after,) = (load_coco(each, pseudo_weight=pseudo_weight) for each in (path, again))
+        np.testing.assert_allclose(after.weight, before.weight)
+    np.testing.assert_allclose(before.weight, [1, 0.8, 0.31, 0, 0, *[1] * 11, 0.5])

@@ -66,6 +66,8 @@ def test_human_labels_win_over_a_teachers() -> None:
         scene("b/000000000099.webp", (100, 100), 6),
     ]
     assert [s.image_id for s in merge_scenes(human, teacher)] == [1, 2, 4, 5, 6]
+    frames = [scene("clip/000001.jpg", (64, 48), 1)], [scene("other/000001.jpg", (64, 48), 2)]
+    assert len(merge_scenes(*frames)) == 2  # frames of two videos: only COCO's twelve digits name a photograph
 
 
 def test_every_scene_of_the_real_files_loads(data_root: Path) -> None:

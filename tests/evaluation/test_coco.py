@@ -204,6 +204,7 @@ def test_other_skeletons_have_their_own_constants(tmp_path: Path) -> None:
         ({"score": 1, "keypoints": [0] * 51}, r"results\[0\]: the key 'image_id' is missing"),
         ({"image_id": 0, "score": 1, "bbox": [0, 0, 1, 1]}, r"results\[0\]: the key 'keypoints' is missing"),
         ({"image_id": 77, "score": 1, "keypoints": [0] * 51}, r"image_id 77 is not in"),
+        ({"image_id": [7], "score": 1, "keypoints": [0] * 51}, r"image_id \[7\] is not in"),
         ({"image_id": 0, "score": 1, "keypoints": [0] * 6}, r"'keypoints' has 6 numbers; expected 51"),
     ],
 )
@@ -213,10 +214,13 @@ def test_refuses_foreign_results(tmp_path: Path, result: dict[str, Any], message
 
 
 def test_refuses_unusable_annotations(tmp_path: Path) -> None:
-    for text in ("[]", "{}", '{"images": [], "annotations": []}'):
+    for text in ("[]", "{}", '{"images": [], "annotations": []}', '{"images": [{"id": 1}], "annotations": null}'):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(DataError, match=r"bad\.json: not COCO annotations"):
             evaluate_keypoints([], tmp_path / "bad.json")
+    (tmp_path / "bad.json").write_text('{"images": [{"id": 1}], "annotations": [1]}')
+    with pytest.raises(DataError, match=r"annotations\[0\] is '1'; expected an object"):
+        evaluate_keypoints([], tmp_path / "bad.json")
     with pytest.raises(DataError, match="nowhere"):
         evaluate_boxes([], tmp_path / "nowhere.json")
 
@@ -235,6 +239,7 @@ def test_against_the_published_figures_of_a_detection_file(data_root: Path) -> N
         ({"bbox": None}, r"annotations\[0\]: bbox is None"),
         ({"bbox": [1, 2]}, r"annotations\[0\]: bbox is \[1, 2\]"),
         ({"keypoints": [None] * 51}, r"annotations\[0\]: 'keypoints' has the value None"),
+        ({"area": "x"}, r"annotations\[0\]: 'area' has the value 'x'"),
     ],
 )
 def test_refuses_broken_annotations(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:

@@ -102,6 +102,9 @@ def test_refuses_what_cannot_be_compared() -> None:
         evaluate_pckh([], persons)
     with pytest.raises(DataError, match="no annotated person"):
         evaluate_pckh([], [])
+    for wrong, fault in ({"keypoints": [1.0] * 51}, "has 51 numbers; expected 48"), ({}, "is None; expected 48"):
+        with pytest.raises(DataError, match=rf"results\[0\]: 'keypoints' {fault}"):
+            evaluate_pckh([wrong], [person()])
     with pytest.raises(DataError, match="found coco17"):
         evaluate_pckh(results([person()], {}), [replace(person(), skeleton=COCO17)])
 
