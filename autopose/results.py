@@ -133,13 +133,15 @@ def load_results(path: str | Path) -> Results:
             header, *records = list(_lines(text))
         else:
             header = json.loads(text)
-            records = header.pop("frames", [])
+            records = header.pop("frames", []) if isinstance(header, dict) else []
     except (ValueError, AttributeError) as error:
         raise DataError(f"{path}: is no results file: {error}.") from None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise DataError(f"{path}: is no results file of autopose: its key 'format' is not {FORMAT!r}.")
     if header.get("version") != VERSION:
         raise DataError(f"{path}: results version {header.get('version')!r}; this autopose reads version {VERSION}.")
+    if not isinstance(records, list):
+        raise DataError(f"{path}: 'frames' is {str(records)[:40]}; expected a list.")
     results = Results(header, complete=path.suffix != ".jsonl")
     for number, record in enumerate(records):
         if not isinstance(record, dict) or not isinstance(record.get("frame"), int):

@@ -1,13 +1,13 @@
 """Person detectors: from an image to boxes. Any callable of the ``Detector`` form plugs in."""
 
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autopose.affine import invert, letterbox_matrix, transform, warp
-from autopose.errors import ModelError
+from autopose.errors import DataError, ModelError
 from autopose.runtime.boxes import clip_boxes, keep_best_boxes
 from autopose.runtime.models import Backend, bundled_models, open_model, resolve_model
 from autopose.runtime.session import Device, Session
@@ -28,6 +28,25 @@ class Detector(Protocol):
     def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return boxes xyxy ``(n, 4)`` in image pixels and scores ``(n,)`` of an image ``(H, W, 3)`` BGR."""
         ...
+
+
+def checked_found(found: tuple[Any, Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return what a detector gave as boxes ``(n, 4)`` and scores ``(n,)``; nothing of any shape means nobody.
+
+    Raises:
+        DataError: it has another form, or a value that is not finite.
+    """
+    boxes, scores = (np.asarray(part, np.float32) for part in found)
+    if not boxes.size and not scores.size:
+        return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != (len(boxes),):
+        raise DataError(
+            f"The detector gave boxes of shape {boxes.shape} and scores of shape {scores.shape}; expected (n, 4), "
+            "xyxy in image pixels, and (n,)."
+        )
+    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        raise DataError("The detector gave a box or a score that is not finite.")
+    return boxes, scores
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from autopose.affine import warp
 from autopose.poses import Poses
 from autopose.runtime.boxes import keep_best_poses
 from autopose.runtime.crops import Crops, checked_boxes, crops_from_boxes, split
-from autopose.runtime.detector import DEFAULT_THRESHOLD, Detector, open_detector
+from autopose.runtime.detector import DEFAULT_THRESHOLD, Detector, checked_found, open_detector
 from autopose.runtime.device_crops import Cropping, device_crops
 from autopose.runtime.evidence import LEAST_EVIDENCE, evidence
 from autopose.runtime.images import as_bgr
@@ -127,7 +127,7 @@ class Estimator:
         found: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         for i, array in enumerate(arrays):
             if given is None:
-                found.append(self.detector(array))
+                found.append(checked_found(self.detector(array)))
             else:
                 checked = checked_boxes(given[i], (array.shape[1], array.shape[0]), names[i] or f"image {i}")
                 found.append((checked, np.ones(len(checked), np.float32)))

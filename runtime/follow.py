@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from autopose.poses import Poses
 from autopose.runtime.boxes import box_iou
-from autopose.runtime.detector import AdjustableDetector, Detector
+from autopose.runtime.detector import AdjustableDetector, Detector, checked_found
 from autopose.runtime.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ class Follower:
 def find_all(detector: Detector, image: NDArray[np.uint8]) -> Found:
     """Return a detector's boxes down to doubtful ones, where it can give these."""
     if isinstance(detector, AdjustableDetector):
-        return detector.detect(image, DOUBTFUL * detector.threshold)
-    return detector(image)
+        return checked_found(detector.detect(image, DOUBTFUL * detector.threshold))
+    return checked_found(detector(image))
 
 
 def _nothing() -> Found:

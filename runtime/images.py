@@ -24,8 +24,11 @@ def as_bgr(image: Any, *, rgb: bool = False) -> NDArray[np.uint8]:
     if isinstance(image, str | PathLike):
         return read_image(image)
     if hasattr(image, "convert") and hasattr(image, "getbands"):  # PIL, without importing it
-        if image.mode.startswith("I;16"):  # PIL would cut the values off at 255; OpenCV, reading the file, scales them
-            image = np.asarray(np.asarray(image) >> 8, np.uint8)
+        if image.mode == "F":
+            raise MediaError("Got a PIL image of mode 'F', whose range is not known. Convert it to 'L' or 'RGB' first.")
+        if image.mode.startswith("I"):
+            # 16 bits, in Pillow's mode I too. PIL would cut the values off at 255; OpenCV, reading the file, scales.
+            image = np.asarray(np.clip(np.asarray(image), 0, 65535) >> 8, np.uint8)
         else:
             image, rgb = np.asarray(image.convert("RGB")), True
     if not isinstance(image, np.ndarray):

@@ -139,6 +139,8 @@ def _local_quadratic(
 ) -> NDArray[np.float32]:
     """Return each joint's fitted position at time 0 ``(K, 2)``; where fewer than four samples are trusted, the raw one.
 
+    Frames may share a time (a container's clock can be coarser than its frames): a parabola needs three times.
+
     Args:
         times: ``(W,)`` seconds relative to the frame.
         xy: ``(W, K, 2)``.
@@ -150,6 +152,8 @@ def _local_quadratic(
     # The fit needs samples on both sides or at 0: it must not run off beyond the last sighting.
     reaches = (trusted & (times <= 0)[:, None]).any(0) & (trusted & (times >= 0)[:, None]).any(0)
     enough = (trusted.sum(0) >= 4) & reaches
+    if len(np.unique(times)) < len(times):
+        enough &= np.array([len(np.unique(times[samples])) >= 3 for samples in trusted.T])
     weight = np.where(enough, trusted, 1.0)
     normal = np.einsum("wk,wa,wb->kab", weight, powers, powers)
     right = np.einsum("wk,wa,wkc->kac", weight, powers, xy)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from autopose.errors import UsageError
 from autopose.poses import Poses
 from autopose.runtime.crops import Crops
-from autopose.runtime.detector import DEFAULT_THRESHOLD
+from autopose.runtime.detector import DEFAULT_THRESHOLD, checked_found
 from autopose.runtime.follow import Follower, Found, find_all
 from autopose.runtime.smoother import Smoothing, open_smoother
 from autopose.runtime.sources import Selection, Source, SourceSpec, find_sources, open_source
@@ -107,7 +107,8 @@ class PosePipeline:
                 work.found = self.boxes(work.frame)
             elif self._count % self.every == 0:
                 detector = self.estimator.detector
-                work.found = find_all(detector, work.frame.image) if self._follows else detector(work.frame.image)
+                image = work.frame.image
+                work.found = find_all(detector, image) if self._follows else checked_found(detector(image))
             self._count += 1
         return items
 

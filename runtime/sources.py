@@ -2,6 +2,7 @@
 
 import glob
 import logging
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -42,6 +43,8 @@ VIDEO_SUFFIXES = frozenset(
         ".gif",
     }
 )
+#: Seconds.
+_CENTURY_S = 100 * 365.25 * 86400
 _ADDRESS = re.compile(r"^(rtsps?|rtmps?|https?|udp|tcp|srt|mms)://", re.IGNORECASE)
 
 
@@ -62,7 +65,10 @@ class Selection:
     max_frames: int | None = None
 
     def __post_init__(self) -> None:
-        if self.start_s < 0 or (self.end_s is not None and self.end_s <= self.start_s):
+        if self.end_s == math.inf:
+            object.__setattr__(self, "end_s", None)  # to the end, as not given
+        # Written so that nan fails too; a century is beyond every recording, and within what timestamps can count.
+        if not 0 <= self.start_s < _CENTURY_S or not (self.end_s is None or self.start_s < self.end_s < _CENTURY_S):
             raise UsageError(f"--start {self.start_s:g} --end {self.end_s}: expected 0 <= start < end, in seconds.")
         if self.stride < 1 or (self.max_frames is not None and self.max_frames < 1):
             raise UsageError(f"--stride {self.stride} --max-frames {self.max_frames}: expected 1 or more.")
@@ -318,6 +324,7 @@ def _uniquely_named(specs: Sequence[SourceSpec]) -> list[SourceSpec]:
     names: set[str] = set()
     named = [replace(spec, name=unique_stem(spec.name, names, OUTPUT_MARKS)) for spec in specs]
     stems = {spec.name.lower() for spec in named if _is_one_image(spec)}
+    stems |= {f"{spec.name}-sheet".lower() for spec in named}  # lies beside the images of a folder
     return [_with_stems(spec, stems) for spec in named]
 
 

@@ -79,7 +79,7 @@ class Tracker:
             ids[index] = self._next_unsure
             self._next_unsure -= 1
             self.tracks.append(Track.begin(int(ids[index]), poses[int(index)], time_s))
-        for track in [track for track in self.tracks if track.id < 0 and track.seen_s == time_s]:
+        for track in [track for track in self.tracks if track.id < 0 and track.id in ids]:  # seen in this frame
             place = int(np.flatnonzero(ids == track.id)[0])
             if self._repeats(poses, place, np.maximum(ids, 0)):
                 self.tracks.remove(track)

@@ -160,3 +160,52 @@ def test_opening_and_closing_leaks_nothing(models: Path) -> None:
     cycle(1000)
     assert len(os.listdir("/proc/self/fd")) <= files
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 20_000  # KiB; a leak of one model each is more
+
+
+@pytest.mark.parametrize(
+    "nobody", [([], []), (np.zeros(0), np.zeros(0)), (np.zeros((0, 4)), np.zeros((0, 1)))], ids=["lists", "1d", "2d"]
+)
+def test_any_empty_answer_of_a_detector_is_nobody(models: Path, walk: Path, nobody: Any) -> None:
+    def finds(image: Any) -> Any:
+        return nobody
+
+    with Estimator(models / "pose-flip.onnx", finds, device="cpu") as opened:
+        assert len(opened.predict(np.full((60, 80, 3), 128, np.uint8))) == 0
+        assert [len(poses) for _, poses in opened.track(walk, max_frames=3)] == [0, 0, 0]
+
+
+def test_a_detector_may_give_lists(models: Path, walk: Path, picture: Any) -> None:
+    def finds(image: Any) -> Any:
+        return [[10, 60, 70, 170]], [0.9]
+
+    with Estimator(models / "pose-flip.onnx", finds, device="cpu", least_evidence=0) as opened:
+        assert len(opened.predict(picture)) == 1
+        assert len(list(opened.track(walk, max_frames=2))) == 2
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "named"),
+    [
+        (np.zeros((1, 5)), np.zeros(1), r"\(1, 5\).*expected \(n, 4\)"),
+        (np.zeros((2, 4)), np.zeros(1), r"scores of shape \(1,\)"),
+        ([[0, 0, float("nan"), 9]], [0.5], "not finite"),
+    ],
+)
+def test_refuses_what_a_detector_should_not_give(
+    models: Path, picture: Any, boxes: Any, scores: Any, named: str
+) -> None:
+    with (
+        Estimator(models / "pose-flip.onnx", lambda image: (boxes, scores), device="cpu") as opened,
+        pytest.raises(DataError, match=named),
+    ):
+        opened.predict(picture)
+
+
+def test_deep_pictures_of_pillow(estimator: Estimator) -> None:
+    """Pillow opens a 16-bit PGM as mode I; 65535 is white, not everything above 255."""
+    ramp = np.linspace(0, 65535, 64, dtype=np.int32).reshape(8, 8)
+    seen = estimator.predict(Image.fromarray(ramp)).image
+    assert seen is not None
+    np.testing.assert_array_equal(seen[..., 0], ramp // 256)
+    with pytest.raises(MediaError, match="mode 'F'"):
+        estimator.predict(Image.fromarray(ramp.astype(np.float32)))

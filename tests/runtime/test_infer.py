@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from autopose.cli import app
 from autopose.console import progress
 from autopose.errors import AutoposeError, BackendError, MediaError, UsageError
+from autopose.image_files import read_image
 from autopose.results import load_results
 from autopose.runtime import feeds
 from autopose.runtime.estimator import Estimator
@@ -362,6 +363,28 @@ def test_a_source_called_as_an_output_of_another(models: Path, walk: Path, tmp_p
     assert sorted(kind.__name__ for kind in kinds) == ["dict", "dict", "list", "list"]
 
 
+def test_an_image_called_as_its_folders_sheet(models: Path, tmp_path: Path, figures: Any) -> None:
+    (tmp_path / "p").mkdir()
+    for name in ("p-sheet.png", "q.png"):
+        cv2.imwrite(str(tmp_path / "p" / name), figures.paint((320, 240), *_truth(figures, 1)))
+    result = _infer(models, tmp_path / "p", "-o", tmp_path / "out", "--save", "images,sheet")
+    assert result.exit_code == 0, result.output
+    written = {path.name: read_image(path).shape for path in (tmp_path / "out").glob("*.jpg")}
+    assert sorted(written) == ["p-sheet-2.jpg", "p-sheet.jpg", "q.jpg"]
+    assert written["p-sheet-2.jpg"] == written["q.jpg"] == (240, 320, 3)
+
+
+def test_pages_of_a_run_that_q_ended(
+    models: Path, walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(cv2, "imshow", lambda title, image: None)
+    monkeypatch.setattr(cv2, "waitKey", lambda wait: ord("q"))
+    result = _infer(models, walk, walk, "-o", tmp_path, "--save", "json", "--show", "--report")
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert [path.suffix for path in sorted(tmp_path.iterdir())] == [".html", ".json"]
+
+
 def test_braces_and_brackets_in_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     monkeypatch.setattr(shown, "isatty", lambda: True, raising=False)
@@ -412,9 +435,20 @@ def test_refuses_a_window_with_ray(models: Path, walk: Path, tmp_path: Path) -> 
 
 
 def test_selection_refuses_nonsense() -> None:
-    for wrong in ({"start_s": -1.0}, {"start_s": 2.0, "end_s": 1.0}, {"stride": 0}, {"max_frames": 0}):
+    nan = float("nan")
+    for wrong in (
+        {"start_s": -1.0},
+        {"start_s": 2.0, "end_s": 1.0},
+        {"start_s": nan},
+        {"end_s": nan},
+        {"start_s": 1e300},
+        {"end_s": 1e300},
+        {"stride": 0},
+        {"max_frames": 0},
+    ):
         with pytest.raises(UsageError):
             Selection(**wrong)
+    assert Selection(end_s=float("inf")).end_s is None
 
 
 def test_lists_and_empty_words(tmp_path: Path, walk: Path) -> None:

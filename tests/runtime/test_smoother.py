@@ -119,3 +119,15 @@ def test_offline_holds_few_frames() -> None:
     for t in range(300):
         given += len(smoother.push(t, _poses(np.full((17, 2), float(t))), t / FPS))
         assert t + 1 - given <= 15
+
+
+def test_frames_that_share_a_time_are_smoothed_offline() -> None:
+    """Two frames of each time: a line is found where there are three times."""
+    xy = np.arange(40.0)[:, None, None] // 2 * np.ones((1, 17, 2)) * 3 + 100
+    for frames in (4, 40):
+        smoother = OfflineSmoother(half_window=4, max_gap=3)
+        done = [pair for t in range(frames) for pair in smoother.push(t, _poses(xy[t]), t // 2 / FPS)]
+        done += smoother.flush()
+        found = np.array([poses.keypoints[0] for _, poses in done])
+        assert found.shape == (frames, 17, 2)
+        np.testing.assert_allclose(found, xy[:frames], atol=1e-2)

@@ -275,3 +275,13 @@ def test_oks_against_pycocotools(figures: Any) -> None:
 
 def test_the_same_person_twice_becomes_one(figures: Any) -> None:
     assert len(keep_best_poses(_poses(figures, [(50, 100), (50.5, 100), (200, 100)]))) == 2
+
+
+def test_frames_that_share_a_time(figures: Any) -> None:
+    """A container's clock may be coarser than its frames; somebody doubtful is not looked for where nobody is."""
+    tracker = Tracker()
+    doubtful = _poses(figures, [(50, 100)], score=0.5)
+    doubtful.keypoint_scores[:] = 0.1
+    assert len(tracker.update(doubtful, 0.04)) == 0
+    assert len(tracker.update(_poses(figures, []), 0.04)) == 0
+    assert len(tracker.update(_poses(figures, [(50, 100)]), 0.04)) == 1

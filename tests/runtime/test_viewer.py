@@ -82,9 +82,11 @@ def test_view_command(results: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["view", str(results), "-o", str(tmp_path / "page.html"), "--no-pictures"])
     assert result.exit_code == 0, result.output
     assert "video" not in _data(tmp_path / "page.html")
-    (tmp_path / "other.json").write_text("{}")
-    refused = CliRunner().invoke(app, ["view", str(tmp_path / "other.json")])
-    assert isinstance(refused.exception, DataError)
+    nothing = '{"format": "autopose-results", "version": 1, "frames": null}'
+    for text in ("{}", '[{"image_id": 1}]', nothing):  # a list is what NAME-coco.json beside the results holds
+        (tmp_path / "other.json").write_text(text)
+        refused = CliRunner().invoke(app, ["view", str(tmp_path / "other.json")])
+        assert isinstance(refused.exception, DataError), text
 
 
 def test_pages_of_names_with_dots(results: Path, tmp_path: Path) -> None:
