@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from autopose.errors import UsageError
 from autopose.search.config import SearchConfig
 
@@ -27,5 +29,9 @@ def ablated(config: SearchConfig, name: str) -> SearchConfig:
     if section == "autopose" and config.space != "autopose":
         raise UsageError(f"--ablation {name} is of the autopose space; this search is in {config.space!r}.")
     part = getattr(config, section)
-    changed = type(part).model_validate(part.model_dump() | {field: value})
+    try:
+        changed = type(part).model_validate(part.model_dump() | {field: value})
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(f"--ablation {name} does not go with this configuration: {reason}.") from None
     return config.model_copy(update={section: changed})

@@ -10,7 +10,7 @@ from autopose.genotype import AutoPoseGenotype
 from autopose.heatmap import Codec
 from autopose.search.autopose_space import AutoPoseSpaceConfig
 from autopose.search.controller import ControllerConfig
-from autopose.training.config import DataConfig, with_tolerances
+from autopose.training.config import Betas, DataConfig, with_tolerances
 
 
 class LoopConfig(Config):
@@ -69,7 +69,7 @@ class LoopConfig(Config):
     weight_decay: float = Field(0.0, ge=0)
     clip: float = Field(0.0, ge=0)
     arch_lr: float = Field(3e-3, gt=0)
-    arch_betas: tuple[float, float] = (0.5, 0.999)
+    arch_betas: Betas = (0.5, 0.999)
     arch_weight_decay: float = Field(0.0, ge=0)
     temperature: float = Field(1.0, gt=0)
     temperature_end: float = Field(1.0, gt=0)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from autopose.config import Config
 from autopose.search.space import Macro
+from autopose.training.config import Betas
 
 
 class ControllerConfig(Config):
@@ -33,7 +34,7 @@ class ControllerConfig(Config):
 
     hidden: int = Field(100, ge=1)
     lr: float = Field(3.5e-3, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: Betas = (0.9, 0.999)
     start_epoch: int = Field(5, ge=0)
     updates: int = Field(10, ge=0)
     batch: int = Field(2, ge=1)

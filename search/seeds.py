@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autopose.config import to_toml
+from autopose.errors import ModelError
 from autopose.files import write_atomic
 from autopose.genotype import Genotype
 from autopose.search.config import SearchConfig
@@ -35,21 +36,29 @@ def search(
 
     Returns:
         The result; its genotype is None if a signal ended the search.
+
+    Raises:
+        ModelError: a finished seed was searched with another configuration.
     """
     if config.search.seeds == 1:
         return _one(config, folder, resume=resume, watch=watch)
+    single = {
+        seed: config.model_copy(update={"search": config.search.model_copy(update={"seed": seed, "seeds": 1})})
+        for seed in range(config.search.seed, config.search.seed + config.search.seeds)
+    }
+    finished = [seed for seed in single if resume and (folder / f"seed-{seed}" / "genotype.json").exists()]
+    for seed in finished:
+        _refuse_other_configuration(single[seed], folder / f"seed-{seed}")
     write_atomic(folder / "config.toml", to_toml(config))
     results: list[SearchResult] = []
-    first = config.search.seed
-    for seed in range(first, first + config.search.seeds):
+    for seed in single:
         if on_seed is not None:
             on_seed(seed)
         part = folder / f"seed-{seed}"
-        single = config.model_copy(update={"search": config.search.model_copy(update={"seed": seed, "seeds": 1})})
-        if resume and (part / "genotype.json").exists():
+        if seed in finished:
             results.append(SearchResult(Genotype.load(part / "genotype.json"), part))
             continue
-        result = _one(single, part, resume=resume and is_resumable(part / "checkpoints"), watch=watch)
+        result = _one(single[seed], part, resume=resume and is_resumable(part / "checkpoints"), watch=watch)
         if result.genotype is None:
             return SearchResult(None, folder)
         results.append(result)
@@ -58,6 +67,18 @@ def search(
     best.save(folder / "genotype.json")
     write_atomic(folder / "summary.json", json.dumps(summary(results), indent=2) + "\n")
     return SearchResult(best, folder)
+
+
+def _refuse_other_configuration(config: SearchConfig, folder: Path) -> None:
+    try:
+        before = (folder / "config.toml").read_text(encoding="utf-8")
+    except OSError:
+        before = ""
+    if before != to_toml(config):
+        raise ModelError(
+            f"{folder}: belongs to another configuration. Resume with the --config and --set of the first call, or "
+            "start anew in another folder with -o."
+        )
 
 
 def _one(config: SearchConfig, folder: Path, *, resume: bool, watch: Watch | None) -> SearchResult:

@@ -145,7 +145,7 @@ class Strategy(ABC):
 
     @contextmanager
     def adapted(self, macro: Macro) -> Iterator[None]:
-        """Train the weights for one candidate alone (``search.reward_steps``); put them back at the end."""
+        """Train the weights for one candidate alone (``search.reward_steps``); put all back at the end."""
         steps = self.loop.reward_steps
         if not steps:
             yield
@@ -154,6 +154,7 @@ class Strategy(ABC):
             batches = self.s.reward.data.batches("weights", 0, steps)
             self._reward_batches = [to_device(batch, self.s.device) for batch in batches]
         shared = {name: weight.detach().clone() for name, weight in self.weights.items()}
+        averages = {name: buffer.clone() for name, buffer in self.s.supernet.named_buffers()}
         optimizer = self.weight_optimizer()
         for step, batch in enumerate(self._reward_batches):
             self._learn(optimizer, batch, Draw(macro), self.between(step, steps), step)
@@ -164,6 +165,8 @@ class Strategy(ABC):
                 for name, weight in self.weights.items():
                     weight.copy_(shared[name])
                     weight.grad = None
+                for name, buffer in self.s.supernet.named_buffers():
+                    buffer.copy_(averages[name])
 
     def _learn(self, optimizer: torch.optim.Optimizer, batch: Batch, draw: Draw, rate: float, step: int) -> float:
         self.trainable(weights=True, arch=False)

@@ -60,6 +60,8 @@ def train(
     if dry_run:
         from autopose.training.dry_run import dry_run as rehearse
 
+        if init is not None:
+            initial_weights(init, network, len(skeleton_by_name(recipe.skeleton)))  # missing or unfit ones are told now
         figures = rehearse(network, recipe)
         text = json.dumps(figures, indent=2)
         print(text)

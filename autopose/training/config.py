@@ -1,6 +1,6 @@
 """The configuration of a training run, read from TOML."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -9,6 +9,9 @@ from autopose.data.augment import Augment
 from autopose.data.detection_dataset import DetectionAugment
 from autopose.heatmap import Codec
 from autopose.skeleton import COCO17, skeleton_by_name
+
+#: Adam's decay rates.
+Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
 
 
 class Source(Config):
@@ -41,18 +44,25 @@ class DataConfig(Config):
         synthetic_images: size of the synthetic set, where a source asks for it.
         pack: decode all images once into this file and read from it (fast; 3 bytes per pixel of disk).
         tune_share: share of the images held out, by a fixed hash of the file's name, for curves and choices.
-        tune_annotations: annotation file whose held-out images are the tune split; the first source's if None.
+        tune_annotations: annotation file whose held-out images are the tune split; the first source's, of those that
+            show persons, if None.
         workers: loader processes.
         pseudo_weight: loss weight of joints that a teacher labelled.
     """
 
-    sources: tuple[Source, ...] = (Source(annotations="synthetic"),)
+    sources: tuple[Source, ...] = Field((Source(annotations="synthetic"),), min_length=1)
     synthetic_images: int = Field(512, ge=8)
     pack: str | None = None
     tune_share: float = Field(0.1, gt=0, lt=1)
     tune_annotations: str | None = None
     workers: int = Field(1, ge=0)
     pseudo_weight: float = Field(0.3, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _somebody_is_shown(self) -> Self:
+        if all(source.nobody for source in self.sources):
+            raise ValueError("data.sources: all have nobody = true; there is nobody to learn from")
+        return self
 
 
 class TrainSection(Config):
@@ -86,7 +96,7 @@ class TrainSection(Config):
     epochs: int = Field(210, ge=1)
     optimizer: Literal["adam", "adamw", "muon"] = "adamw"
     lr: float = Field(1e-3, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: Betas = (0.9, 0.999)
     weight_decay: float = Field(0.0, ge=0)
     schedule: Literal["cosine", "multistep", "constant"] = "cosine"
     milestones: tuple[float, ...] = (170 / 210, 200 / 210)

@@ -23,6 +23,12 @@ def load_teacher(config: TrainConfig, device: torch.device) -> nn.Module | None:
     if checkpoint.task != "pose" or checkpoint.skeleton.name != config.skeleton:
         kind = "a detector" if checkpoint.task != "pose" else f"made for the skeleton {checkpoint.skeleton.name}"
         raise ConfigError(f"distill.teacher {name!r} is {kind}; the recipe trains a pose network of {config.skeleton}.")
+    theirs, ours = checkpoint.codec, config.codec
+    if (theirs.convention, theirs.sigma) != (ours.convention, ours.sigma):
+        raise ConfigError(
+            f"distill.teacher {name!r} makes maps of codec.convention {theirs.convention!r} and codec.sigma "
+            f"{theirs.sigma:g}; the recipe's are {ours.convention!r} and {ours.sigma:g}. Set them alike."
+        )
     network = checkpoint.build().requires_grad_(False).to(device)
     if config.train.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

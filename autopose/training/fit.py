@@ -4,6 +4,7 @@ import torch
 
 from autopose.errors import ConfigError
 from autopose.genotype import Genotype
+from autopose.models.center import MAX_PERSONS
 from autopose.models.network import build_network
 from autopose.skeleton import skeleton_by_name
 from autopose.training.config import TrainConfig
@@ -33,6 +34,11 @@ def check_fit(genotype: Genotype, config: TrainConfig) -> None:
             maps = network(torch.zeros(1, 3, height, width))
         except RuntimeError:  # branches of different sizes cannot be added
             raise ConfigError(f"Genotype {genotype.name!r} cannot take inputs of {width}x{height}: {advice}") from None
+    if detector and maps.shape[-1] * maps.shape[-2] < MAX_PERSONS:
+        raise ConfigError(
+            f"Inputs of {width}x{height} give maps of {maps.shape[-1]}x{maps.shape[-2]}, fewer cells than the "
+            f"{MAX_PERSONS} boxes that a detector returns. Set codec.input_size_wh higher."
+        )
     if config.task == "pose" and (maps.shape[-1], maps.shape[-2]) != config.codec.heatmap_size_wh:
         expected = "x".join(map(str, config.codec.heatmap_size_wh))
         raise ConfigError(f"The network's maps are {maps.shape[-1]}x{maps.shape[-2]}, the codec's {expected}: {advice}")

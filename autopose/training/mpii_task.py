@@ -9,7 +9,7 @@ from autopose.errors import DataError
 from autopose.evaluation.pckh import evaluate_pckh, head_lengths
 from autopose.evaluation.predict import predict_persons
 from autopose.skeleton import MPII16
-from autopose.training.sources import find_annotations, image_folder, in_tune, tune_source
+from autopose.training.sources import find_annotations, image_folder, in_tune, split_names, tune_source
 from autopose.training.tasks import PoseTask
 
 
@@ -21,7 +21,8 @@ class MpiiTask(PoseTask):
         source = tune_source(self.config)
         path = find_annotations(source.annotations, self.config.data.synthetic_images, folder)
         persons = load_persons(path, images=image_folder(source), skeleton=self.skeleton)
-        self.held_out = [p for p in persons if in_tune(p.image_path.name, self.config.data.tune_share)]
+        name_of = split_names(path, source, (person.image_path for person in persons))
+        self.held_out = [p for p in persons if in_tune(name_of(p.image_path), self.config.data.tune_share)]
         if not self.held_out:
             raise DataError(f"{path}: no image falls into the tune split; raise data.tune_share.")
         self.metric = f"{head_lengths(self.held_out)[1]}@0.5"

@@ -66,7 +66,7 @@ def tune_source(config: TrainConfig) -> Source:
     """Return the source whose held-out images are the tune split."""
     sources, name = config.data.sources, config.data.tune_annotations
     if name is None:
-        return sources[0]
+        return next(source for source in sources if not source.nobody)
     return next((source for source in sources if source.annotations == name), Source(annotations=name))
 
 
@@ -80,6 +80,22 @@ def name_for_split(paths: Iterable[Path]) -> Callable[[Path], str]:
     counts = Counter(path.name for path in different)
     frames = 2 * sum(count for count in counts.values() if count > 1) > len(different)
     return (lambda path: path.parent.name) if frames else (lambda path: path.name)
+
+
+def split_names(path: Path, source: Source, paths: Iterable[Path]) -> Callable[[Path], str]:
+    """Return :func:`name_for_split` of all pictures that a file lists, with labelled persons or without.
+
+    Whoever asks for a part of a file asks here: two parts that are told apart differently would overlap.
+
+    Args:
+        path: the annotation file.
+        source: that names it.
+        paths: pictures of its persons; all that is asked of files that are not COCO's.
+    """
+    if is_lsp(path) or is_mpii(path) or is_ochuman(path):
+        return name_for_split(paths)
+    file = read_coco(path, images=image_folder(source))
+    return name_for_split(file.image_path(number) for number in file.images)
 
 
 def in_tune(name: str, share: float) -> bool:
@@ -112,7 +128,7 @@ def pose_persons(config: TrainConfig, skeleton: Skeleton, folder: Path) -> list[
     for source in config.data.sources:
         path = find_annotations(source.annotations, config.data.synthetic_images, folder)
         persons = source_persons(source, path, skeleton, config.data.pseudo_weight)
-        name_of = name_for_split(person.image_path for person in persons)
+        name_of = split_names(path, source, (person.image_path for person in persons))
         kept = [
             person
             for person in persons

@@ -69,6 +69,8 @@ def test_train_refuses_bad_input_before_it_starts(tmp_path: Path) -> None:
         _run("train", "small", "--config", "smoke", "--set", "train.learning=1", "-o", str(out))
     with pytest.raises(ModelError, match="exported graph cannot be trained on"):
         _run("train", "small", "--config", "smoke", "--init", "model.onnx", "-o", str(out))
+    with pytest.raises(ModelError, match="no such checkpoint"):
+        _run("train", "small", "--config", "smoke", "--init", "nowhere", "--dry-run")
     assert not out.exists()
 
 

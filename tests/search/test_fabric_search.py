@@ -65,3 +65,16 @@ def test_other_joints_reach_report_and_decoding(tiny_search: Callable[..., Searc
     genotype = Genotype.load("pnfs-hrnet-cnf5-mpii")  # 16 joints
     entry = {"epoch": 1, "seconds": 1.0, "AP": 0.1}
     assert f"fingerprint {genotype.fingerprint()}" in _summary([entry], genotype, (64, 64))
+
+
+def test_settling_leaves_the_shared_network_as_it_was(
+    tiny_search: Callable[..., SearchConfig], tmp_path: Path
+) -> None:  # fmt: skip
+    """The fabric keeps its normalisations' averages and is evaluated with them: a candidate may not move them."""
+    config = tiny_search(gradient="sync", arch_share=0, reward_steps=2)
+    run = Run(config.model_copy(update={"space": "fabric", "fabric": FABRIC}), tmp_path / "run")
+    before = {name: value.clone() for name, value in run.supernet.state_dict().items()}
+    with run.strategy.adapted(()):
+        moved = [name for name, value in run.supernet.state_dict().items() if not torch.equal(value, before[name])]
+        assert any("running_mean" in name for name in moved)
+    assert all(torch.equal(value, before[name]) for name, value in run.supernet.state_dict().items())

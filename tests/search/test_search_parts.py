@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from autopose.config import load_config, packaged_configs
-from autopose.errors import ConfigError, DataError, UsageError
+from autopose.errors import ConfigError, DataError, ModelError, UsageError
 from autopose.genotype import AutoPoseGenotype
 from autopose.search.ablation import ABLATIONS, ablated
 from autopose.search.config import LatencyConfig, SearchConfig
@@ -52,6 +52,9 @@ def test_every_ablation_changes_exactly_its_field(name: str) -> None:
 def test_refuses_unknown_ablations_and_levels_without_data() -> None:
     with pytest.raises(UsageError, match="single-branch"):
         ablated(SearchConfig(), "none")
+    bits = load_config(SearchConfig, "smoke", ["autopose.token=bits"], group="search")
+    with pytest.raises(UsageError, match="--ablation single-branch does not go with"):
+        ablated(bits, "single-branch")
     with pytest.raises(ConfigError, match="arch_share"):
         load_config(SearchConfig, None, ["search.arch_share=0"])
 
@@ -264,6 +267,10 @@ def test_several_seeds_are_summarised_and_reported(tiny_search: Make, tmp_path: 
         assert "Convergence" in page
     again = search(tiny_search(seeds=2, epochs=1), tmp_path, resume=True)
     assert again.genotype == result.genotype
+    kept = (tmp_path / "config.toml").read_text()
+    with pytest.raises(ModelError, match="seed-0: belongs to another configuration"):  # its result is no other's
+        search(tiny_search(seeds=2, epochs=1, lr=2e-3), tmp_path, resume=True)
+    assert (tmp_path / "config.toml").read_text() == kept
 
 
 def test_refuses_a_report_of_nothing(tmp_path: Path) -> None:

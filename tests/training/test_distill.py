@@ -12,6 +12,7 @@ from autopose.config import load_config
 from autopose.data.synthetic import write_synthetic
 from autopose.errors import AutoposeError, ConfigError, ModelError
 from autopose.genotype import AutoPoseGenotype
+from autopose.heatmap import Codec
 from autopose.models.network import build_network
 from autopose.skeleton import MPII16
 from autopose.training.config import TrainConfig
@@ -33,7 +34,8 @@ def _teacher(genotype: AutoPoseGenotype, path: Path, seed: int = 5, joints: int 
     network = build_network(genotype, joints)
     for parameter in network.parameters():  # a fresh network's maps are all but empty
         parameter.data += 0.1 * torch.randn_like(parameter)
-    made = Checkpoint(genotype, network.state_dict(), **more)  # type: ignore[arg-type]
+    codec = Codec(input_size_wh=(64, 96), sigma=1.5)
+    made = Checkpoint(genotype, network.state_dict(), **{"codec": codec, **more})  # type: ignore[arg-type]
     save_checkpoint(path, made)
     return made
 
@@ -118,5 +120,7 @@ def test_refuses_teachers_of_something_else(tmp_path: Path, tiny: AutoPoseGenoty
     _teacher(tiny, fine)
     match = "makes maps of 16x24 from inputs of 64x96; the recipe's are 8x12"
     refused(ConfigError, match, f"distill.teacher={fine}", "codec.stride=8")
+    for setting in ("codec.sigma=3", "codec.convention=hrnet"):  # the same joints elsewhere, or in other widths
+        refused(ConfigError, "the recipe's are .* Set them alike", f"distill.teacher={fine}", setting)
     with pytest.raises(ConfigError, match=r"\[distill\] is for task = 'pose'"):
         _config("distill.teacher=default", "task=detector")

@@ -19,6 +19,12 @@ from autopose.training.trainer import train
         ("hrnet-w32", "coco-detector", "train.seed=0", "is a pose network; the recipe's task is 'detector'"),
         ("small", "smoke", "codec.input_size_wh=[208, 272]", "cannot take inputs of 208x272: .*multiples of 32"),
         ("small", "smoke", "codec.stride=8", "maps are .*codec.stride"),
+        (
+            "detector-small",
+            "coco-detector",
+            "codec.input_size_wh=[64, 64]",
+            "maps of 8x8, fewer cells than the 100 boxes",
+        ),
         ("pnfs-hrnet-cnf5-mpii", "smoke", "train.seed=0", "made for the skeleton mpii16"),
     ],
 )

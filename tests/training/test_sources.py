@@ -90,7 +90,8 @@ def test_a_source_of_boxes_that_show_nobody(tmp_path: Path) -> None:
 
 
 def test_a_detector_has_no_use_for_boxes_that_show_nobody() -> None:
-    settings = ["task=detector", 'data.sources=[{annotations="nobody.json", nobody=true}]']
+    sources = '[{annotations="a.json"}, {annotations="nobody.json", nobody=true}]'
+    settings = ["task=detector", f"data.sources={sources}"]
     with pytest.raises(ConfigError, match=r"^configuration: source 'nobody\.json' has nobody = true, which"):
         load_config(TrainConfig, None, settings)
 
@@ -100,3 +101,47 @@ def test_a_packaged_recipe_takes_other_files(tmp_path: Path) -> None:
     config = load_config(TrainConfig, "small", [f'data.sources=[{{annotations="{made}"}}]'], group="train")
     assert pose_persons(config, COCO17, tmp_path)
     assert json.loads(write_tune_split(config, tmp_path).read_text())["images"]
+
+
+def test_unlabelled_frames_count_for_both_parts(tmp_path: Path) -> None:
+    """Whether names or folders tell pictures apart is decided by all of them, not by the labelled ones of one part."""
+    made = write_synthetic(tmp_path / "made", images=40, seed=0, size_wh=(64, 64))
+    content = json.loads(made.read_text())
+    images = []
+    for number, image in enumerate(content["images"]):  # one labelled frame of each clip, each of another number
+        folder = made.parent / f"clip{number}"
+        folder.mkdir()
+        pixels = (made.parent / image["file_name"]).read_bytes()
+        image["file_name"] = f"clip{number}/{100 + number:06d}.jpg"
+        (made.parent / image["file_name"]).write_bytes(pixels)
+        images.append(image)
+        for frame in range(5):
+            name = f"clip{number}/{frame:06d}.jpg"
+            images.append({**image, "id": 1000 + 10 * number + frame, "file_name": name})
+    made.write_text(json.dumps(content | {"images": images}))
+    config = _config(made)
+    trained = {person.image_path.parent.name for person in pose_persons(config, COCO17, tmp_path)}
+    tune = json.loads(write_tune_split(config, tmp_path).read_text())
+    held_out = {Path(image["file_name"]).parent.name for image in tune["images"]}
+    assert len(trained) + len(held_out) == 40
+    assert not trained & held_out
+
+
+def test_the_tune_split_shows_persons(tmp_path: Path) -> None:
+    made = write_synthetic(tmp_path / "made", images=24, seed=0, size_wh=(64, 64))
+    sources = f'[{{annotations="nobody.json", nobody=true}}, {{annotations="{made}"}}]'
+    config = load_config(TrainConfig, None, [f"data.sources={sources}", "data.tune_share=0.3"])
+    assert json.loads(write_tune_split(config, tmp_path).read_text())["annotations"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("data.sources=[]", r"data\.sources.*at least 1"),
+        ('data.sources=[{annotations="a.json", nobody=true}]', "nobody to learn from"),
+        ("train.betas=[1.5,0.9]", r"train\.betas"),
+    ],
+)
+def test_refuses_what_cannot_be_trained(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s){message}"):
+        load_config(TrainConfig, None, [setting])
