@@ -144,7 +144,7 @@ class MixedCell(nn.Module):
                 node = WeightedSum.apply(choice.weights[row : row + count].flatten(), *terms)  # type: ignore[no-untyped-call]
             sources.append(Source(node))
             row += count
-        result: Tensor = self.project([source.activated for source in sources[self.inputs :]])
+        result: Tensor = self.project([source.x for source in sources[self.inputs :]])
         return result
 
     def run_edge(self, source: Source, edge: int, op: int, gate: Tensor | None = None) -> Tensor:
@@ -165,10 +165,10 @@ class Project(nn.Module):
         self.parts = nn.ModuleList(nn.Conv2d(channels, channels, 1, bias=False) for _ in range(inputs))
         self.norm = nn.BatchNorm2d(channels, affine=False)
 
-    def forward(self, activated: Sequence[Tensor]) -> Tensor:
-        """Return ``(N, C, h, w)`` from maps that have passed their ReLU."""
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return ``(N, C, h, w)`` from maps of that shape: the nodes of a cell, or branches after their ReLU."""
         total: Tensor | None = None
-        for part, x in zip(self.parts, activated, strict=True):
+        for part, x in zip(self.parts, maps, strict=True):
             y = part(x)
             total = y if total is None else total.add_(y)
         result: Tensor = self.norm(total)

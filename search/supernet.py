@@ -1,4 +1,4 @@
-"""The supernet of the AutoPose space: stem, three stages of two multi-scale modules, head (sections 3.1 and 4.1)."""
+"""The supernet of the AutoPose space: stem, three stages of two multi-scale modules, head (sections 3.1 and 4.2)."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal

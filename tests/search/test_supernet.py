@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from autopose.errors import ConfigError
-from autopose.genotype import AutoPoseGenotype, Genotype
+from autopose.genotype import OP_SETS, AutoPoseGenotype, Genotype
 from autopose.models.network import build_network
 from autopose.search.space import Draw, SearchSpace, Supernet, open_space
 
@@ -102,3 +102,45 @@ def test_refuses_unknown_spaces_and_settings() -> None:
         open_space("autopose", {"op_set": "huge"})
     with pytest.raises(ConfigError, match="token"):
         open_space("autopose", {"token": "bits", "branches": "single"})
+
+
+def _derived_state(supernet: Supernet, genotype: AutoPoseGenotype) -> dict[str, torch.Tensor]:
+    """Return a supernet's weights under the names that they have in a network of the same widths."""
+    state: dict[str, torch.Tensor] = {}
+    parts: dict[str, list[torch.Tensor]] = {}
+    for name, value in supernet.state_dict().items():
+        if ".edges." in name:
+            cell, _, rest = name.partition(".edges.")
+            edge, op, parameter = rest.split(".", 2)
+            kind, branch = cell.split(".")[2:4]
+            chosen = getattr(genotype, kind)[int(branch)]
+            if OP_SETS[genotype.op_set][int(op)] == chosen[int(edge)]:
+                place = sum(earlier != "skip" for earlier in chosen[: int(edge)])
+                state[f"{cell}.ops.{place}.{parameter}"] = value
+        elif ".parts." in name:
+            parts.setdefault(name.partition(".parts.")[0], []).append(value)
+        else:
+            state[name] = value
+    for owner, values in parts.items():
+        state[owner + (".weight" if owner.endswith("project") else ".project.0.weight")] = torch.cat(values, 1)
+    return state
+
+
+@pytest.mark.parametrize("settings", [{}, {"fusion": "concat"}, {"op_set": "mobile"}, {"modules_per_stage": 2}])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_supernet_computes_what_the_network_derived_from_it_does(settings: dict[str, object], seed: int) -> None:
+    """A ranking by shared weights is one of the derived networks only if the two are the same function."""
+    space = _space(derived_multiplier=1, **settings)
+    torch.manual_seed(seed)
+    supernet = space.supernet(17).double()
+    supernet.randomize(torch.Generator().manual_seed(seed))
+    macro = (15, 9, 15)
+    genotype = space.derive(supernet, macro, name="n", provenance={})
+    assert isinstance(genotype, AutoPoseGenotype)
+    network = build_network(genotype, 17).double().train()  # normalises by the batch, as the supernet does
+    own, given = network.state_dict(), _derived_state(supernet, genotype)
+    assert not [name for name, value in own.items() if value.dim() > 1 and name not in given]
+    network.load_state_dict({name: value for name, value in given.items() if name in own}, strict=False)
+    expected = supernet(_images().double(), Draw(macro))
+    scale = float(expected.detach().abs().max())
+    torch.testing.assert_close(network(_images().double()), expected, rtol=0, atol=1e-6 * scale)
