@@ -137,7 +137,7 @@ class AutoPoseGenotype(Genotype):
         modules_per_stage: multi-scale modules in each stage (2 in the paper).
         stem_channels: width of the two stride-2 convolutions.
         stem_expansion: output width of the stem's bottleneck = stem_channels x this (4 in HRNet).
-        head: ``concat`` (all branches upsampled to 1/4, one 3x3 convolution: section 4.1), ``sum``, or ``center`` (a
+        head: ``concat`` (all branches upsampled to 1/4, one 3x3 convolution: section 4.2), ``sum``, or ``center`` (a
             person detector).
         head_channels: width of the detector's head.
         head_stride: stride of the detector's output maps.

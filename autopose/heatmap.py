@@ -117,7 +117,9 @@ class Codec(BaseModel):
     def encode(self, xy_crop: NDArray[np.floating], weight: NDArray[np.floating]) -> tuple[
         NDArray[np.float32], NDArray[np.float32]
     ]:  # fmt: skip
-        """Return Gaussian targets ``(K, h, w)`` with peak 1 and target weights ``(K,)``.
+        """Return Gaussian targets ``(K, h, w)``, 1 at the joint itself, and target weights ``(K,)``.
+
+        They are centred on the joint (DARK's unbiased coding), not on the nearest cell as HRNet's and PNFS's are.
 
         Args:
             xy_crop: ``(K, 2)`` joints in crop pixels; NaN: known not to be there, which makes an empty map that counts.

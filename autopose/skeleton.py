@@ -62,7 +62,7 @@ def _both(*names: str) -> tuple[str, ...]:
 def _groups(head: tuple[str, ...], trunk: tuple[str, ...]) -> dict[int, dict[str, tuple[str, ...]]]:
     """Return PNFS's part groups for P = 1, 3, 5, 8, given the joints that only the head or the hips part has.
 
-    Source: PNFS, body-part groups as listed in its Table of parts; joints in several parts occur for P = 8 only.
+    Source: PNFS's published code, ``body_parts.py``; joints in several parts occur for P = 8 only.
     """
     shoulders, hips = _both("shoulder"), _both("hip") + trunk
     everything = head + _both("shoulder", "elbow", "wrist", "hip", "knee", "ankle") + trunk

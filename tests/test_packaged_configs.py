@@ -33,3 +33,15 @@ def test_a_file_of_the_users_own_comes_before_a_recipe_named_with_suffix(
 def test_refuses_an_unknown_recipe_and_lists_the_known() -> None:
     with pytest.raises(ConfigError, match=r"smoke"):
         load_config(TrainConfig, "smok", group="train")
+
+
+@pytest.mark.parametrize("group", ["train", "search"])
+def test_recipes_of_published_rows_score_as_the_papers_do(group: str) -> None:
+    """Box score times the mean of joints above 0.2 (HRNet's rule): the package's own ranking gives other figures."""
+    heads = {name: path.read_text().partition("\n\n")[0] for name, path in packaged_configs(group).items()}
+    published = {n: head for n, head in heads.items() if "Reproduces: AutoPose" in head or "Reproduces: PNFS" in head}
+    assert published
+    for name, head in published.items():
+        for line in head.splitlines():
+            if "--boxes DETECTIONS.json" in line:
+                assert "--visible-score 0.2 --box-power 1" in line, name

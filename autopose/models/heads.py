@@ -16,7 +16,7 @@ def _upsample_to(x: Tensor, finest: Tensor) -> Tensor:
 
 
 class ConcatHead(nn.Module):
-    """All branches upsampled to 1/4 and concatenated, one 3x3 convolution to the heatmaps (section 4.1)."""
+    """All branches upsampled to 1/4 and concatenated, one 3x3 convolution to the heatmaps (section 4.2)."""
 
     def __init__(self, channels: Sequence[int], outputs: int) -> None:
         super().__init__()

@@ -61,7 +61,7 @@ class MultiScaleModule(nn.Module):
     """One module: every active branch runs individual, individual and aggregation cell; the others pass through.
 
     An inactive branch is the identity, yet its unprocessed stream feeds the aggregation cells of the active ones
-    (section 3.2).
+    (section 3.1.1).
 
     Args:
         individual: per branch, operations of its individual cells (both share the architecture, not the weights).

@@ -1,4 +1,4 @@
-"""Networks built from genotypes: the stem, the three stages and a head (AutoPose sections 3.1 and 4.1)."""
+"""Networks built from genotypes: the stem, the three stages and a head (AutoPose sections 3.1 and 4.2)."""
 
 from collections.abc import Callable
 

@@ -22,7 +22,8 @@ def heatmap_targets(codec: Codec, xy_crop: Tensor, weight: Tensor) -> tuple[Tens
         weight: ``(N, K)`` label weights.
 
     Returns:
-        Maps ``(N, K, h, w)`` with peak 1 and weights ``(N, K)``, 0 for joints outside the crop.
+        Maps ``(N, K, h, w)``, 1 at the joint itself (less at the cells that it lies between), and weights ``(N, K)``,
+        0 for joints outside the crop.
     """
     width, height = codec.heatmap_size_wh
     offset = 0.0 if codec.convention == "posenfs" else codec.offset
@@ -42,7 +43,7 @@ def heatmap_targets(codec: Codec, xy_crop: Tensor, weight: Tensor) -> tuple[Tens
 def heatmap_loss(maps: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
     """Return half the mean squared error over cells, weighted per joint and averaged over joints and persons.
 
-    HRNet's ``JointsMSELoss`` (AutoPose section 3.3 names the MSE loss).
+    HRNet's ``JointsMSELoss`` (AutoPose section 3.2.2 names the MSE loss).
     """
     squared = (maps.float() - targets).square().mean(dim=(-2, -1))
     return 0.5 * (squared * weight).mean()
