@@ -144,5 +144,5 @@ def load_checkpoint(source: Path | str) -> Checkpoint:
             metrics=content["metrics"],
             sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         )
-    except (KeyError, json.JSONDecodeError, ValidationError) as error:
+    except (KeyError, TypeError, json.JSONDecodeError, ValidationError) as error:
         raise ModelError(f"{path}: its description cannot be used ({error}). It was made by another version.") from None

@@ -6,7 +6,7 @@ from typing import Any
 
 from autopose.errors import GenotypeError, UsageError, require
 from autopose.genotype import AutoPoseGenotype, Genotype, presets
-from autopose.zoo import zoo_folder
+from autopose.zoo import bundled_weights
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -27,15 +27,14 @@ def parse_size(text: str) -> tuple[int, int]:
 def genotype_of(source: str) -> tuple[Genotype, tuple[int, int]]:
     """Return the genotype that a name or file means, and the input size (width, height) it was made for.
 
-    Presets come first, then genotype files, run folders, checkpoints and bundled models.
+    Presets come first, then bundled models, then genotype files, run folders and checkpoints.
 
     Raises:
         GenotypeError: it is none of these.
     """
     path = Path(source)
     if source not in presets():
-        if not path.exists() and (bundled := zoo_folder() / f"{source}.safetensors").is_file():
-            path = bundled
+        path = bundled_weights().get(source, path)
         weights = [path / name for name in ("best.safetensors", "last.safetensors")] if path.is_dir() else [path]
         trained = next((file for file in weights if file.suffix == ".safetensors" and file.is_file()), None)
         if trained is not None:

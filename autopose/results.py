@@ -140,6 +140,9 @@ def load_results(path: str | Path) -> Results:
         raise DataError(f"{path}: is no results file of autopose: its key 'format' is not {FORMAT!r}.")
     if header.get("version") != VERSION:
         raise DataError(f"{path}: results version {header.get('version')!r}; this autopose reads version {VERSION}.")
+    for key in ("source", "model"):
+        if not isinstance(header.get(key, {}), dict):
+            raise DataError(f"{path}: {key!r} is {str(header[key])[:40]!r}; expected an object.")
     if not isinstance(records, list):
         raise DataError(f"{path}: 'frames' is {str(records)[:40]}; expected a list.")
     results = Results(header, complete=path.suffix != ".jsonl")

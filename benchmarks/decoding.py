@@ -21,7 +21,7 @@ from autopose.heatmap import PUBLISHED, Codec
 from autopose.skeleton import COCO17
 from autopose.training.predictor import TorchPredictor
 from autopose.training.sources import in_tune
-from autopose.training.weights import bundled_weights
+from autopose.zoo import bundled_weights
 
 REFINEMENTS = ("none", "quarter", "hrnet", "dark", "dark-blur", "oks")
 

@@ -5,9 +5,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import onnx
+from typing import TYPE_CHECKING, Any
 
 from autopose.errors import BackendError, ParityError, UsageError, require
 from autopose.export import cache
@@ -15,9 +13,13 @@ from autopose.export.crops import calibration_images, check_images
 from autopose.export.deviation import LIMITS, Deviation, Precision
 from autopose.export.recipe import Recipe, engine_key, graph_key, rebuild_command
 from autopose.export.source import Source, name_of, resolve_source, source_file
+from autopose.export.triton import refuse_for_triton, write_repository
 from autopose.files import atomic_path
 from autopose.manifest import METADATA_KEY, Manifest
 from autopose.runtime.gpu import gpu_here
+
+if TYPE_CHECKING:  # not part of the base install, which tells so in a sentence
+    import onnx
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +86,8 @@ def export_model(model: str, out: Path | None = None, recipe: Recipe | None = No
         BackendError, MissingDependencyError: the engine cannot be built here.
     """
     recipe = recipe or Recipe()
+    if recipe.triton is not None:
+        refuse_for_triton(recipe.builder, recipe.batches)
     suffixes = (".engine", ".plan") if recipe.builder else (".onnx",)
     if out is not None and out.suffix.lower() not in suffixes:
         raise UsageError(f"-o {out}: this export writes a {suffixes[0]} file. Name it so, or leave -o out.")
@@ -96,8 +100,6 @@ def export_model(model: str, out: Path | None = None, recipe: Recipe | None = No
     else:
         result = engine_for(model, out, recipe)
     if recipe.triton is not None:
-        from autopose.export.triton import write_repository
-
         write_repository(recipe.triton, result.path, result.manifest, batches=recipe.batches)
     return result
 
@@ -178,6 +180,8 @@ def _move(graph: Path, out: Path) -> dict[str, Any]:
 
 def _fp32(source: Source, recipe: Recipe, path: Path) -> tuple[Path, Any]:
     """Write (or take) the FP32 graph; return it with its reference."""
+    import onnx
+
     from autopose.export.onnx_graph import load_graph
     from autopose.export.parity import GraphReference
 
@@ -200,6 +204,7 @@ def _fp32(source: Source, recipe: Recipe, path: Path) -> tuple[Path, Any]:
         onnx.save(load_graph(source.graph), str(path))  # with its weights, which bundled graphs keep in another file
         return path, reference
     assert source.checkpoint is not None
+    require("onnxscript", extra="train", why="Exporting a checkpoint")
     from autopose.export.to_onnx import deployed_module, export_onnx, manifest_for
     from autopose.export.torch_reference import TorchReference
 
@@ -211,6 +216,8 @@ def _fp32(source: Source, recipe: Recipe, path: Path) -> tuple[Path, Any]:
 
 def _convert(graph: Path, reference: Any, manifest: Manifest, recipe: Recipe) -> tuple[Path, dict[str, Any]]:
     """Convert the FP32 graph; return the new file and what is worth reporting."""
+    import onnx
+
     from autopose.export.half import half_graph
     from autopose.export.onnx_graph import load_graph
     from autopose.export.parity import check
@@ -221,7 +228,7 @@ def _convert(graph: Path, reference: Any, manifest: Manifest, recipe: Recipe) ->
     calibration = normalised(pictures, manifest) if manifest.io == "plain" else pictures
     model, target = load_graph(graph), graph.with_name("converted.onnx")
 
-    def save(candidate: onnx.ModelProto) -> None:
+    def save(candidate: "onnx.ModelProto") -> None:
         onnx.helper.set_model_props(candidate, {METADATA_KEY: manifest.to_json()})
         onnx.save(candidate, str(target))
 
@@ -232,7 +239,7 @@ def _convert(graph: Path, reference: Any, manifest: Manifest, recipe: Recipe) ->
             log.warning("%s stays FP32: it reaches %.0f.", name, value)
         return target, {"half_share": half.share, "kept_fp32": dict(half.kept)}
 
-    def accept(candidate: onnx.ModelProto) -> bool:
+    def accept(candidate: "onnx.ModelProto") -> bool:
         save(candidate)
         try:
             deviation = check(reference, target, pictures)

@@ -1,11 +1,14 @@
 """What an export shall make, and how that names an engine in the cache."""
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+from autopose.data.coco_file import read_coco
+from autopose.errors import DataError
 from autopose.export.cache import cache_key
 from autopose.export.deviation import Precision
 from autopose.export.engine import EngineOptions
@@ -62,6 +65,8 @@ def engine_key(source: Path, recipe: Recipe, builder_version: str) -> str:
     for key, pictures in (("check", recipe.check), ("calibration", recipe.calibration)):
         if pictures is not None and pictures.exists():
             options[key] = _digest_of(pictures)
+            if pictures.is_file():
+                options[f"{key}_pictures"] = _stamps_of(pictures, recipe.images)
     return cache_key(
         {
             "source": sha256_of(source),
@@ -85,8 +90,20 @@ def _digest_of(pictures: Path) -> str:
     if pictures.is_file():
         return sha256_of(pictures)
     files = sorted(path for path in pictures.rglob("*") if path.is_file())
-    stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-    return cache_key({"folder": str(pictures.resolve()), "files": stamps})
+    return cache_key({"folder": str(pictures.resolve()), "files": _stamps(files)})
+
+
+def _stamps_of(annotations: Path, images: Path | None) -> str:
+    """Return what changes with names, sizes and times of the pictures that an annotation file lists."""
+    try:
+        file = read_coco(annotations, images=images)
+    except DataError:  # the export says what is wrong with it
+        return ""
+    return cache_key({"files": _stamps(file.image_path(number) for number in file.images)})
+
+
+def _stamps(files: Iterable[Path]) -> list[list[str | int]]:
+    return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files if path.is_file()]
 
 
 def rebuild_command(model: str, out: Path | None, recipe: Recipe) -> str:

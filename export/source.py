@@ -6,7 +6,7 @@ from pathlib import Path
 from autopose.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
 from autopose.errors import ModelError, require
 from autopose.runtime.models import resolve_model
-from autopose.zoo import zoo_folder
+from autopose.zoo import bundled_weights
 
 _DETECTOR = "detector-"
 
@@ -50,12 +50,12 @@ def source_file(model: str, *, flip: bool) -> Path:
     path = Path(model)
     if path.suffix.lower() in (".engine", ".plan"):
         raise ModelError(f"{model}: is an engine already. Give the checkpoint, run folder or .onnx that it came from.")
-    if path.exists():
+    weights = bundled_weights().get(model)  # before folders of that name, as everywhere
+    if path.exists() and weights is None:
         return checkpoint_path(path)
     if path.suffix.lower() == ".onnx":
         raise ModelError(f"No model file {model!r}. Give a checkpoint, a run folder, a .onnx or a bundled name.")
-    weights = zoo_folder() / f"{model}.safetensors"
-    if weights.is_file() and _torch_is_installed():
+    if weights is not None and _torch_is_installed():
         return weights
     return resolve_model(model, flip=flip, task="detector" if model.startswith(_DETECTOR) else "pose")
 

@@ -7,11 +7,23 @@ from pathlib import Path
 from autopose.errors import UsageError
 from autopose.files import atomic_path, write_atomic
 from autopose.manifest import Manifest
-from autopose.runtime.engine_sidecar import sidecar_path
+from autopose.runtime.engine_sidecar import Builder
 
 #: Milliseconds that Triton may wait for a batch to fill.
 QUEUE_DELAY_MS = 2.0
 DETECTIONS = 100
+
+
+def refuse_for_triton(builder: Builder | None, batches: tuple[int, int, int]) -> None:
+    """Refuse engines that Triton cannot serve, before they are built.
+
+    Raises:
+        UsageError: Triton has no backend for it, or it takes no batch of 1.
+    """
+    if builder == "tensorrt_rtx":
+        raise UsageError("--triton: Triton has no backend for TensorRT-RTX engines. Use --trt, or export a .onnx.")
+    if builder is not None and batches[0] != 1:
+        raise UsageError(f"--triton: Triton starts from batches of 1; this engine would take {batches[0]} and more.")
 
 
 def write_repository(
@@ -27,15 +39,8 @@ def write_repository(
 
     Returns:
         The model's folder.
-
-    Raises:
-        UsageError: the artefact is an engine that Triton has no backend for, or takes no batch of 1.
     """
     engine = artefact.suffix.lower() in (".engine", ".plan")
-    if engine and '"tensorrt_rtx"' in sidecar_path(artefact).read_text(encoding="utf-8"):
-        raise UsageError("--triton: Triton has no backend for TensorRT-RTX engines. Use --trt, or export a .onnx.")
-    if batches[0] != 1:
-        raise UsageError(f"--triton: Triton starts from batches of 1; this engine takes {batches[0]} and more.")
     name = triton_name(manifest)
     target = folder / name
     with atomic_path(target / "1" / ("model.plan" if engine else "model.onnx")) as temporary:

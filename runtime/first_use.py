@@ -6,9 +6,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-from autopose.errors import BackendError, ModelError
+from autopose.errors import AutoposeError, BackendError, ModelError, require
 from autopose.runtime.engine_sidecar import Builder
 from autopose.runtime.gpu import gpu_here
+from autopose.runtime.session import open_session
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ def graph_of(trained: Path, *, flip: bool) -> Path:
         ModelError: torch or onnx, which the export needs, is not installed.
         ParityError: the graph deviates from the network.
     """
-    lack = [name for name in ("torch", "onnx", "safetensors") if find_spec(name) is None]
+    lack = [name for name in ("torch", "onnx", "onnxscript", "safetensors") if find_spec(name) is None]
     if lack:
         raise ModelError(
             f"{trained}: has to be exported first, which needs {' and '.join(lack)}: pip install 'autopose[train]'.\n"
@@ -53,13 +54,27 @@ def engine_of(graph: Path) -> Path:
         raise BackendError(
             f"Backend 'trt' needs an engine of {str(graph)!r}, and {', and '.join(lack)}.\n"
             "Run it with backend 'ort'; on a machine with a GPU: pip install 'autopose[trt]', then "
-            f"autopose export {graph} --trt -o model.engine"
+            f"autopose export {graph} --trt{_options_of(graph)} -o model.engine"
         )
+    require("onnx", extra="trt" if builder == "tensorrt" else "trt-rtx", why="Building an engine")
     manifest = _exporter("parity").GraphReference(graph).manifest
     log.warning("Looking for the TensorRT engine of %s; the first time it is built, which takes minutes.", graph.name)
     options = _exporter("recipe").Recipe(builder=builder, flip=manifest.flip, decode=manifest.decode, io=manifest.io)
     result: Path = _exporter("pipeline").engine_for(str(graph), None, options).path
     return result
+
+
+def _options_of(graph: Path) -> str:
+    """Return the options without which an export from a graph is refused."""
+    try:
+        with open_session(graph, device="cpu", threads=1) as session:
+            manifest = session.manifest
+    except AutoposeError:  # whoever follows the advice is told what is wrong with it
+        return ""
+    pose = manifest.task == "pose"
+    options = "" if manifest.flip or not pose else " --no-flip"
+    options += "" if manifest.decode or not pose else " --no-decode"
+    return options + (" --io plain" if manifest.io == "plain" else "")
 
 
 def _exporter(module: str) -> ModuleType:

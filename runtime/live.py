@@ -78,8 +78,9 @@ class LiveSource(Source):
     def __iter__(self) -> Iterator[Frame]:
         self._thread.start()
         begin, shown = time.monotonic(), 0
+        end = None if self._selection.end_s is None else begin + self._selection.end_s
         try:
-            while (taken := self._take()) is not None:
+            while (taken := self._take(end)) is not None:
                 image, received, number = taken
                 self.oldest_shown_s = max(self.oldest_shown_s, time.monotonic() - received)
                 time_s = max(0.0, received - begin)
@@ -94,9 +95,11 @@ class LiveSource(Source):
         finally:
             self.close()
 
-    def _take(self) -> tuple[NDArray[np.uint8], float, int] | None:
+    def _take(self, end: float | None) -> tuple[NDArray[np.uint8], float, int] | None:
+        """Wait for a frame until ``end`` on the clock; None then, and after the last one."""
+        left = None if end is None else max(0.0, end - time.monotonic())
         with self._changed:
-            self._changed.wait_for(lambda: self._newest is not None or self._ended or self._stopped)
+            self._changed.wait_for(lambda: self._newest is not None or self._ended or self._stopped, timeout=left)
             taken, self._newest = self._newest, None
             return None if self._stopped else taken
 

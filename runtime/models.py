@@ -60,7 +60,7 @@ def resolve_model(
         wanted = "--trt -o model.engine" if backend == "trt" else "-o model.onnx"
         raise BackendError(
             f"Backend {backend!r} cannot open {str(path)!r}. Make a fitting file:\n"
-            f"autopose export {name_or_path} {wanted}"
+            f"autopose export {name_or_path if kind == 'ort' else 'MODEL'} {wanted}"
         )
     return path
 

@@ -107,7 +107,10 @@ def _embedded(results: Results, results_path: Path) -> dict[str, Any]:
     """Return the pictures as data URLs: ``video``, or ``images`` one per frame."""
     kind = results.header.get("source", {}).get("kind")
     if kind == "video":
-        path = _located(str(results.header["source"]["path"]), results_path)
+        named = results.header["source"].get("path")
+        if not named:
+            raise MediaError("the results do not name their video.")
+        path = _located(str(named), results_path)
         # By time: after --start, numbers are computed from the average rate, which frames need not keep to.
         return {"video": _preview_video(path, {round(entry.time_s or 0, 6) for entry in results.frames})}
     names = [entry.poses.source for entry in results.frames]

@@ -63,6 +63,10 @@ def test_refuses_missing_damaged_and_foreign_files(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "y.safetensors")
     with pytest.raises(ModelError, match="no autopose description"):
         load_checkpoint(tmp_path / "y.safetensors")
+    for described in ("[]", "null"):
+        save_file({"a": torch.zeros(1)}, tmp_path / "z.safetensors", {"autopose.checkpoint": described})
+        with pytest.raises(ModelError, match="its description cannot be used"):
+            load_checkpoint(tmp_path / "z.safetensors")
 
 
 def test_refuses_weights_that_do_not_fit() -> None:

@@ -14,6 +14,7 @@ from autopose.evaluation.predict import Advance, PosePredictor, detect_images, p
 from autopose.heatmap import Codec
 from autopose.poses import Person
 from autopose.skeleton import Skeleton
+from autopose.zoo import bundled_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,6 +38,8 @@ class PoseModel:
 def is_checkpoint(model: str) -> bool:
     """Tell whether MODEL means weights for torch rather than an exported file."""
     path = Path(model)
+    if model in bundled_weights():
+        return False  # a bundled name, whatever lies in the working directory
     if path.is_dir():
         return any((path / name).is_file() for name in ("best.safetensors", "last.safetensors"))
     return path.suffix == ".safetensors"

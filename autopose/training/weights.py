@@ -5,13 +5,7 @@ from pathlib import Path
 from autopose.checkpoint import Checkpoint, load_checkpoint
 from autopose.errors import ModelError
 from autopose.genotype import AutoPoseGenotype, Genotype
-from autopose.zoo import zoo_folder
-
-
-def bundled_weights() -> dict[str, Path]:
-    """Return the bundled checkpoints by model name."""
-    folder = zoo_folder()
-    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+from autopose.zoo import bundled_weights
 
 
 def initial_weights(source: str, genotype: Genotype | None = None, joints: int = 17) -> Checkpoint:

@@ -37,6 +37,11 @@ def zoo_folder() -> Path:
     return Path(str(resources.files("autopose.zoo")))
 
 
+def bundled_weights() -> dict[str, Path]:
+    """Return the bundled checkpoints by model name."""
+    return {path.stem: path for path in sorted(zoo_folder().glob("*.safetensors"))}
+
+
 def catalogue() -> list[Entry]:
     """Return the bundled models, pose models first."""
     folder = zoo_folder()

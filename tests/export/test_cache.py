@@ -1,5 +1,6 @@
 """The engine cache: what is found again, what is not, and that nothing damaged is trusted."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,14 @@ def test_key_changes_with_the_pictures(tmp_path: Path) -> None:
     (photos / "2.jpg").write_bytes(b"two")
     after = [engine_key(source, recipe, "11") for recipe in recipes]
     assert len({*before, *after}) == 4
+    images = [{"id": 1, "file_name": "1.jpg", "width": 8, "height": 8}]
+    listed = tmp_path / "ann.json"
+    listed.write_text(json.dumps({"images": images, "annotations": []}))
+    named = Recipe(builder="tensorrt", calibration=listed, images=photos)
+    first = engine_key(source, named, "11")
+    assert engine_key(source, named, "11") == first
+    (photos / "1.jpg").write_bytes(b"another")
+    assert engine_key(source, named, "11") != first
 
 
 def test_rebuild_command_names_what_was_asked(tmp_path: Path) -> None:

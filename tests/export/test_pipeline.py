@@ -1,6 +1,9 @@
 """``autopose export`` from start to end: files, figures, refusals."""
 
 import json
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from autopose.export.parity import GraphReference
 from autopose.export.pipeline import export_model
 from autopose.export.recipe import Recipe
 from autopose.export.shared_weights import share_weights
-from autopose.export.source import name_of
+from autopose.export.source import name_of, source_file
 from autopose.export.to_onnx import export_onnx
 from autopose.runtime.models import open_model
 from autopose.runtime.session import open_session
@@ -232,3 +235,48 @@ def test_refuses_files_that_are_no_models(tmp_path: Path) -> None:
     engine.write_bytes(b"")
     with pytest.raises(ModelError, match="is an engine already"):
         export_model(str(engine), tmp_path / "out.onnx", Recipe())
+
+
+def test_bundled_names_come_before_folders_of_that_name(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from autopose.commands.scored_models import is_checkpoint
+    from autopose.description import genotype_of
+    from autopose.runtime.models import resolve_model
+    from autopose.zoo import zoo_folder
+
+    monkeypatch.chdir(tmp_path)
+    expected = genotype_of("fast")[0]
+    shutil.copytree(run, tmp_path / "fast")
+    (tmp_path / "default").mkdir()
+    assert source_file("fast", flip=True) == zoo_folder() / "fast.safetensors"
+    assert source_file("default", flip=True).parent == zoo_folder()
+    assert resolve_model("fast").parent == zoo_folder()
+    assert genotype_of("fast")[0] == expected
+    assert not is_checkpoint("fast")
+    assert is_checkpoint("./fast")  # which says that the folder is meant
+    assert source_file("./fast", flip=True).parent.resolve() == tmp_path / "fast"
+
+
+@pytest.mark.parametrize("lacking", ["onnx", "onnxscript"])
+def test_export_without_its_packages_is_one_sentence(lacking: str, tmp_path: Path) -> None:
+    """A base install has neither: a fresh process in which the import system does not find the package."""
+    code = f"""
+import sys
+from importlib.machinery import PathFinder
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] == {lacking!r} else PathFinder.find_spec(name, path, target)
+sys.meta_path[:] = [Without if each is PathFinder else each for each in sys.meta_path]
+from autopose.cli import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, "export", "fast", "-o", str(tmp_path / "x.onnx")],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert f"needs the package {lacking!r}" in done.stderr
+    assert "pip install 'autopose[train]'" in done.stderr

@@ -9,6 +9,8 @@ import onnx
 import pytest
 
 from autopose.errors import UsageError
+from autopose.export.pipeline import export_model
+from autopose.export.recipe import Recipe
 from autopose.export.triton import triton_config, write_repository
 from autopose.heatmap import Codec
 from autopose.manifest import METADATA_KEY, Manifest
@@ -121,8 +123,14 @@ def test_shapes_of_other_exports(manifest: Manifest, dims: list[int], outputs: d
     assert {entry["name"]: entry["dims"] for entry in config["output"]} == outputs
 
 
-def test_refuses_engines_without_a_batch_of_one(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    path.write_bytes(b"")
+def test_refuses_engines_without_a_batch_of_one_before_they_are_built(
+    pose_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[Path] = []
+    monkeypatch.setattr("autopose.export.pipeline.engine_for", lambda model, out, recipe: built.append(out))
+    asked = Recipe(builder="tensorrt", batches=(4, 8, 16), triton=tmp_path / "repository")
     with pytest.raises(UsageError, match="starts from batches of 1"):
-        write_repository(tmp_path, path, Manifest(), batches=(4, 8, 16))
+        export_model(str(pose_onnx), tmp_path / "m.engine", asked)
+    assert not built
+    export_model(str(pose_onnx), tmp_path / "m.onnx", Recipe(batches=(4, 8, 16), triton=tmp_path / "repository"))
+    assert list((tmp_path / "repository").glob("*/1/model.onnx"))  # a graph takes every batch

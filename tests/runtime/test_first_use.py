@@ -53,3 +53,15 @@ def test_builds_through_the_exporter_and_says_so(
         (str(tmp_path / "m.onnx"), None, {"builder": "tensorrt_rtx", "flip": True, "decode": True, "io": "uint8"})
     ]
     assert "the first time it is built" in caplog.text
+
+
+def test_advice_can_be_followed(models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(first_use, "gpu_here", lambda: None)
+    for name, options in (("pose-flip", ""), ("pose", " --no-flip"), ("maps", " --no-flip --no-decode")):
+        with pytest.raises(BackendError, match=rf"autopose export \S+{name}\.onnx --trt{options} -o model\.engine"):
+            open_model(models / f"{name}.onnx", backend="trt")
+    with pytest.raises(BackendError, match=r"--trt --no-flip --io plain -o model\.engine"):
+        open_model(models / "plain.onnx", backend="trt")
+    (tmp_path / "m.engine").write_bytes(b"")
+    with pytest.raises(BackendError, match=r"autopose export MODEL -o model\.onnx"):  # nothing is made from engines
+        open_model(tmp_path / "m.engine", backend="ort")

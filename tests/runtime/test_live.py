@@ -100,6 +100,22 @@ def test_it_gives_up_after_a_while_and_says_so() -> None:
     assert _live_threads() == []
 
 
+def test_an_end_holds_while_the_source_is_away() -> None:
+    feeds = [_Feed(3)]
+
+    def connect(_: str) -> _Feed:
+        if not feeds:
+            raise MediaError("away")
+        return feeds.pop()
+
+    source = LiveSource(SPEC, Selection(end_s=0.3), Reconnect(0.01, 0.05, 30.0), connect)
+    begun = time.monotonic()
+    assert 1 <= len(list(source)) <= 3
+    assert time.monotonic() - begun < 10  # not the 30 s after which it is given up
+    assert source.problem is None
+    assert _live_threads() == []
+
+
 def test_a_last_frame_is_not_lost_when_the_source_ends() -> None:
     source = LiveSource(SPEC, Selection(), Reconnect(0.01, 0.01, 0.02), connect=lambda _: _OneFrame())
     assert len(list(source)) >= 1

@@ -83,7 +83,14 @@ def test_view_command(results: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "video" not in _data(tmp_path / "page.html")
     nothing = '{"format": "autopose-results", "version": 1, "frames": null}'
-    for text in ("{}", '[{"image_id": 1}]', nothing):  # a list is what NAME-coco.json beside the results holds
+    header = '{"format": "autopose-results", "version": 1, "frames": [], '
+    for text in (
+        "{}",
+        '[{"image_id": 1}]',
+        nothing,
+        header + '"source": "v.mp4"}',
+        header + '"model": "m"}',
+    ):  # a list is what NAME-coco.json beside the results holds
         (tmp_path / "other.json").write_text(text)
         refused = CliRunner().invoke(app, ["view", str(tmp_path / "other.json")])
         assert isinstance(refused.exception, DataError), text
@@ -181,3 +188,12 @@ def test_a_browser_draws_it(results: Path, tmp_path: Path) -> None:
     # The left and right limbs' colours, which occur nowhere else in picture and page: the canvas was drawn.
     for bgr in ((0x50, 0xAF, 0xFF), (0xFF, 0x9D, 0x4F)):
         assert (np.abs(image.astype(int) - bgr).max(-1) < 12).sum() > 100
+
+
+def test_a_video_without_a_name_is_shown_without_pictures(results: Path, tmp_path: Path) -> None:
+    content = json.loads(results.read_text())
+    content["source"] = {"kind": "video"}
+    (tmp_path / "nameless.json").write_text(json.dumps(content))
+    data = _data(write_viewer(tmp_path / "nameless.json"))
+    assert "video" not in data
+    assert "do not name their video" in data["note"]

@@ -93,7 +93,7 @@ def test_a_missing_file_is_said_and_its_published_size_used(tiny: AutoPoseGenoty
 
 def test_a_detector_rehearses() -> None:
     detector = Genotype.load("detector-small")
-    figures = dry_run(detector, load_config(TrainConfig, None, ["task=detector", "codec.input_size_wh=[64, 64]"]))
+    figures = dry_run(detector, load_config(TrainConfig, None, ["task=detector", "codec.input_size_wh=[96, 96]"]))
     assert figures["task"] == "detector"
     assert figures["output"][0] == 5
 

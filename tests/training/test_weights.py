@@ -10,7 +10,8 @@ from autopose.errors import ModelError
 from autopose.models.network import build_network
 from autopose.models.resnet import ResNet
 from autopose.reference_genotype import ReferenceGenotype
-from autopose.training.weights import bundled_weights, initial_weights
+from autopose.training.weights import initial_weights
+from autopose.zoo import bundled_weights
 
 GENOTYPE = ReferenceGenotype(network="simplebaseline", width=4, depth=50)
 
