@@ -1,7 +1,7 @@
 """Genotypes: the versioned JSON description of a network that a search finds and everything else is built from.
 
 ``Genotype`` is the base of every kind; ``AutoPoseGenotype`` is the AutoPose space (section 3 of the paper). Further
-kinds register themselves with :func:`register_kind`. Nothing here needs torch.
+kinds are listed in ``_KINDS`` and imported when a file of theirs is read. Nothing here needs torch.
 """
 
 import hashlib
@@ -204,11 +204,6 @@ _KINDS: dict[str, Callable[[], type[Genotype]]] = {
     "fabric": lambda: _class("autopose.fabric_genotype", "FabricGenotype"),
     "reference": lambda: _class("autopose.reference_genotype", "ReferenceGenotype"),
 }
-
-
-def register_kind(kind: str, load: Callable[[], type[Genotype]]) -> None:
-    """Make a further kind of genotype loadable; ``load`` returns its class."""
-    _KINDS[kind] = load
 
 
 def presets() -> dict[str, Path]:

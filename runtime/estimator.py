@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from autopose.affine import warp
+from autopose.errors import DataError
 from autopose.poses import Poses
 from autopose.runtime.boxes import keep_best_poses
 from autopose.runtime.crops import Crops, checked_boxes, crops_from_boxes, split
@@ -115,14 +116,15 @@ class Estimator:
 
         Raises:
             MediaError: an image cannot be read.
-            DataError: a given box has no area or lies outside its image.
+            DataError: a given box has no area or lies outside its image; the boxes are not one entry per image; or a
+                detector of one's own gave another form, or values that are not finite.
         """
         many = isinstance(images, list | tuple)
         sources: Sequence[Any] = images if many else [images]  # type: ignore[assignment]
         arrays = [as_bgr(image, rgb=rgb) for image in sources]
         given: Sequence[Any] | None = boxes if many or boxes is None else [boxes]
         if given is not None and len(given) != len(arrays):
-            raise ValueError(f"boxes has {len(given)} entries for {len(arrays)} images; expected one per image.")
+            raise DataError(f"boxes has {len(given)} entries for {len(arrays)} images; expected one per image.")
         names = [str(image) if isinstance(image, str | PathLike) else None for image in sources]
         found: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         for i, array in enumerate(arrays):

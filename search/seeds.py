@@ -32,7 +32,7 @@ def search(
         folder: run folder.
         resume: go on; seeds that are finished are left as they are.
         watch: progress of each run.
-        on_seed: called before each seed.
+        on_seed: called before each of several seeds.
 
     Returns:
         The result; its genotype is None if a signal ended the search.

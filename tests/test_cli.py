@@ -111,7 +111,7 @@ def test_refuses_wrong_usage_with_exit_code_2(arguments: list[str], autopose: Co
         (["eval", "default", "missing.json"], "missing.json"),
         (["export", "no-such-run"], "no-such-run"),
         (["train", "no-such-genotype"], "no-such-genotype"),
-        (["train", "reference", "--set", "no.such.key=1"], "no"),
+        (["train", "reference", "--set", "no.such.key=1"], "unknown key 'no'"),
         (["train", "reference", "--config", "no-such-config"], "no-such-config"),
     ],
 )

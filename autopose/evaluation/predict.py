@@ -55,8 +55,8 @@ def predict_persons(
         batch_size: persons per call.
         reader: source of the pictures; None: the files.
         advance: called with the number of persons done, for progress.
-        visible_score: least joint score that counts towards the person's; the papers say 0.2. With 0 all count, which
-            ranks the poses of networks that have hardly learnt anything better.
+        visible_score: joint scores above this count towards the person's; the papers say 0.2. With 0 all that are
+            positive do, which ranks the poses of networks that have hardly learnt anything better.
         box_power: power of the box score in the person's; the papers say 1.
 
     Raises:

@@ -81,6 +81,10 @@ def test_train_runs_and_goes_on(tmp_path: Path) -> None:
     ]  # fmt: skip
     arguments = [part for setting in settings for part in ("--set", setting)]
     out = tmp_path / "run"
-    result = _run("train", "small", "--config", "smoke", "-o", str(out), "--init", "default", *arguments)
+    command = ["train", "small", "--config", "smoke", "-o", str(out), *arguments]
+    stopped = _run(*command, "--init", "default", "--max-hours", "0")
+    assert "--resume" in stopped.stderr
+    assert not stopped.stdout
+    result = _run(*command, "--resume")
     assert json.loads(result.stdout)["step"] == 2
     assert (out / "best.safetensors").is_file()

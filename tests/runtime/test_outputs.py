@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from autopose.drawing import LEFT, MIDDLE, RIGHT
 from autopose.errors import MediaError, UsageError
 from autopose.poses import Poses
 from autopose.results import load_results
@@ -23,7 +24,7 @@ from autopose.runtime.sinks import SinkContext
 from autopose.runtime.source_names import OUTPUT_MARKS
 from autopose.runtime.sources import SourceSpec
 from autopose.runtime.video import Frame
-from autopose.skeleton import COCO17
+from autopose.skeleton import COCO17, SKELETONS, Skeleton
 
 RATE = Fraction(25)
 
@@ -54,7 +55,7 @@ def _run(figures: Any, out: Path, formats: Sequence[Format], close: bool = True,
         for sink in sinks:
             sink.write(frame, poses, poses.plot(frame.image) if sink.needs_drawing else None)
     if not close:  # what a kill would leave, set aside
-        for part in out.glob("*.part.*"):
+        for part in [*out.glob("*.part.*"), *out.glob("*.trc")]:
             shutil.copy(part, out / f"killed-{part.name}")
     return [path for sink in sinks for path in sink.close()]
 
@@ -168,7 +169,8 @@ def _read_trc(path: Path) -> tuple[dict[str, str], list[str], Any, Any]:
 @pytest.mark.parametrize("close", [True, False])
 def test_trc_by_the_format_description(figures: Any, tmp_path: Path, close: bool) -> None:
     _run(figures, tmp_path, ["trc"], close=close)  # whole after every frame: closing adds nothing
-    header, markers, times, data = _read_trc(tmp_path / "clip_id1.trc")
+    before = "" if close else "killed-"
+    header, markers, times, data = _read_trc(tmp_path / f"{before}clip_id1.trc")
     assert (header["Units"], float(header["DataRate"]), int(header["NumFrames"])) == ("mm", 25.0, 8)
     assert markers == list(COCO17.joints)
     np.testing.assert_allclose(times, np.arange(8) / 25)
@@ -176,7 +178,7 @@ def test_trc_by_the_format_description(figures: Any, tmp_path: Path, close: bool
     np.testing.assert_allclose(data[:, 0, 0], expected[:, 0, 0], atol=0.01)
     np.testing.assert_allclose(data[:, 0, 1], 239 - expected[:, 0, 1], atol=0.01)
     assert np.isnan(data[:, 3]).all()  # the ear that is not seen
-    _, _, times, data = _read_trc(tmp_path / "clip_id2.trc")
+    _, _, times, data = _read_trc(tmp_path / f"{before}clip_id2.trc")
     np.testing.assert_allclose(times, np.array([2, 3, 4, 5, 6]) / 25, atol=1e-6)
     assert np.isnan(data[2:4]).all()
     assert not np.isnan(data[4, 0]).any()
@@ -311,7 +313,20 @@ def test_to_supervision(figures: Any) -> None:
     assert points.data["tracker_id"].tolist() == [1, 2]
 
 
-def test_every_joint_of_every_skeleton_can_be_drawn(figures: Any) -> None:
+@pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=lambda s: s.name)
+def test_every_joint_has_the_colour_of_its_side(skeleton: Skeleton) -> None:
+    count = len(skeleton)
+    at = np.array([(20 + 40 * (k % 6), 20 + 40 * (k // 6)) for k in range(count)], np.float32)
+    scores = np.ones((1, count), np.float32)
+    scores[0, 0] = 0.1  # not seen: left as it was
+    poses = Poses(np.array([[0, 0, 260, 200]], np.float32), np.ones(1, np.float32), at[None], scores, skeleton=skeleton)
+    drawn = poses.plot(np.full((200, 260, 3), 128, np.uint8))
+    for k, (name, (x, y)) in enumerate(zip(skeleton.joints, at.astype(int), strict=True)):
+        side = {"left": LEFT, "right": RIGHT}.get(name.partition("_")[0], MIDDLE)
+        assert tuple(drawn[y, x]) == (side if k else (128, 128, 128)), name
+
+
+def test_nobody_and_joints_outside_of_anything_can_be_drawn(figures: Any) -> None:
     empty = Poses.empty(image_size_wh=(320, 240))
     image = np.full((240, 320, 3), 128, np.uint8)
     np.testing.assert_array_equal(empty.plot(image), image)

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from autopose.search.config import SearchConfig
 from autopose.search.loop import Run
@@ -35,6 +37,17 @@ def test_as_many_looks_and_steps_as_the_search(tiny_search: Make, tmp_path: Path
 
 def test_separate_candidates_share_the_iterations(tiny_search: Make, tmp_path: Path) -> None:
     run = Run(tiny_search(strategy="random", random_sharing="separate", candidates=2), tmp_path)
+    strategy, begun = run.strategy, set()
+    assert isinstance(strategy, RandomSearch)
+    original = strategy.step_weights
+
+    def watched(batch: Any, draw: Any, step: int) -> float:
+        if all(torch.equal(weight, strategy.fresh[name]) for name, weight in run.supernet.named_weights()):
+            begun.add(step)
+        return original(batch, draw, step)
+
+    strategy.step_weights = watched  # type: ignore[method-assign]
     result = run.search()
+    assert begun == {0, 2}  # of two epochs of two iterations each candidate has two, from fresh weights
     assert result.genotype is not None
     assert result.genotype.provenance["ranked"] == 2
