@@ -41,6 +41,7 @@ def test_builds_through_the_exporter_and_says_so(
         return SimpleNamespace(path=tmp_path / "cached.engine")
 
     modules = {
+        "onnx": SimpleNamespace(),
         "autopose.export.pipeline": SimpleNamespace(engine_for=engine_for),
         "autopose.export.recipe": SimpleNamespace(Recipe=lambda **options: options),
         "autopose.export.parity": SimpleNamespace(GraphReference=lambda path: SimpleNamespace(manifest=manifest)),

@@ -29,7 +29,7 @@ def _all_operations(cell: MixedCell, x: torch.Tensor, weights: torch.Tensor) -> 
                 total = total + weights[row, k] * module(source.relu() if op.startswith("conv") else source)
             row += 1
         sources.append(total)
-    result: torch.Tensor = cell.project([node.relu() for node in sources[1:]])
+    result: torch.Tensor = cell.project(sources[1:])
     return result
 
 
