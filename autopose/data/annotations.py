@@ -11,6 +11,11 @@ from autopose.poses import Person
 from autopose.skeleton import LSP14, MPII16, OCHUMAN19, Skeleton
 
 
+def is_coco(annotations: Path) -> bool:
+    """Tell whether a file is taken for COCO's format: it is in none of the others."""
+    return not (is_lsp(annotations) or is_mpii(annotations) or is_ochuman(annotations))
+
+
 def load_persons(
     annotations: Path,
     *,

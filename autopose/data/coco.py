@@ -93,8 +93,8 @@ def load_coco(
         DataError: the file (its record and field named) cannot be used.
     """
     file = read_coco(annotations, images=images)
-    _check_joints(file, skeleton)
     if boxes != "gt":
+        _check_joints(file, skeleton)
         return persons_from_detections(load_detections(Path(boxes)), file, skeleton, str(boxes))
     return persons_from_coco(
         file,
@@ -120,8 +120,9 @@ def persons_from_coco(
     """Return the persons of a file that was read before, see :func:`load_coco`.
 
     Raises:
-        DataError: a box or keypoints (of the named record) cannot be used.
+        DataError: the file has other joints; a box or keypoints (of the named record) cannot be used.
     """
+    _check_joints(file, skeleton)
     persons = []
     for number, record in enumerate(file.annotations):
         if keep is not None and not keep(record):
@@ -205,21 +206,17 @@ def persons_from_detections(
     return persons
 
 
-def load_nobody(
-    annotations: Path, *, images: Path | None = None, skeleton: Skeleton = COCO17, sample_weight: float = 1.0
-) -> list[Person]:
-    """Read boxes that show nobody, a detector's mistakes for instance: every joint is known not to be there.
+def nobody_from_coco(file: CocoFile, *, skeleton: Skeleton = COCO17, sample_weight: float = 1.0) -> list[Person]:
+    """Return boxes that show nobody, a detector's mistakes for instance: every joint is known not to be there.
 
     Args:
-        annotations: COCO JSON, see :func:`load_coco`; joints are not asked for.
-        images: folder of the images.
+        file: whose joints are not asked for.
         skeleton: whose joints are meant.
         sample_weight: becomes ``Person.weight_sample``.
 
     Raises:
-        DataError: the file cannot be used, or a box lies outside of its image.
+        DataError: a box has no size or lies outside of its image.
     """
-    file = read_coco(annotations, images=images)
     joints, persons = len(skeleton), []
     for number, record in enumerate(file.annotations):
         if record.get("category_id", 1) != 1 or record.get("iscrowd"):

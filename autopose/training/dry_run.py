@@ -177,7 +177,7 @@ def _source(source: Source, config: TrainConfig, skeleton: Skeleton) -> dict[str
         path = find_annotations(source.annotations, config.data.synthetic_images, Path(os.devnull))
         if config.task == "detector":
             return entry
-        persons = source_persons(source, path, skeleton, config.data.pseudo_weight)
+        persons, _ = source_persons(source, path, skeleton, config.data.pseudo_weight)
         return entry | {"persons": sum(asked_for(person, source) for person in persons)}
     except DataError as error:
         return entry | {

@@ -9,7 +9,7 @@ from autopose.errors import DataError
 from autopose.evaluation.pckh import evaluate_pckh, head_lengths
 from autopose.evaluation.predict import predict_persons
 from autopose.skeleton import MPII16
-from autopose.training.sources import find_annotations, image_folder, in_tune, split_names, tune_source
+from autopose.training.sources import find_annotations, image_folder, in_tune, name_for_split, tune_source
 from autopose.training.tasks import PoseTask
 
 
@@ -21,7 +21,7 @@ class MpiiTask(PoseTask):
         source = tune_source(self.config)
         path = find_annotations(source.annotations, self.config.data.synthetic_images, folder)
         persons = load_persons(path, images=image_folder(source), skeleton=self.skeleton)
-        name_of = split_names(path, source, (person.image_path for person in persons))
+        name_of = name_for_split(person.image_path for person in persons)
         self.held_out = [p for p in persons if in_tune(name_of(p.image_path), self.config.data.tune_share)]
         if not self.held_out:
             raise DataError(f"{path}: no image falls into the tune split; raise data.tune_share.")

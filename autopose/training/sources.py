@@ -7,13 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from autopose.data.annotations import load_persons
-from autopose.data.coco import load_nobody
+from autopose.data.annotations import is_coco, load_persons
+from autopose.data.coco import nobody_from_coco, persons_from_coco
 from autopose.data.coco_file import read_coco
 from autopose.data.images import DiskReader, ImageReader, PackedReader, pack_images
-from autopose.data.lsp import is_lsp
-from autopose.data.mpii import is_mpii
-from autopose.data.ochuman import is_ochuman
 from autopose.data.scenes import Scene, load_scenes, merge_scenes
 from autopose.errors import DataError
 from autopose.files import write_atomic
@@ -82,39 +79,33 @@ def name_for_split(paths: Iterable[Path]) -> Callable[[Path], str]:
     return (lambda path: path.parent.name) if frames else (lambda path: path.name)
 
 
-def split_names(path: Path, source: Source, paths: Iterable[Path]) -> Callable[[Path], str]:
-    """Return :func:`name_for_split` of all pictures that a file lists, with labelled persons or without.
-
-    Whoever asks for a part of a file asks here: two parts that are told apart differently would overlap.
-
-    Args:
-        path: the annotation file.
-        source: that names it.
-        paths: pictures of its persons; all that is asked of files that are not COCO's.
-    """
-    if is_lsp(path) or is_mpii(path) or is_ochuman(path):
-        return name_for_split(paths)
-    file = read_coco(path, images=image_folder(source))
-    return name_for_split(file.image_path(number) for number in file.images)
-
-
 def in_tune(name: str, share: float) -> bool:
     """Return whether an image belongs to the tune split: a fixed hash of its name (:func:`name_for_split`)."""
     return zlib.crc32(os.fsencode(Path(name).name)) % 1000 < share * 1000
 
 
-def source_persons(source: Source, path: Path, skeleton: Skeleton, pseudo_weight: float) -> list[Person]:
-    """Return all persons of a source's file, or its boxes that show nobody.
+def source_persons(
+    source: Source, path: Path, skeleton: Skeleton, pseudo_weight: float
+) -> tuple[list[Person], Callable[[Path], str]]:
+    """Return all persons of a source's file, or its boxes that show nobody, and what its pictures are told apart by.
+
+    That is :func:`name_for_split` of all pictures that the file lists, with labelled persons or without (other formats
+    than COCO's list the former only): two parts of a file that are told apart differently would overlap.
 
     Raises:
         DataError: the file cannot be used.
     """
     images = image_folder(source)
+    if not (is_coco(path) or source.nobody):
+        persons = load_persons(path, images=images, skeleton=skeleton, sample_weight=source.repeat)
+        return persons, name_for_split(person.image_path for person in persons)
+    file = read_coco(path, images=images)
+    names = name_for_split(file.image_path(number) for number in file.images)
     if source.nobody:
-        return load_nobody(path, images=images, skeleton=skeleton, sample_weight=source.repeat)
-    return load_persons(
-        path, images=images, skeleton=skeleton, pseudo_weight=pseudo_weight, sample_weight=source.repeat
-    )
+        return nobody_from_coco(file, skeleton=skeleton, sample_weight=source.repeat), names
+    return persons_from_coco(
+        file, skeleton=skeleton, pseudo_weight=pseudo_weight, sample_weight=source.repeat
+    ), names  # fmt: skip
 
 
 def asked_for(person: Person, source: Source) -> bool:
@@ -127,8 +118,7 @@ def pose_persons(config: TrainConfig, skeleton: Skeleton, folder: Path) -> list[
     chosen: list[Person] = []
     for source in config.data.sources:
         path = find_annotations(source.annotations, config.data.synthetic_images, folder)
-        persons = source_persons(source, path, skeleton, config.data.pseudo_weight)
-        name_of = split_names(path, source, (person.image_path for person in persons))
+        persons, name_of = source_persons(source, path, skeleton, config.data.pseudo_weight)
         kept = [
             person
             for person in persons
@@ -167,7 +157,7 @@ def write_tune_split(config: TrainConfig, folder: Path) -> Path:
     """
     source = tune_source(config)
     path = find_annotations(source.annotations, config.data.synthetic_images, folder)
-    if is_lsp(path) or is_mpii(path) or is_ochuman(path):
+    if not is_coco(path):
         raise DataError(
             f"{path}: is not in COCO's format, which the tune split has to be in.\n"
             f"Convert it and train on that: autopose data convert {path} -o {path.stem}-coco.json. Or name another "

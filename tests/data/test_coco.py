@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autopose.data.coco import load_coco, load_nobody
+from autopose.data.coco import load_coco, nobody_from_coco
 from autopose.data.coco_file import read_coco
 from autopose.data.scenes import load_scenes
 from autopose.errors import AutoposeError, DataError
@@ -44,13 +44,13 @@ def test_skips_crowds_and_persons_without_joints(write_coco: Any) -> None:
 
 def test_boxes_that_show_nobody_need_no_joints(write_coco: Any) -> None:
     path = write_coco({"bbox": [-5, 10, 40, 90], "image_id": 2}, {"iscrowd": 1}, {"category_id": 2})
-    (nobody,) = load_nobody(path, sample_weight=3)
+    (nobody,) = nobody_from_coco(read_coco(path), sample_weight=3)
     np.testing.assert_array_equal(nobody.box_xyxy, [0, 10, 35, 80])
     assert np.isnan(nobody.keypoints).all()
     assert nobody.weight.tolist() == [1] * 17
     assert (nobody.image_id, nobody.weight_sample) == (2, 3)
     with pytest.raises(DataError, match=r"annotations\[0\]"):
-        load_nobody(write_coco({"bbox": [200, 10, 40, 40]}))
+        nobody_from_coco(read_coco(write_coco({"bbox": [200, 10, 40, 40]})))
 
 
 def test_weights_of_pseudo_labels_teachers_and_records(write_coco: Any) -> None:
