@@ -14,12 +14,10 @@ import json
 from pathlib import Path
 
 from autopose.config import load_config
-from autopose.search.autopose_space import AutoPoseSpace
 from autopose.search.config import SearchConfig
 from autopose.search.latency import LatencyTable, report
 from autopose.search.latency_bench import measure_space
-from autopose.search.latency_networks import calibrate, random_networks
-from autopose.search.space import open_space
+from autopose.search.latency_networks import calibrate_space
 
 
 def main() -> None:
@@ -39,11 +37,8 @@ def main() -> None:
         table = LatencyTable.load(options.table)
     else:
         table = measure_space(config, threads=options.threads, rounds=options.rounds)
-    space = open_space(config.space, config.space_settings())
-    assert isinstance(space, AutoPoseSpace)
-    networks = random_networks(space, options.networks, skip_share=options.skip_share)
-    found = calibrate(
-        table, space, networks, config.codec.input_size_wh, rounds=options.rounds, graphs=options.graphs
+    found = calibrate_space(
+        table, config, options.networks, skip_share=options.skip_share, rounds=options.rounds, graphs=options.graphs
     )  # fmt: skip
     found.table.save(options.table)
     result = {

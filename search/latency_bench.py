@@ -4,6 +4,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,10 +118,7 @@ def measure(
     graphs = unit_graphs(genotype, input_size_wh)
     times: dict[str, float] = {}
     for done, (name, (module, shapes, count)) in enumerate(graphs.items(), start=1):
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        session = ort.InferenceSession(onnx_bytes(module, shapes), options, providers=["CPUExecutionProvider"])
+        session = cpu_session(onnx_bytes(module, shapes), threads)
         feed = {
             item.name: np.random.default_rng(0).standard_normal((1, *shape)).astype(np.float32)
             for item, shape in zip(session.get_inputs(), shapes, strict=True)
@@ -132,6 +130,18 @@ def measure(
     return LatencyTable(device=device, threads=threads, milliseconds=times)
 
 
+def open_measured(config: SearchConfig) -> AutoPoseSpace:
+    """Open the space of a search whose latency can be predicted.
+
+    Raises:
+        ConfigError: its space has no latency table.
+    """
+    space = open_space(config.space, config.space_settings())
+    if not isinstance(space, AutoPoseSpace):
+        raise ConfigError(f"Latency tables are for the space 'autopose'; this configuration searches {config.space!r}.")
+    return space
+
+
 def measure_space(
     config: SearchConfig, *, threads: int = 1, rounds: int = 15, watch: Watch | None = None
 ) -> LatencyTable:
@@ -140,11 +150,22 @@ def measure_space(
     Raises:
         ConfigError: its space has no latency table.
     """
-    space = open_space(config.space, config.space_settings())
-    if not isinstance(space, AutoPoseSpace):
-        raise ConfigError(f"Latency tables are for the space 'autopose'; this configuration searches {config.space!r}.")
+    space = open_measured(config)
     genotype = space.template(space.config.derived_multiplier)
     return measure(genotype, config.codec.input_size_wh, threads=threads, rounds=rounds, watch=watch)
+
+
+def cpu_session(model: bytes | str, threads: int) -> Any:
+    """Return an ONNX Runtime session of a model or its file on the CPU provider.
+
+    Raises:
+        MissingDependencyError: ONNX Runtime is not installed.
+    """
+    ort = require("onnxruntime", extra="train", why="Measuring latency")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def onnx_bytes(module: nn.Module, shapes: list[tuple[int, int, int]]) -> bytes:

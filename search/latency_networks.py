@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from autopose.errors import require
 from autopose.files import atomic_path
 from autopose.genotype import AutoPoseGenotype
 from autopose.models.network import build_network
 from autopose.search.autopose_space import AutoPoseSpace
+from autopose.search.config import SearchConfig
 from autopose.search.latency import LatencyTable, report
-from autopose.search.latency_bench import Watch, median_ms
+from autopose.search.latency_bench import Watch, cpu_session, median_ms, open_measured
 
 #: Turns in which every network is timed; a network's best turn counts.
 TURNS = 3
@@ -84,17 +84,13 @@ def measure_networks(
         graphs: folder in which the exported networks stay for another time.
         watch: progress, over exports and turns.
     """
-    ort = require("onnxruntime", extra="train", why="Measuring latency")
     steps, done = len(genotypes) * (1 + TURNS), 0
     feed = np.random.default_rng(0).standard_normal((1, 3, input_size_wh[1], input_size_wh[0])).astype(np.float32)
     sessions = []
     with tempfile.TemporaryDirectory() as temporary:
         for genotype in genotypes:
-            options = ort.SessionOptions()
-            options.intra_op_num_threads = threads
-            options.log_severity_level = 3
             path = _exported(genotype, input_size_wh, graphs or Path(temporary))
-            sessions.append(ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]))
+            sessions.append(cpu_session(str(path), threads))
             done += 1
             if watch is not None:
                 watch(done, steps)
@@ -151,6 +147,26 @@ def calibrate(
         measured_ms=measured,
         other_half=dict(report(foretold, measured[half:])),
     )
+
+
+def calibrate_space(
+    table: LatencyTable,
+    config: SearchConfig,
+    count: int,
+    *,
+    skip_share: float = 0.0,
+    rounds: int = 15,
+    graphs: Path | None = None,
+    watch: Watch | None = None,
+) -> Calibration:
+    """Fit the table of a search's networks (:func:`~autopose.search.latency_bench.measure_space`) to ``count`` of them.
+
+    Raises:
+        ConfigError: its space has no latency table; a unit that was not measured.
+    """
+    space = open_measured(config)
+    networks = random_networks(space, count, skip_share=skip_share)
+    return calibrate(table, space, networks, config.codec.input_size_wh, rounds=rounds, graphs=graphs, watch=watch)
 
 
 def _exported(genotype: AutoPoseGenotype, size_wh: tuple[int, int], folder: Path) -> Path:

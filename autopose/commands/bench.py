@@ -134,16 +134,10 @@ def _bench_operations(subject: str, threads: int | None, calibrate: int | None, 
             table = measure(chosen, (192, 256), threads=threads or 1, watch=watch(bar))
     how = ""
     if calibrate is not None:
-        from autopose.search.autopose_space import AutoPoseSpace
-        from autopose.search.latency_networks import calibrate as calibrated
-        from autopose.search.latency_networks import random_networks
-        from autopose.search.space import open_space
+        from autopose.search.latency_networks import calibrate_space
 
-        space = open_space(config.space, config.space_settings())
-        assert isinstance(space, AutoPoseSpace)  # measure_space has refused others
-        networks = random_networks(space, calibrate)
         with progress(1, "networks") as bar:
-            found = calibrated(table, space, networks, config.codec.input_size_wh, watch=watch(bar))
+            found = calibrate_space(table, config, calibrate, watch=watch(bar))
         table = found.table
         how = (
             f"; fitted to {calibrate} networks: {table.scale:.2f} times the sum {table.offset_ms:+.2f} ms (fitted to "
