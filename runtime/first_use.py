@@ -2,9 +2,11 @@
 
 import importlib
 import logging
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from autopose.errors import AutoposeError, BackendError, ModelError, require
 from autopose.runtime.engine_sidecar import Builder
@@ -54,7 +56,7 @@ def engine_of(graph: Path) -> Path:
         raise BackendError(
             f"Backend 'trt' needs an engine of {str(graph)!r}, and {', and '.join(lack)}.\n"
             "Run it with backend 'ort'; on a machine with a GPU: pip install 'autopose[trt]', then "
-            f"autopose export {graph} --trt{_options_of(graph)} -o model.engine"
+            f"{_command_for(graph)}"
         )
     require("onnx", extra="trt" if builder == "tensorrt" else "trt-rtx", why="Building an engine")
     manifest = _exporter("parity").GraphReference(graph).manifest
@@ -64,17 +66,19 @@ def engine_of(graph: Path) -> Path:
     return result
 
 
-def _options_of(graph: Path) -> str:
-    """Return the options without which an export from a graph is refused."""
-    try:
+def _command_for(graph: Path) -> str:
+    """Return the command that builds an engine of a graph, with the options without which the graph is refused."""
+    options: dict[str, Any] = {}
+    with suppress(AutoposeError):  # whoever follows the advice is told what is wrong with the file
         with open_session(graph, device="cpu", threads=1) as session:
             manifest = session.manifest
-    except AutoposeError:  # whoever follows the advice is told what is wrong with it
-        return ""
-    pose = manifest.task == "pose"
-    options = "" if manifest.flip or not pose else " --no-flip"
-    options += "" if manifest.decode or not pose else " --no-decode"
-    return options + (" --io plain" if manifest.io == "plain" else "")
+        pose = manifest.task == "pose"  # detectors know neither of the two
+        options = {"flip": manifest.flip or not pose, "decode": manifest.decode or not pose, "io": manifest.io}
+    exporter = _exporter("recipe")
+    command: str = exporter.rebuild_command(
+        str(graph), Path("model.engine"), exporter.Recipe(builder="tensorrt", **options)
+    )  # fmt: skip
+    return command
 
 
 def _exporter(module: str) -> ModuleType:

@@ -92,7 +92,8 @@ def test_it_reconnects_with_growing_waits_and_reports_the_gap(monkeypatch: pytes
     assert _live_threads() == []
 
 
-def test_it_gives_up_after_a_while_and_says_so() -> None:
+def _once() -> Callable[[str], _Feed]:
+    """Return what connects to three frames, and to nothing afterwards."""
     feeds = [_Feed(3)]
 
     def connect(_: str) -> _Feed:
@@ -100,7 +101,11 @@ def test_it_gives_up_after_a_while_and_says_so() -> None:
             raise MediaError("away")
         return feeds.pop()
 
-    source = LiveSource(SPEC, Selection(), Reconnect(0.01, 0.05, 0.2), connect)
+    return connect
+
+
+def test_it_gives_up_after_a_while_and_says_so() -> None:
+    source = LiveSource(SPEC, Selection(), Reconnect(0.01, 0.05, 0.2), _once())
     assert 1 <= len(list(source)) <= 3
     assert source.problem is not None
     assert "no frame for 0.2 s" in source.problem
@@ -108,14 +113,7 @@ def test_it_gives_up_after_a_while_and_says_so() -> None:
 
 
 def test_an_end_holds_while_the_source_is_away() -> None:
-    feeds = [_Feed(3)]
-
-    def connect(_: str) -> _Feed:
-        if not feeds:
-            raise MediaError("away")
-        return feeds.pop()
-
-    source = LiveSource(SPEC, Selection(end_s=0.3), Reconnect(0.01, 0.05, 30.0), connect)
+    source = LiveSource(SPEC, Selection(end_s=0.3), Reconnect(0.01, 0.05, 30.0), _once())
     assert 1 <= len(list(source)) <= 3
     assert source.problem is None  # as it would be said after the 30 s
     assert _live_threads() == []
