@@ -58,7 +58,11 @@ def _with_verbosity(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def verb(*args: Any, quiet: bool = False, verbose: bool = False, **kwargs: Any) -> Any:
         set_verbosity(quiet=quiet, verbose=verbose)
-        return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except KeyboardInterrupt:  # here: further out typer ends the program without a word
+            print("autopose: stopped.", file=sys.stderr)
+            raise typer.Exit(130) from None
 
     verb.__doc__ = _examples_as_they_are(inspect.getdoc(function) or "")
     signature = inspect.signature(function)
@@ -104,9 +108,6 @@ def main() -> None:
     except AutoposeError as error:
         print(f"autopose: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("autopose: stopped.", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)  # the reader of our output went away, as with "| head"
     except OSError as error:  # a folder that cannot be written, a full disk

@@ -73,13 +73,20 @@ def forget(key: str) -> None:
         path.unlink(missing_ok=True)
 
 
-def copy_engine(engine: Path, out: Path) -> None:
-    """Copy an engine, then its sidecar: a reader that comes in between sees a mismatch, not a wrong pair."""
+def copy_engine(engine: Path, out: Path, *, rebuild: str) -> None:
+    """Copy an engine, then its sidecar: a reader that comes in between sees a mismatch, not a wrong pair.
+
+    Args:
+        engine: of the cache.
+        out: destination.
+        rebuild: the command that makes the copy again.
+    """
     if out.exists() and out.samefile(engine):
         return
     with atomic_path(out) as temporary:
         shutil.copyfile(engine, temporary)
-    write_atomic(sidecar_path(out), sidecar_path(engine).read_bytes())
+    sidecar = read_sidecar(engine).model_copy(update={"rebuild": rebuild})
+    sidecar.save(out)
 
 
 def _report_path(engine: Path) -> Path:

@@ -132,23 +132,34 @@ def engine_for(model: str, out: Path | None, recipe: Recipe) -> Result:
     key = engine_key(source_file(model, flip=recipe.flip), recipe, trt.__version__)
     found = cache.cached_engine(key)
     if found is None:
-        kind, options, rebuild = recipe.builder, recipe.engine_options(), rebuild_command(model, out, recipe)
+        kind, options, rebuild = recipe.builder, recipe.engine_options(), rebuild_command(model, None, recipe)
 
         def build(graph: Path, path: Path, manifest: Manifest) -> dict[str, Any]:
             return write_engine(graph, path, manifest, kind, options, rebuild=rebuild)
 
-        found = cache.keep(key, lambda path: _export(model, path, recipe, build).to_dict())
+        name = None if out is None else out.name
+        found = cache.keep(key, lambda path: _export(model, path, recipe, build, name=name).to_dict())
     else:
         log.info("Served from the cache: %s", found[0])
         found[1]["details"]["from_cache"] = True
     engine, report = found
     if out is not None:
-        cache.copy_engine(engine, out)
+        cache.copy_engine(engine, out, rebuild=rebuild_command(model, out, recipe))
     return Result.from_dict(report, out or engine)
 
 
-def _export(model: str, out: Path, recipe: Recipe, finish: Callable[[Path, Path, Manifest], dict[str, Any]]) -> Result:
-    """Make the graph, hold it against the FP32 network, and let ``finish`` turn it into the artefact."""
+def _export(
+    model: str,
+    out: Path,
+    recipe: Recipe,
+    finish: Callable[[Path, Path, Manifest], dict[str, Any]],
+    *,
+    name: str | None = None,
+) -> Result:
+    """Make the graph, hold it against the FP32 network, and let ``finish`` turn it into the artefact.
+
+    ``name`` is what messages call it: an engine is made in the cache.
+    """
     from autopose.export.parity import check
 
     precision: Precision = recipe.precision or ("fp16" if recipe.builder else "fp32")
@@ -160,7 +171,7 @@ def _export(model: str, out: Path, recipe: Recipe, finish: Callable[[Path, Path,
         details: dict[str, Any] = {}
         if precision != "fp32":
             graph, details = _convert(graph, reference, manifest, recipe)
-        deviation = check(reference, graph, images, name=out.name)
+        deviation = check(reference, graph, images, name=name or out.name)
         if not deviation.joints:
             log.warning("Nothing in %s was confident enough to compare: give --check images like yours.", checked_on)
         if recipe.check is not None and recipe.check.is_file() and manifest.task == "pose":

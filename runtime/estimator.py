@@ -84,6 +84,8 @@ class Estimator:
         self.skeleton = self.predictor.skeleton
         self.flip = flip
         self.least_evidence = least_evidence
+        #: Least score of a box; a detector that has a threshold of its own goes by that.
+        self.detector_threshold = float(getattr(self.detector, "threshold", detector_threshold))
 
     @classmethod
     def from_engine(cls, engine: str | Path, detector: str | Path | Detector = "default", **options: Any) -> Self:
@@ -129,7 +131,7 @@ class Estimator:
         found: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         for i, array in enumerate(arrays):
             if given is None:
-                found.append(checked_found(self.detector(array)))
+                found.append(self.detect(array))
             else:
                 checked = checked_boxes(given[i], (array.shape[1], array.shape[0]), names[i] or f"image {i}")
                 found.append((checked, np.ones(len(checked), np.float32)))
@@ -142,6 +144,16 @@ class Estimator:
             for p, array, name in zip(results, arrays, names, strict=True)
         ]
         return kept if many else kept[0]
+
+    def detect(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the boxes ``(n, 4)`` xyxy of an image that reach the threshold, and their scores ``(n,)``.
+
+        Raises:
+            DataError: a detector of one's own gave another form, or values that are not finite.
+        """
+        boxes, scores = checked_found(self.detector(image))
+        kept = scores >= self.detector_threshold
+        return boxes[kept], scores[kept]
 
     def believed(self, poses: Poses) -> Poses:
         """Return the persons for whom enough speaks (``least_evidence``)."""

@@ -20,13 +20,14 @@ from autopose.runtime.video import Frame
 ScoredBox = tuple[list[float], float]
 
 
-def load_boxes(path: Path) -> Callable[[Frame], Found]:
+def load_boxes(path: Path, *, least_score: float = 0.0) -> Callable[[Frame], Found]:
     """Return a function that gives the boxes of a frame; none where the file has none.
 
     Args:
         path: a results file of ``autopose infer`` (matched by image file name or frame number), a COCO file with
             ``images`` and ``annotations`` (separate images by file name, frames of a video by frame number = image
             id), or a COCO list of detections (by the number in the image's file name, else frame number = image id).
+        least_score: boxes below it do not count.
 
     Raises:
         DataError: the file cannot be used.
@@ -41,7 +42,7 @@ def load_boxes(path: Path) -> Callable[[Frame], Found]:
     known = _from_results(path) if is_results else _from_coco(content, path)
 
     def boxes(frame: Frame) -> Found:
-        found = known.of(frame)
+        found = [(box, score) for box, score in known.of(frame) if score >= least_score]
         where = f"{path}, {frame.name or f'frame {frame.index}'}"
         corners = checked_boxes([box for box, _ in found], frame.size_wh, where)
         return corners, np.array([score for _, score in found], np.float32)
@@ -128,7 +129,7 @@ def _from_coco(content: Any, path: Path) -> _KnownBoxes:
         try:
             x, y, width, height = (float(v) for v in entry["bbox"])
             box = [x, y, x + width, y + height], float(entry.get("score", 1))
-            is_person = entry.get("category_id", category) == category
+            is_person = entry.get("category_id", category) == category and not entry.get("iscrowd")
             image = names.get(entry["image_id"])
         except (AttributeError, KeyError, TypeError, ValueError):
             raise DataError(

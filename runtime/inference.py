@@ -34,6 +34,7 @@ class InferOptions:
         smooth: None for ``online`` where there are tracks.
         selection: part of each source.
         boxes: a file of boxes to use instead of the detector.
+        least_box_score: boxes of this file below it do not count.
         show: callback that gets each drawn frame, in the caller's thread; returning False stops the run.
     """
 
@@ -44,6 +45,7 @@ class InferOptions:
     smooth: Smoothing | None = None
     selection: Selection = field(default_factory=Selection)
     boxes: Path | None = None
+    least_box_score: float = 0.0
     show: Callable[[Work], bool] | None = None
 
 
@@ -106,7 +108,7 @@ def infer_source(
         if options.boxes is not None:
             from autopose.runtime.given_boxes import load_boxes
 
-            given = load_boxes(options.boxes)
+            given = load_boxes(options.boxes, least_score=options.least_box_score)
         pipeline = pipeline_for(
             estimator, source, every=options.every, tracking=options.tracking, smooth=options.smooth, boxes=given
         )
@@ -115,7 +117,7 @@ def infer_source(
         _drive(source, pipeline, sinks, options, report, progress)
     finally:
         source.close()
-    report.problem = source.problem
+    report.problem = source.problem or next((sink.problem for sink in sinks if sink.problem), None)
     if not report.frames and report.problem is None:
         report.problem = f"{report.source}: gave no frame, so nothing was written."
     report.live = source.report()

@@ -105,6 +105,18 @@ class LiveSource(Source):
 
     def _read(self) -> None:
         """Fill the one place for the newest frame until told to stop."""
+        try:
+            self._read_on()
+        except Exception as error:  # of a camera's driver, say: whoever waits for a frame must hear of it
+            log.debug("%s", self.spec.location, exc_info=error)
+            self.problem = f"{self.spec.location}: ended: {type(error).__name__}: {error}."
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+            self._hang_up()
+
+    def _read_on(self) -> None:
         last = time.monotonic()
         while not self._stopped:
             image = None if self._feed is None else self._feed.read()
@@ -121,10 +133,6 @@ class LiveSource(Source):
             gap = time.monotonic() - last
             self.gaps, self.gap_s = self.gaps + 1, self.gap_s + gap
             log.warning("%s: back after %.1f s without a frame.", self.spec.location, gap)
-        self._hang_up()
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
 
     def _come_back(self, last: float) -> bool:
         """Try to connect again, waiting longer each time; return whether it worked."""

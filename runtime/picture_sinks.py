@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.drawing import draw_person
+from autopose.errors import MediaError
 from autopose.image_files import write_image
 from autopose.poses import Poses
-from autopose.runtime.sinks import Sink, SinkContext
+from autopose.runtime.sinks import Sink, SinkContext, remove_earlier
 from autopose.runtime.video import Frame
 from autopose.runtime.video_writer import VideoWriter
 
@@ -61,8 +62,16 @@ class ImagesSink(Sink):
             self._written.append(path)
         else:
             path = self.destination / f"{frame.index:06d}.jpg"
+            if not self._written:
+                remove_earlier(self.destination, r"\d{6,}\.jpg")
             self._written = [self.destination]
-        write_image(path, drawn)
+        try:
+            write_image(path, drawn)
+        except MediaError as error:  # a picture of a size that JPEG has no room for: the others are written
+            if frame.stem is None:
+                raise
+            self.problem = str(error)
+            self._written.remove(path)
 
     def close(self) -> list[Path]:
         """Return the images, or the folder that holds them."""
@@ -79,6 +88,8 @@ class CropsSink(Sink):
         """Cut the persons out."""
         stem = frame.stem or f"{frame.index:06d}"
         for i, picture in enumerate(poses.crop(frame.image)):
+            if not self._wrote:
+                remove_earlier(self.destination, r".+_(p|id)\d+\.jpg")
             who = f"p{i}" if poses.ids is None else f"id{int(poses.ids[i])}"
             write_image(self.destination / f"{stem}_{who}.jpg", picture)
             self._wrote = True

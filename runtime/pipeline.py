@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from autopose.errors import UsageError
 from autopose.poses import Poses
 from autopose.runtime.crops import Crops
-from autopose.runtime.detector import DEFAULT_THRESHOLD, checked_found
 from autopose.runtime.follow import Follower, Found, find_all
 from autopose.runtime.smoother import Smoothing, open_smoother
 from autopose.runtime.sources import Selection, Source, SourceSpec, find_sources, open_source
@@ -81,7 +80,7 @@ class PosePipeline:
             raise UsageError(f"--smooth {self.smooth} needs tracking: give --smooth none with --no-track.")
         self._count = 0
         self._follows = self.every > 1 and self.boxes is None
-        self.tracker = Tracker(start_score=float(getattr(self.estimator.detector, "threshold", DEFAULT_THRESHOLD)))
+        self.tracker = Tracker(start_score=self.estimator.detector_threshold, trusting=self.boxes is not None)
         self.follower = Follower(self.estimator, self.tracker)
         self._smoother = open_smoother(self.smooth, self.fps)
 
@@ -106,9 +105,8 @@ class PosePipeline:
             if self.boxes is not None:
                 work.found = self.boxes(work.frame)
             elif self._count % self.every == 0:
-                detector = self.estimator.detector
                 image = work.frame.image
-                work.found = find_all(detector, image) if self._follows else checked_found(detector(image))
+                work.found = find_all(self.estimator.detector, image) if self._follows else self.estimator.detect(image)
             self._count += 1
         return items
 
@@ -168,6 +166,10 @@ def pipeline_for(
     boxes: Callable[[Frame], Found] | None = None,
 ) -> PosePipeline:
     """Return the pipeline of a source: videos are tracked and smoothed by default, separate images are not."""
+    if boxes is not None and every is not None and every > 1:
+        raise UsageError(
+            f"--every {every} has no place with --boxes: given boxes are taken in every frame. Leave one out."
+        )
     moving = source.spec.kind != "images"
     tracking = moving if tracking is None else tracking
     return PosePipeline(

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
-from autopose.errors import AutoposeError, BackendError, MediaError
+from autopose.errors import AutoposeError, BackendError, MediaError, UsageError
 from autopose.runtime.estimator import Estimator
 from autopose.runtime.inference import InferOptions, Progress, RunReport, infer_source
 from autopose.runtime.ort_session import usable_cores
@@ -53,6 +53,7 @@ def run_all(
     Raises:
         MediaError: the only source cannot be read, or there is no display to show it on.
         BackendError: a stage failed.
+        UsageError: options contradict each other.
     """
     if show:
         options = replace(options, show=Window())
@@ -60,7 +61,7 @@ def run_all(
         with nullcontext() if bar is None else bar(spec) as progress:
             try:
                 report = infer_source(estimator, spec, options, progress)
-            except BackendError:
+            except (BackendError, UsageError):
                 raise
             except AutoposeError as error:
                 if len(specs) == 1:

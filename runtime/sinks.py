@@ -1,5 +1,6 @@
 """What every output format is made of: a sink takes the frames in order, and its files are readable after a kill."""
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -45,6 +46,19 @@ def output_path(out: Path, spec: SourceSpec, ending: str) -> Path:
     return out / f"{spec.name}{ending}"
 
 
+def remove_earlier(folder: Path, name: str) -> None:
+    """Remove what an earlier run left where this one writes numbered files: a reader could not tell them apart.
+
+    Args:
+        folder: need not exist.
+        name: regular expression of the whole file name.
+    """
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if re.fullmatch(name, path.name):
+                path.unlink()
+
+
 class Sink(ABC):
     """Takes every frame in order; makes no file before the first one."""
 
@@ -52,6 +66,8 @@ class Sink(ABC):
     ending: ClassVar[str]
     #: Whether ``write`` wants the picture with skeletons.
     needs_drawing = False
+    #: What could not be written, as a sentence.
+    problem: str | None = None
 
     def __init__(self, context: SinkContext) -> None:
         self.context = context

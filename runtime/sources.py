@@ -266,7 +266,9 @@ def _sources_of(text: str, *, lists: bool = True) -> list[SourceSpec]:
         is_file = stem.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES
         return [SourceSpec(stem.stem if is_file else stem.name, "live", text)]
     if path.is_dir():
-        return _of_files(sorted(p for p in path.iterdir() if p.is_file()), path.resolve().name, text)
+        return _of_files(
+            sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith(".")), path.resolve().name, text
+        )
     if path.is_file():
         if path.suffix.lower() in (".txt", ".lst"):
             if not lists:

@@ -13,7 +13,7 @@ from autopose.errors import require
 from autopose.files import NAMES_AS_TEXT, atomic_path, write_atomic
 from autopose.formats import TABLE_COLUMNS, coco_results, openpose_frame, table_rows
 from autopose.poses import Poses
-from autopose.runtime.sinks import Sink, SinkContext
+from autopose.runtime.sinks import Sink, SinkContext, remove_earlier
 from autopose.runtime.video import Frame
 
 log = logging.getLogger(__name__)
@@ -141,6 +141,8 @@ class OpenPoseSink(Sink):
 
     def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
         """Write the frame's file."""
+        if not self._wrote:
+            remove_earlier(self.destination, r".+_keypoints\.json")
         stem = frame.stem or f"{self.context.spec.name}_{frame.index:012d}"
         write_atomic(self.destination / f"{stem}_keypoints.json", json.dumps(openpose_frame(poses)))
         self._wrote = True

@@ -6,6 +6,7 @@ One camera knows no depth and no scale: X points right, Y up from the image's bo
 written as one millimetre.
 """
 
+import re
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from autopose.files import NAMES_AS_TEXT
 from autopose.poses import Poses
-from autopose.runtime.sinks import Sink, SinkContext
+from autopose.runtime.sinks import Sink, SinkContext, remove_earlier
 from autopose.runtime.video import Frame
 
 #: The header's counts are padded to this width, so that they can be corrected in place while the file grows.
@@ -42,6 +43,8 @@ class TrcSink(Sink):
         """Append a line to each person's file."""
         ids = range(len(poses)) if poses.ids is None else poses.ids.tolist()
         time_s = frame.time_s if frame.time_s is not None else float(frame.index)
+        if not self._tracks:
+            remove_earlier(self.context.out, rf"{re.escape(self.context.spec.name)}_id\d+\.trc")
         for i, track in enumerate(ids):
             if track not in self._tracks:
                 path = self.context.path(f"_id{track}.trc")

@@ -19,6 +19,10 @@ from autopose.errors import MediaError
 
 #: A clock that goes back further than this was set anew; less is a frame out of order.
 CLOCK_JUMP_S = 1.0
+#: Places to skip to, in seconds before the one asked for, until a key frame lies before it.
+_SKIP_BACK_S = (0.0, 3.0, 30.0)
+#: Containers in which a place is not found again by its time: these are decoded from the beginning.
+_NOT_TO_SKIP = frozenset({"mpeg", "h264", "hevc", "m4v", "mpegvideo"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,20 +92,26 @@ class VideoReader:
     ) -> None:
         self.name = str(path)
         self.start_s, self.end_s, self.stride = start_s, end_s, stride
-        self._container = container or _opened(Path(path))
-        if not self._container.streams.video:
-            kinds = sorted({str(stream.type) for stream in self._container.streams}) or ["nothing"]
-            self._container.close()
-            raise MediaError(f"{path}: has no pictures, only {', '.join(kinds)}. Give a file with a video stream.")
-        self._stream = self._container.streams.video[0]
-        self._stream.thread_type = "AUTO"
-        self._stream.codec_context.thread_count = threads
+        self._path = Path(path) if container is None else None
+        self._threads = threads
+        self._take(container or _opened(Path(path)))
         self.fps = Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
         self.duration_s = self._duration()
         self._promised = self._frames_shown()
         self.frame_count = self._expected()
         self.has_audio = bool(self._container.streams.audio)
         self.problem: str | None = None
+
+    def _take(self, container: InputContainer) -> None:
+        """Read from this container from now on."""
+        if not container.streams.video:
+            kinds = sorted({str(stream.type) for stream in container.streams}) or ["nothing"]
+            container.close()
+            raise MediaError(f"{self.name}: has no pictures, only {', '.join(kinds)}. Give a file with a video stream.")
+        self._container = container
+        self._stream = container.streams.video[0]
+        self._stream.thread_type = "AUTO"
+        self._stream.codec_context.thread_count = self._threads
 
     def _duration(self) -> float | None:
         if self._stream.duration and self._stream.time_base is not None:
@@ -132,13 +142,10 @@ class VideoReader:
     def _frames(self) -> Iterator[Frame]:
         time_base = self._stream.time_base or 1 / self.fps
         origin = self._stream.start_time or 0
-        if self.start_s > 0:  # to the key frame before; what lies between is decoded and dropped
-            with suppress(FFmpegError):  # a server that cannot skip: all of it is decoded then
-                self._container.seek(origin + int(self.start_s / time_base), stream=self._stream)
         half_frame_s = float(1 / self.fps) / 2
         count, index, last_s, later_s = 0, -1, 0.0, 0.0
-        for decoded in self._decoded():
-            pts = decoded.pts if decoded.pts is not None else origin + round((index + 1) / self.fps / time_base)
+        for decoded, stamp in self._from_start(origin, time_base):
+            pts = stamp if stamp is not None else origin + round((index + 1) / self.fps / time_base)
             time_s = float((pts - origin) * time_base) + later_s
             if time_s < last_s - CLOCK_JUMP_S:  # files joined end to end, a recorder that was started anew
                 later_s += last_s + 2 * half_frame_s - time_s
@@ -151,6 +158,66 @@ class VideoReader:
                 continue
             yield Frame(self._as_shown(decoded), index, time_s, pts, time_base)
         self._judge(count, last_s)
+
+    def _from_start(self, origin: int, time_base: Fraction) -> Iterator[tuple[av.VideoFrame, int | None]]:
+        """Decode with timestamps from a key frame before ``start_s``; what lies between the caller drops.
+
+        Containers without an index (MPEG-TS, some AVI) are skipped to a place after the one asked for: then the place
+        before is asked for, and at last all is decoded.
+        """
+        moved = False
+        if self.start_s > 0 and self._container.format.name not in _NOT_TO_SKIP:
+            for back_s in _SKIP_BACK_S:
+                target_s = max(0.0, self.start_s - back_s)
+                try:
+                    self._container.seek(origin + int(target_s / time_base), stream=self._stream)
+                except (FFmpegError, OSError):
+                    break  # a server that cannot skip, a bare bit stream
+                moved = True
+                frames = self._timed()
+                first = next(frames, None)
+                stamp = None if first is None else first[1]
+                if first is not None and stamp is not None and (stamp - origin) * time_base <= self.start_s:
+                    yield first
+                    yield from frames
+                    return
+                if not target_s:
+                    break
+        if self._path is not None and self.start_s > 0:
+            self._container.close()
+            self._take(_opened(self._path))
+        elif moved:
+            with suppress(FFmpegError, OSError):
+                self._container.seek(origin, stream=self._stream)
+        self.problem = None
+        yield from self._timed()
+
+    def _timed(self) -> Iterator[tuple[av.VideoFrame, int | None]]:
+        """Decode with timestamps that players trust: some AVI files give those of the B frames in the wrong order.
+
+        As FFmpeg's ``guess_correct_pts``: the time to decode counts as soon as the time to show has run backwards
+        more often.
+        """
+        backwards = {"pts": 0, "dts": 0}
+        last: dict[str, int] = {}
+        ahead: int | None = None
+        given, step = 0, 0
+        for decoded in self._decoded():
+            stamps = {"pts": decoded.pts, "dts": decoded.dts}
+            for name, stamp in stamps.items():
+                if stamp is not None:
+                    backwards[name] += stamp < last.get(name, stamp)
+                    last[name] = stamp
+            pts, dts = stamps["pts"], stamps["dts"]
+            if ahead is None and pts is not None and dts is not None:
+                ahead = pts - dts
+            if dts is not None and (pts is None or backwards["pts"] > backwards["dts"]):
+                pts = dts + (ahead or 0)
+            elif backwards["pts"] > backwards["dts"]:  # the last frames come without a packet of their own
+                pts = given + step
+            if pts is not None:
+                given, step = pts, pts - given
+            yield decoded, pts
 
     def _as_shown(self, decoded: av.VideoFrame) -> NDArray[np.uint8]:
         """Return a frame as players show it, ``(H, W, 3)`` BGR: with square pixels, upright, not mirrored."""

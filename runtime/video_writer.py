@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from autopose.errors import MediaError
 from autopose.files import atomic_path
+from autopose.runtime.video import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,15 @@ class VideoWriter:
         self._stream.codec_context.thread_count = threads
         self._stream.codec_context.time_base = time_base
         self._stream.time_base = time_base
+        try:
+            self._container.start_encoding()
+        except (FFmpegError, OSError, ValueError) as error:
+            self._container.close()
+            self.part.unlink(missing_ok=True)
+            raise MediaError(
+                f"{path}: pictures of {size_wh[0]}x{size_wh[1]} cannot be written as H.264 video ({reason_of(error)}). "
+                "Save images instead (--save images,json), or make them smaller."
+            ) from None
         self._closed = False
 
     def write(self, image: NDArray[np.uint8], pts: int | None = None) -> None:

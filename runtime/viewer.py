@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.errors import DataError, MediaError
+from autopose.errors import DataError, MediaError, UsageError
 from autopose.files import write_atomic
 from autopose.image_files import read_image
 from autopose.results import FramePoses, Results, load_results
@@ -36,12 +36,15 @@ def write_viewer(results_path: str | Path, out: str | Path | None = None, *, pic
 
     Raises:
         DataError: the results cannot be read or hold no frames.
+        UsageError: the page would take the place of the results.
     """
     results_path = Path(results_path)
     results = load_results(results_path)
     if not results.frames:
         raise DataError(f"{results_path}: holds no frames, so there is nothing to show.")
     out = Path(out) if out is not None else results_path.with_name(f"{_stem(results_path)}.html")
+    if out.exists() and out.samefile(results_path):
+        raise UsageError(f"-o {out}: these are the results themselves. Give the page another name, for instance .html.")
     source = results.header.get("source", {})
     media: dict[str, Any] = {}
     note = ""

@@ -52,7 +52,9 @@ def infer(
     detector: Annotated[
         str, typer.Option(help="Person detector: a bundled name, a file (YOLOX's layout too), or full-frame.")
     ] = "default",
-    threshold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least score of a person's box.")] = 0.25,
+    threshold: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Least score of a box [detector: 0.25; --boxes: 0].")
+    ] = None,
     evidence: Annotated[
         float,
         typer.Option(min=0.0, max=1.0, help="Images: least mean of the box score and the better joints'; 0 keeps all."),
@@ -66,7 +68,9 @@ def infer(
             "If not given: the video or images, and json.",
         ),
     ] = None,
-    every: Annotated[int | None, typer.Option(help="Detect in every n-th frame, follow the persons between.")] = None,
+    every: Annotated[
+        int | None, typer.Option(min=1, help="Detect in every n-th frame, follow the persons between [videos: 2].")
+    ] = None,
     track: Annotated[bool | None, typer.Option("--track/--no-track", help="Give ids; on for videos.")] = None,
     smooth: Annotated[Smooth | None, typer.Option(help="Steady the joints; online for videos.")] = None,
     flip: Annotated[bool, typer.Option(help="Average over the mirrored crop; --no-flip halves the cost.")] = True,
@@ -109,19 +113,21 @@ def infer(
         smooth=None if smooth is None else smooth.value,
         selection=Selection(start, end, stride, max_frames),
         boxes=boxes,
+        least_box_score=threshold or 0.0,
     )
     specs = find_sources(sources)
     refuse_overwriting(specs, out, formats, boxes)
     settings = {
         "model": model,
         "detector": "full-frame" if boxes is not None else detector,
-        "detector_threshold": threshold,
         "least_evidence": evidence,
         "device": device.value,
         "backend": backend.value,
         "flip": flip,
         "threads": threads,
     }
+    if threshold is not None:
+        settings["detector_threshold"] = threshold
     if ray:
         from autopose.runtime.ray_actors import run_with_ray
 

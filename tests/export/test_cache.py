@@ -40,9 +40,11 @@ def test_roundtrip(folder: Path, tmp_path: Path) -> None:
     assert cache.cached_engine("key") == (engine, report)
     assert cache.cached_engine("another") is None
     out = tmp_path / "out" / "model.engine"
-    cache.copy_engine(engine, out)
-    assert read_sidecar(out) == read_sidecar(engine)
-    cache.copy_engine(engine, engine)
+    cache.copy_engine(engine, out, rebuild="autopose export m -o out/model.engine")
+    copied = read_sidecar(out)
+    assert copied.rebuild == "autopose export m -o out/model.engine"
+    assert copied.model_copy(update={"rebuild": ""}) == read_sidecar(engine)
+    cache.copy_engine(engine, engine, rebuild="")
     assert engine.read_bytes() == b"plan"
 
 

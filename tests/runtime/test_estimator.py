@@ -140,6 +140,19 @@ def test_full_frame_and_callables_are_detectors(models: Path, figures: Any) -> N
         assert np.abs(own.predict(crop).keypoints[0] - figures.at(5, 5)).max() < 2.5
 
 
+def test_the_threshold_holds_for_a_detector_of_ones_own(models: Path, picture: Any) -> None:
+    def finds(image: Any) -> Any:
+        return [[10, 60, 70, 170], [230, 70, 290, 180]], [0.9, 0.3]
+
+    counts = []
+    for threshold in (0.25, 0.5):
+        with Estimator(
+            models / "pose-flip.onnx", finds, device="cpu", least_evidence=0, detector_threshold=threshold
+        ) as opened:
+            counts.append(len(opened.predict(picture)))
+    assert counts == [2, 1]
+
+
 def test_refuses_missing_detector(models: Path) -> None:
     with pytest.raises(ModelError, match="no-such"):
         Estimator(models / "pose-flip.onnx", "no-such", device="cpu")

@@ -54,4 +54,4 @@ def test_folders_of_images_as_single_ones(tmp_path: Path) -> None:
 def test_the_command_has_the_librarys_limits() -> None:
     options, arguments = signature(infer).parameters, signature(Estimator).parameters
     assert options["evidence"].default == arguments["least_evidence"].default
-    assert options["threshold"].default == arguments["detector_threshold"].default
+    assert options["threshold"].default is None  # then the estimator's own

@@ -63,6 +63,17 @@ def test_other_categories_are_left_out(tmp_path: Path) -> None:
     assert len(load_boxes(_file(tmp_path, _coco(category_id=2)))(Frame(PICTURE, 7))[0]) == 0
 
 
+def test_crowds_are_no_persons(tmp_path: Path) -> None:
+    assert len(load_boxes(_file(tmp_path, _coco(iscrowd=1)))(Frame(PICTURE, 7))[0]) == 0
+    assert len(load_boxes(_file(tmp_path, _coco(iscrowd=0)))(Frame(PICTURE, 7))[0]) == 1
+
+
+def test_boxes_below_a_score_that_was_asked_for_are_left_out(tmp_path: Path) -> None:
+    path = _file(tmp_path, _coco(score=0.2))
+    assert len(load_boxes(path)(Frame(PICTURE, 7))[0]) == 1
+    assert len(load_boxes(path, least_score=0.3)(Frame(PICTURE, 7))[0]) == 0
+
+
 def test_persons_by_the_name_of_their_category(tmp_path: Path) -> None:
     content = _coco(category_id=0) | {"categories": [{"id": 0, "name": "person"}, {"id": 1, "name": "ball"}]}
     assert len(load_boxes(_file(tmp_path, content))(Frame(PICTURE, 7))[0]) == 1

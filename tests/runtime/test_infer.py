@@ -204,6 +204,93 @@ def test_refuses(models: Path, walk: Path, tmp_path: Path, arguments: list[str],
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("tracking", ["--track", "--no-track"])
+def test_every_given_box_counts(models: Path, walk: Path, tmp_path: Path, tracking: str) -> None:
+    """Two walkers and a place where nobody is, all with scores that no detector's box would get by with."""
+    boxes = [
+        {"image_id": t, "bbox": [x, y, 60, 110], "score": score}
+        for t in range(12)
+        for x, y, score in ((10 + 3 * t, 60, 0.2), (245 - 3 * t, 70, 0.24), (130, 5, 0.1))
+    ]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    smooth = ["--smooth", "none"] if tracking == "--no-track" else []
+    common: list[str | Path] = [walk, "--boxes", tmp_path / "boxes.json", "--max-frames", "12", "--save", "json"]
+    for threshold, expected in (([], 3), (["--threshold", "0.15"], 2)):
+        result = _infer(models, *common, "-o", tmp_path / "out", tracking, *smooth, *threshold)
+        assert result.exit_code == 0, result.output
+        frames = load_results(tmp_path / "out" / "walk.json").frames
+        assert [len(frame.poses) for frame in frames] == [expected] * 12
+    refused = _infer(models, *common, "-o", tmp_path / "out", "--every", "3")
+    assert isinstance(refused.exception, UsageError)
+    assert "--every 3" in str(refused.exception)
+
+
+def test_one_picture_that_cannot_be_written_does_not_stop_the_others(
+    models: Path, tmp_path: Path, figures: Any
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "a_tall.png"), np.zeros((66_000, 8, 3), np.uint8))  # JPEG ends at 65,500
+    cv2.imwrite(str(folder / "b.png"), figures.paint((320, 240), *_truth(figures, 2)))
+    result = _infer(models, folder, "-o", tmp_path / "out", "--save", "images,json")
+    assert result.exit_code == 1
+    assert "8x66000" in result.output
+    assert (tmp_path / "out" / "b.jpg").is_file()
+    assert not (tmp_path / "out" / "a_tall.jpg").exists()
+    assert len(load_results(tmp_path / "out" / "pictures.json").frames) == 2
+
+
+def test_one_source_too_large_for_a_video_does_not_stop_the_others(models: Path, tmp_path: Path, figures: Any) -> None:
+    wide, plain = tmp_path / "wide.png", tmp_path / "plain.png"
+    cv2.imwrite(str(wide), np.zeros((64, 20_000, 3), np.uint8))  # H.264 ends at 16,384
+    cv2.imwrite(str(plain), figures.paint((320, 240), *_truth(figures, 2)))
+    result = _infer(models, wide, plain, "-o", tmp_path / "out", "--save", "video")
+    assert result.exit_code == 1
+    assert "20000x64" in result.output
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["plain.mp4"]
+
+
+def test_hidden_files_of_a_folder_are_no_sources(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "._a.jpg").write_bytes(b"\0\5\x16\7")  # macOS leaves these on foreign disks
+    assert [spec.files for spec in find_sources([tmp_path])] == [(tmp_path / "a.jpg",)]
+
+
+def test_a_second_run_leaves_no_numbered_files_of_the_first(models: Path, walk: Path, tmp_path: Path) -> None:
+    common: list[str | Path] = [walk, "-o", tmp_path, "--save", "images,openpose,crops,trc", "--every", "1"]
+    assert _infer(models, *common).exit_code == 0
+    (tmp_path / "walk-frames" / "notes.txt").write_text("mine")
+    first = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert _infer(models, *common, "--max-frames", "3").exit_code == 0
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left < first
+    assert sorted(name for name in left if name.startswith("walk-frames/")) == [
+        "walk-frames/000000.jpg", "walk-frames/000001.jpg", "walk-frames/000002.jpg", "walk-frames/notes.txt",
+    ]  # fmt: skip
+    assert len([name for name in left if name.startswith("walk-openpose/")]) == 3
+    assert len([name for name in left if name.startswith("walk-crops/")]) == 6
+    assert len([name for name in left if name.endswith(".trc")]) == 2
+
+
+def test_options_that_contradict_each_other_stop_a_run_of_several_sources(
+    models: Path, walk: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.mp4"
+    other.write_bytes(walk.read_bytes())
+    result = _infer(models, walk, other, "-o", tmp_path / "out", "--no-track", "--every", "2")
+    assert isinstance(result.exception, UsageError)
+
+
+def test_ctrl_c_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("autopose.runtime.sources.find_sources", interrupted)
+    result = CliRunner().invoke(app, ["infer", "video.mp4"])
+    assert result.exit_code == 130
+    assert result.output == "autopose: stopped.\n"
+
+
 def test_refuses_show_without_a_display(models: Path, walk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)

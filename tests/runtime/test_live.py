@@ -124,6 +124,22 @@ def test_a_last_frame_is_not_lost_when_the_source_ends() -> None:
     assert len(list(source)) >= 1
 
 
+def test_a_driver_that_fails_ends_the_source() -> None:
+    class Breaks(_Feed):
+        def read(self) -> NDArray[np.uint8] | None:
+            if self.left <= 7:
+                raise RuntimeError("decoder says no")
+            return super().read()
+
+    feed = Breaks(10)
+    source = LiveSource(SPEC, Selection(), connect=lambda _: feed)
+    assert 1 <= len(list(source)) <= 3
+    assert source.problem is not None
+    assert "decoder says no" in source.problem
+    assert feed.closed
+    assert _live_threads() == []
+
+
 class _OneFrame(_Feed):
     calls = 0
 

@@ -9,6 +9,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from autopose.errors import MediaError
 from autopose.runtime.video import VideoReader
@@ -146,6 +147,59 @@ def test_part_of_a_video(walk: Path) -> None:
     assert [frame.index for frame in reader] == [0, 5, 10, 15, 20]
     assert reader.frame_count == 5
     assert VideoReader(walk).frame_count == 24
+
+
+def _number_of(image: NDArray[np.uint8]) -> int:
+    """Read the number that ``_numbered_clip`` painted: eight stripes, white for a one."""
+    columns = image.mean((0, 2)).reshape(8, -1).mean(1)
+    return int((columns > 127) @ (1 << np.arange(8)))
+
+
+def _numbered_clip(path: Path, codec: str, options: dict[str, str], kind: str | None = None) -> Path:
+    """Write 200 pictures, 25 per second, each with its number."""
+    with av.open(str(path), "w", format=kind) as out:
+        stream: Any = out.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 128, 64, "yuv420p", 2_000_000
+        for number in range(200):
+            bits = np.array([255 * (number >> bit & 1) for bit in range(8)], np.uint8)
+            picture = np.repeat(np.tile(np.repeat(bits, 16), (64, 1))[..., None], 3, -1)
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        out.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("a.mp4", "libx264", {"g": "12", "bf": "2"}),
+        ("short.ts", "libx264", {"g": "12", "bf": "2"}),
+        ("long.ts", "libx264", {"g": "250", "bf": "0", "sc_threshold": "0"}),
+        ("a.avi", "mpeg4", {"g": "12", "bf": "2"}),
+        ("a.mpg", "mpeg2video", {"g": "12", "bf": "2"}),
+        ("a.h264", "libx264", {"g": "12", "bf": "0"}),
+    ],
+)
+def test_a_part_holds_the_pictures_of_its_time_in_every_container(
+    tmp_path: Path, name: str, codec: str, options: dict[str, str]
+) -> None:
+    clip = _numbered_clip(tmp_path / name, codec, options)
+    whole = {_number_of(frame.image): frame.time_s for frame in VideoReader(clip)}
+    assert sorted(whole) == list(range(200))
+    part = [_number_of(frame.image) for frame in VideoReader(clip, start_s=3.0, end_s=4.0)]
+    assert part == [n for n, time_s in whole.items() if time_s is not None and 3.0 - 0.02 <= time_s <= 4.0]
+    assert len(part) in (25, 26)
+
+
+def test_times_rise_where_a_container_gives_those_of_b_frames_in_the_wrong_order(tmp_path: Path) -> None:
+    clip = _numbered_clip(tmp_path / "b.avi", "libx264", {"g": "12", "bf": "2"})
+    with av.open(str(clip)) as container:
+        stamps = [frame.pts for frame in container.decode(video=0) if frame.pts is not None]
+    assert stamps != sorted(stamps)  # else this clip shows nothing
+    frames = [(_number_of(frame.image), frame.time_s) for frame in VideoReader(clip)]
+    times = [time_s for _, time_s in frames if time_s is not None]
+    assert [number for number, _ in frames] == list(range(200))
+    assert times == sorted(times)
+    np.testing.assert_allclose(times[4:], np.arange(4, 200) / 25 + times[4] - 4 / 25, atol=1e-6)
 
 
 def test_refuses_files_without_pictures(tmp_path: Path, walk: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from autopose.cli import app
-from autopose.errors import DataError
+from autopose.errors import DataError, UsageError
 from autopose.runtime.estimator import Estimator
 from autopose.runtime.inference import InferOptions, infer_source
 from autopose.runtime.sources import find_sources
@@ -94,6 +94,13 @@ def test_view_command(results: Path, tmp_path: Path) -> None:
         (tmp_path / "other.json").write_text(text)
         refused = CliRunner().invoke(app, ["view", str(tmp_path / "other.json")])
         assert isinstance(refused.exception, DataError), text
+
+
+def test_a_page_never_takes_the_place_of_the_results(results: Path) -> None:
+    before = results.read_bytes()
+    refused = CliRunner().invoke(app, ["view", str(results), "-o", str(results)])
+    assert isinstance(refused.exception, UsageError)
+    assert results.read_bytes() == before
 
 
 def test_pages_of_names_with_dots(results: Path, tmp_path: Path) -> None:
