@@ -44,13 +44,22 @@ class Backbone(_Record):
         network: ``hrnet`` (stem to the transition before stage 4), ``resnet50``, ``mobilenetv2``, ``autopose`` (a
             searched network without its head), ``stem`` (convolutions of stride 2 only) or ``fabric`` (the fabric's
             own stem and growing layers of shared cells).
-        width: of HRNet's finest branch, or of the stem; 0 = as published (32 for HRNet, 64 otherwise).
+        width: of HRNet's finest branch, ResNet's or the stem's first; 0 = as published (32 for HRNet, 64 otherwise).
+            The other networks have widths of their own.
         autopose: the genotype of network ``autopose``.
     """
 
     network: Literal["hrnet", "resnet50", "mobilenetv2", "autopose", "stem", "fabric"]
     width: Annotated[int, Field(ge=0)] = 0
     autopose: AutoPoseGenotype | None = None
+
+    @model_validator(mode="after")
+    def _width_where_it_counts(self) -> Self:
+        if self.width and self.network in ("mobilenetv2", "autopose"):
+            raise ValueError(
+                f"backbone {self.network!r} has widths of its own; set its width to 0 instead of {self.width}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _autopose_where_named(self) -> Self:

@@ -28,6 +28,10 @@ def ablated(config: SearchConfig, name: str) -> SearchConfig:
     section, field, value = ABLATIONS[name]
     if section == "autopose" and config.space != "autopose":
         raise UsageError(f"--ablation {name} is of the autopose space; this search is in {config.space!r}.")
+    if field == "fusion" and config.branches_only:
+        raise UsageError(
+            f"--ablation {name}: autopose.weights keeps the trained network's cells; leave one of both out."
+        )
     part = getattr(config, section)
     try:
         changed = type(part).model_validate(part.model_dump() | {field: value})

@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from autopose.config import Config
-from autopose.genotype import BRANCHES, OP_SETS, STAGES, AutoPoseGenotype
-from autopose.search.latency import LatencyTable, map_sizes, unit_name, units
+from autopose.genotype import BRANCHES, OP_SETS, STAGES, AutoPoseGenotype, Positive
+from autopose.search.latency import LatencyTable, all_units, map_sizes, unit_name, units
 from autopose.search.relaxation import AlphaGradient
 from autopose.search.space import Macro, SearchSpace, Supernet
 from autopose.search.supernet import AutoPoseSupernet, Bits, Sharing
@@ -40,7 +40,7 @@ class AutoPoseSpaceConfig(Config):
     """
 
     op_set: Literal["paper", "mobile"] = "paper"
-    channels: tuple[int, int, int, int] = (16, 32, 64, 128)
+    channels: tuple[Positive, Positive, Positive, Positive] = (16, 32, 64, 128)
     derived_multiplier: int = Field(2, ge=1)
     modules_per_stage: int = Field(2, ge=1)
     stem_channels: int = Field(64, ge=1)
@@ -150,6 +150,10 @@ class AutoPoseSpace(SearchSpace):
         """Return the keys of the latency table that make up a derived network."""
         assert isinstance(genotype, AutoPoseGenotype)
         return units(genotype, input_size_wh)
+
+    def possible_units(self, input_size_wh: tuple[int, int]) -> Sequence[str]:
+        """Return every key of the latency table that a derived network may need."""
+        return all_units(self.template(self.config.derived_multiplier), input_size_wh)
 
     def expected_latency_ms(
         self, tables: Mapping[str, Tensor], macro: Macro, table: LatencyTable, input_size_wh: tuple[int, int]

@@ -42,7 +42,7 @@ class LoopConfig(Config):
             trains each candidate ``separate``-ly for its part of the budget.
         reward: what the controller maximises and candidates are ranked by: ``AP`` (the paper), or the mean ``OKS``,
             which already tells architectures apart while every AP is still 0: for short searches.
-        reward_persons: at most so many persons of the tune split; 0 = all.
+        reward_persons: of the tune split, whole images until they show so many; 0 = all.
         reward_batch: persons per forward pass; batch statistics are taken over it.
         reward_steps: before a candidate is scored, so many steps of the weights for it alone, on the same batches for
             every candidate, with ``lr`` falling to ``lr_end``; the shared weights are put back afterwards.
@@ -161,6 +161,17 @@ class SearchConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _every_candidate_has_an_iteration(self) -> "SearchConfig":
+        loop = self.search
+        iterations = loop.epochs * loop.iterations
+        if loop.strategy == "random" and loop.random_sharing == "separate" and iterations < loop.candidates:
+            raise ValueError(
+                f"search.random_sharing = 'separate' shares {iterations} iterations among {loop.candidates} "
+                "candidates; give each at least one (search.iterations, search.candidates)"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _latency_can_be_predicted(self) -> "SearchConfig":
         if self.space == "fabric" and self.latency.table is not None:
             raise ValueError("latency.table: the fabric space cannot predict latency; leave it out")
@@ -170,7 +181,7 @@ class SearchConfig(Config):
     def _branches_fit_the_crop(self) -> "SearchConfig":
         width, height = self.codec.input_size_wh
         coarsest = AutoPoseGenotype.strides[-1]
-        if self.space == "autopose" and (width % coarsest or height % coarsest):
+        if width % coarsest or height % coarsest:  # a fabric's pyramid ends at the same stride
             raise ValueError(
                 f"codec.input_size_wh = [{width}, {height}]: both sides must be multiples of {coarsest}, the stride of "
                 "the coarsest branch"

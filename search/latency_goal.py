@@ -20,12 +20,15 @@ class LatencyGoal:
 
     Raises:
         DataError: the table cannot be read.
+        ConfigError: it lacks a unit that a network of the space may have.
     """
 
     def __init__(self, config: SearchConfig, space: SearchSpace) -> None:
         assert config.latency.table is not None
         self.config, self.space, self.size_wh = config.latency, space, config.codec.input_size_wh
         self.table = LatencyTable.load(config.latency.table)
+        for unit in space.possible_units(self.size_wh):  # now, and not after hours
+            self.table.of(unit)
 
     def latency_ms(self, supernet: Supernet, macro: Macro) -> float:
         """Return the predicted latency of the derived network.
@@ -58,5 +61,6 @@ class LatencyGoal:
 
 def latency_factor(latency_ms: float, config: LatencyConfig) -> float:
     """Return (latency / target) ^ exponent, at most 1 with ``only_above``."""
-    factor = float((latency_ms / config.target_ms) ** config.exponent)
+    # A table's fitted constant may be negative, and with it a prediction for next to nothing.
+    factor = float((max(latency_ms, 1e-3) / config.target_ms) ** config.exponent)
     return min(factor, 1.0) if config.only_above else factor

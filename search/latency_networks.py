@@ -17,6 +17,7 @@ from autopose.search.autopose_space import AutoPoseSpace
 from autopose.search.config import SearchConfig
 from autopose.search.latency import LatencyTable, report
 from autopose.search.latency_bench import Watch, cpu_session, median_ms, open_measured
+from autopose.skeleton import skeleton_by_name
 
 #: Turns in which every network is timed; a network's best turn counts.
 TURNS = 3
@@ -40,17 +41,18 @@ class Calibration:
 
 
 def random_networks(
-    space: AutoPoseSpace, count: int, *, skip_share: float = 0.0, seed: int = 0
+    space: AutoPoseSpace, count: int, *, joints: int = 17, skip_share: float = 0.0, seed: int = 0
 ) -> list[AutoPoseGenotype]:
     """Return random networks of a space.
 
     Args:
         space: what is searched.
         count: how many.
+        joints: of the space's networks.
         skip_share: share of all edges that are ``skip``: where searches for a low latency end.
         seed: of the draws.
     """
-    supernet, generator = space.supernet(17), torch.Generator().manual_seed(seed)
+    supernet, generator = space.supernet(joints), torch.Generator().manual_seed(seed)
     genotypes: list[AutoPoseGenotype] = []
     while len(genotypes) < count:
         supernet.randomize(generator)
@@ -165,7 +167,8 @@ def calibrate_space(
         ConfigError: its space has no latency table; a unit that was not measured.
     """
     space = open_measured(config)
-    networks = random_networks(space, count, skip_share=skip_share)
+    joints = len(skeleton_by_name(config.skeleton))
+    networks = random_networks(space, count, joints=joints, skip_share=skip_share)
     return calibrate(table, space, networks, config.codec.input_size_wh, rounds=rounds, graphs=graphs, watch=watch)
 
 

@@ -1,7 +1,8 @@
 """The search loop: data, epochs, checkpoints, logs; what happens in an iteration is the strategy's."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ class Run:
         if time.monotonic() - self.saved >= 60 * self.loop.save_minutes:
             self.save()
 
-    def batches(self) -> Iterator[tuple[Batch, Batch | None]]:
+    def batches(self) -> Generator[tuple[Batch, Batch | None]]:
         """Yield what each remaining iteration learns from."""
         start, stop = self.progress.step, self.total
         train = self.data.batches("weights", start, stop)
@@ -133,8 +134,8 @@ class Run:
     def search(self, watch: Watch | None = None) -> SearchResult:
         """Run to the end, or to SIGTERM or Ctrl-C: then the state is saved and the genotype of the result is None."""
         progress, loop = self.progress, self.loop
-        batches = self.batches()
-        with interruptible() as asked:
+        # Closed at once, also after an error: whose traceback would keep the loaders alive, and they the program.
+        with closing(self.batches()) as batches, interruptible() as asked:
             while progress.epoch < loop.epochs:
                 self._set_temperature(progress.epoch)
                 while progress.step < (progress.epoch + 1) * loop.iterations:

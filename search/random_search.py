@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from autopose.search.samples import Batch
-from autopose.search.space import Draw, Macro
+from autopose.search.space import Draw, Macro, use_batch_statistics
 from autopose.search.state import Progress
 from autopose.search.strategy import Found, Setting, Strategy
 
@@ -21,6 +21,8 @@ class RandomSearch(Strategy):
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
         self.separate = self.loop.random_sharing == "separate"
+        if not self.separate:  # averages would be those of the whole supernet, and no candidate's
+            use_batch_statistics(setting.supernet)
         self.fresh = {name: tensor.clone() for name, tensor in setting.supernet.state_dict().items()}
         with torch.no_grad():
             for table in setting.supernet.arch_parameters():
@@ -41,17 +43,27 @@ class RandomSearch(Strategy):
 
     def iterate(self, progress: Progress, train: Batch, arch: Batch | None) -> dict[str, float]:
         """Update the weights, twice where the other search would update its cells."""
-        if self.separate and progress.step:
-            total, count = self.loop.epochs * self.loop.iterations, self.ranked()
-            if progress.step * count // total != (progress.step - 1) * count // total:
-                self._close(progress)
-                self._reset()
         # While the other search trains its weights alone, this one has no second step either.
         second = arch if progress.epoch >= self.loop.arch_start_epoch else None
-        losses = [
-            self.step_weights(batch, self._draw(), progress.step) for batch in (train, second) if batch is not None
-        ]
+        losses = []
+        for step, batch in enumerate((train, second), start=self._steps_before(progress.step)):
+            if batch is None:
+                continue
+            if self.separate and step and self._turn(step) != self._turn(step - 1):
+                self._close(progress)
+                self._reset()
+            losses.append(self.step_weights(batch, self._draw(), step))
         return {"weight_loss": sum(losses) / len(losses)}
+
+    def _steps_before(self, iteration: int) -> int:
+        """Return how many updates of the weights come before an iteration: it has one, or two."""
+        loop = self.loop
+        twice = loop.arch_share > 0 and loop.gradient != "sync"
+        return iteration + (max(0, iteration - loop.arch_start_epoch * loop.iterations) if twice else 0)
+
+    def _turn(self, step: int) -> int:
+        """Return which separate candidate has an update of the weights: all have equally many."""
+        return step * self.ranked() // self._steps_before(self.loop.epochs * self.loop.iterations)
 
     def _draw(self) -> Draw:
         if self.separate:
@@ -59,11 +71,9 @@ class RandomSearch(Strategy):
         return Draw(self.s.space.random_macro(self.s.generator), self.s.supernet.sample_noise(self.s.generator))
 
     def rate(self, step: int) -> float:
-        """Return the learning rate; separate candidates each get a whole cosine."""
-        if not self.separate:
-            return super().rate(step)
-        total, count = self.loop.epochs * self.loop.iterations, self.ranked()
-        return super().rate(step * count % total)
+        """Return the learning rate of an update; separate candidates each get a whole cosine."""
+        total = self._steps_before(self.loop.epochs * self.loop.iterations)
+        return self.between(step * self.ranked() % total if self.separate else step, total)
 
     def _close(self, progress: Progress) -> None:
         """Score the candidate that has had its part of the budget."""

@@ -23,13 +23,16 @@ pre { background: #f6f6f6; padding: 12px; overflow-x: auto; font-size: 12px; } s
 """
 
 
-def write_report(folder: Path, choices: Mapping[str, Sequence[str]], input_size_wh: tuple[int, int]) -> Path:
+def write_report(
+    folder: Path, choices: Mapping[str, Sequence[str]], input_size_wh: tuple[int, int], *, joints: int = 17
+) -> Path:
     """Write the report of a run from its log and, if it has finished, its genotype.
 
     Args:
         folder: run folder.
         choices: names of the columns of each architecture table.
         input_size_wh: crop size, for the cost.
+        joints: that the search learns, for the cost.
 
     Raises:
         DataError: the run has no epoch yet.
@@ -39,7 +42,7 @@ def write_report(folder: Path, choices: Mapping[str, Sequence[str]], input_size_
         raise DataError(f"{folder}: no epoch is finished, so there is nothing to report.")
     path = folder / "genotype.json"
     genotype = Genotype.load(path) if path.exists() else None
-    sections = [f"<h1>Search {escape(folder.name)}</h1>", _summary(log, genotype, input_size_wh), _alarms(log)]
+    sections = [f"<h1>Search {escape(folder.name)}</h1>", _summary(log, genotype, input_size_wh, joints), _alarms(log)]
     sections += ["<h2>Convergence</h2>", f'<div class="charts">{"".join(_curves(log))}</div>']
     if genotype is not None:
         sections += _network(genotype)
@@ -62,7 +65,7 @@ def _rows(rows: Sequence[tuple[str, str]]) -> str:
     return "<table>" + "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows) + "</table>"
 
 
-def _summary(log: list[dict[str, Any]], genotype: Genotype | None, input_size_wh: tuple[int, int]) -> str:
+def _summary(log: list[dict[str, Any]], genotype: Genotype | None, input_size_wh: tuple[int, int], joints: int) -> str:
     last = log[-1]
     rows = [
         ("epochs", str(last["epoch"])),
@@ -73,7 +76,7 @@ def _summary(log: list[dict[str, Any]], genotype: Genotype | None, input_size_wh
         from autopose.models.cost import profile
         from autopose.models.network import build_network
 
-        cost = profile(build_network(genotype, getattr(genotype, "joints", 17)), input_size_wh)
+        cost = profile(build_network(genotype, joints), input_size_wh)
         rows += [
             ("genotype", f"{genotype.name}, fingerprint {genotype.fingerprint()}"),
             ("parameters", f"{cost.params / 1e6:.2f} million"),

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from autopose.config import to_toml
-from autopose.errors import ModelError
+from autopose.errors import ModelError, UsageError
 from autopose.files import write_atomic
 from autopose.genotype import Genotype
 from autopose.search.config import SearchConfig
 from autopose.search.loop import Run, SearchResult, Watch
 from autopose.search.report import write_report
+from autopose.training.distributed import Group, own_device, wait
 from autopose.training.log import read_log
 from autopose.training.resumable import is_resumable
 
@@ -38,23 +39,50 @@ def search(
         The result; its genotype is None if a signal ended the search.
 
     Raises:
-        ModelError: a finished seed was searched with another configuration.
+        ModelError: a seed was begun with another configuration.
+        UsageError: the folder holds a search and ``resume`` is not set, or one of a single seed.
     """
     if config.search.seeds == 1:
         return _one(config, folder, resume=resume, watch=watch)
+    # One group of processes for all seeds: a rank that opened the next seed's would not meet those still in this one.
+    group = Group(own_device())
+    try:
+        return _several(config, folder, group, resume=resume, watch=watch, on_seed=on_seed)
+    finally:
+        group.close()
+
+
+def _several(
+    config: SearchConfig,
+    folder: Path,
+    group: Group,
+    *,
+    resume: bool,
+    watch: Watch | None,
+    on_seed: Callable[[int], None] | None,
+) -> SearchResult:
     single = {
         seed: config.model_copy(update={"search": config.search.model_copy(update={"seed": seed, "seeds": 1})})
         for seed in range(config.search.seed, config.search.seed + config.search.seeds)
     }
-    finished = [seed for seed in single if resume and (folder / f"seed-{seed}" / "genotype.json").exists()]
-    for seed in finished:
-        _refuse_other_configuration(single[seed], folder / f"seed-{seed}")
-    write_atomic(folder / "config.toml", to_toml(config))
+    parts = {seed: folder / f"seed-{seed}" for seed in single}
+    finished = [seed for seed, part in parts.items() if (part / "genotype.json").exists()]
+    begun = [seed for seed, part in parts.items() if seed in finished or is_resumable(part / "checkpoints")]
+    if is_resumable(folder / "checkpoints") or (begun and not resume):
+        raise UsageError(
+            f"{folder}: holds a search already. Add --resume to go on with the same number of seeds, or choose another "
+            "folder with -o."
+        )
+    for seed in begun:
+        _refuse_other_configuration(single[seed], parts[seed])
+    wait()  # until every rank has looked
+    if group.rank == 0:
+        write_atomic(folder / "config.toml", to_toml(config))
     results: list[SearchResult] = []
     for seed in single:
         if on_seed is not None:
             on_seed(seed)
-        part = folder / f"seed-{seed}"
+        part = parts[seed]
         if seed in finished:
             results.append(SearchResult(Genotype.load(part / "genotype.json"), part))
             continue
@@ -64,8 +92,9 @@ def search(
         results.append(result)
     genotypes = [result.genotype for result in results if result.genotype is not None]
     best = max(genotypes, key=lambda genotype: genotype.provenance["shared_weight_score"])
-    best.save(folder / "genotype.json")
-    write_atomic(folder / "summary.json", json.dumps(summary(results), indent=2) + "\n")
+    if group.rank == 0:
+        best.save(folder / "genotype.json")
+        write_atomic(folder / "summary.json", json.dumps(summary(results), indent=2) + "\n")
     return SearchResult(best, folder)
 
 
@@ -85,7 +114,7 @@ def _one(config: SearchConfig, folder: Path, *, resume: bool, watch: Watch | Non
     run = Run(config, folder, resume=resume)
     result = run.search(watch)
     if run.group.rank == 0 and read_log(folder):
-        write_report(folder, run.supernet.choices, config.codec.input_size_wh)
+        write_report(folder, run.supernet.choices, config.codec.input_size_wh, joints=len(run.data.skeleton))
     return result
 
 

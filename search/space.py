@@ -140,6 +140,10 @@ class SearchSpace(ABC):
         """Return the keys of the latency table that make up a network, with repetition; None: not supported."""
         return None
 
+    def possible_units(self, input_size_wh: tuple[int, int]) -> Sequence[str]:
+        """Return every key of the latency table that a derived network may need."""
+        return ()
+
     def expected_latency_ms(
         self, tables: Mapping[str, Tensor], macro: Macro, table: "LatencyTable", input_size_wh: tuple[int, int]
     ) -> Tensor | None:

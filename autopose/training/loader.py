@@ -1,6 +1,6 @@
 """Batches whose content depends only on (seed, epoch, position): what makes an exact resume possible."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -83,7 +83,7 @@ def steps_per_epoch(weights: NDArray[np.floating], batch: int) -> int:
 
 def make_loader(
     source: SampleSource, sampler: KeySampler, collate: Callable[[Sequence[Any]], Any], workers: int
-) -> Iterator[Any]:
+) -> Generator[Any]:
     """Yield the collated batches.
 
     Raises:
@@ -105,7 +105,7 @@ def make_loader(
         raise type(error)(words.rstrip()) from None
     finally:
         # At once: an error keeps the iterator alive until the interpreter ends, which then waits for processes that
-        # ignore its signal to end.
+        # ignore its signal to end. An error of the loop's own does so as well, unless it closes this generator.
         if isinstance(batches, _MultiProcessingDataLoaderIter):
             batches._shutdown_workers()
 

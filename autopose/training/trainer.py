@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def train(
     writer = _summary_writer(out) if rank == 0 else None
     started, begun = progress.seconds, time.monotonic()
     running = 0.0
-    with interruptible() as asked_to_stop:
+    with closing(loader), interruptible() as asked_to_stop:
         for batch in loader:
             step = progress.step
             rate = learning_rate(step, total, settings)

@@ -5,9 +5,13 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
+from autopose.genotype import Genotype
+from autopose.search.config import SearchConfig
 
 # Frozen statistics: mean 0, variance 1; what is compared is the averaging, not the normalisation per process.
 SCRIPT = """
@@ -45,25 +49,49 @@ group.close()
 """
 
 
+SEEDS = """
+import sys
+from pathlib import Path
+from autopose.search.config import SearchConfig
+from autopose.search.seeds import search
+
+result = search(SearchConfig.model_validate_json(sys.argv[1]), Path(sys.argv[2]))
+print(result.genotype.fingerprint())
+"""
+
+
 def _run(out: Path, world: int, statistics: str) -> list[dict[str, list[float]]]:
+    _ranks(world, SCRIPT, str(out), statistics)
+    found: list[dict[str, list[float]]] = json.loads(out.read_text())
+    return found
+
+
+def _ranks(world: int, script: str, *arguments: str) -> list[str]:
+    """Run a script as ``torchrun`` would, and return what each rank printed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     env = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(out), statistics],
+            [sys.executable, "-c", script, *arguments],
             env=env | {"RANK": str(rank)},
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         for rank in range(world)
     ]
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-    found: list[dict[str, list[float]]] = json.loads(out.read_text())
-    return found
+    printed = []
+    try:
+        for process in processes:
+            out, errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors
+            printed.append(out)
+    finally:
+        for process in processes:
+            process.kill()
+    return printed
 
 
 def _largest_difference(a: list[dict[str, list[float]]], b: list[dict[str, list[float]]]) -> float:
@@ -80,3 +108,11 @@ def test_one_and_two_ranks_agree_with_frozen_statistics(tmp_path: Path) -> None:
     one, two = (_run(tmp_path / f"{world}.json", world, "frozen") for world in (1, 2))
     assert len(one[0]) > 20
     assert _largest_difference(one, two) < 1e-9
+
+
+def test_ranks_meet_again_in_every_seed(tiny_search: Callable[..., SearchConfig], tmp_path: Path) -> None:
+    config = tiny_search(seeds=2, epochs=1, iterations=1, controller={"start_epoch": 0, "updates": 1})
+    first, second = _ranks(2, SEEDS, config.model_dump_json(), str(tmp_path))
+    assert first == second
+    assert Genotype.load(tmp_path / "genotype.json").fingerprint() == first.strip()
+    assert len(json.loads((tmp_path / "summary.json").read_text())["runs"]) == 2

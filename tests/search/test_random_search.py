@@ -35,19 +35,26 @@ def test_as_many_looks_and_steps_as_the_search(tiny_search: Make, tmp_path: Path
     assert result.genotype.provenance["shared_weight_score"] == best
 
 
-def test_separate_candidates_share_the_iterations(tiny_search: Make, tmp_path: Path) -> None:
-    run = Run(tiny_search(strategy="random", random_sharing="separate", candidates=2), tmp_path)
-    strategy, begun = run.strategy, set()
+@pytest.mark.parametrize(("start", "steps"), [(0, [0, 4]), (1, [0, 3])])
+def test_separate_candidates_have_equally_many_steps(
+    tiny_search: Make, tmp_path: Path, start: int, steps: list[int]
+) -> None:
+    run = Run(tiny_search(strategy="random", random_sharing="separate", candidates=2, arch_start_epoch=start), tmp_path)
+    strategy, begun, rates = run.strategy, set(), []
     assert isinstance(strategy, RandomSearch)
     original = strategy.step_weights
 
     def watched(batch: Any, draw: Any, step: int) -> float:
         if all(torch.equal(weight, strategy.fresh[name]) for name, weight in run.supernet.named_weights()):
             begun.add(step)
+        rates.append(strategy.rate(step))
         return original(batch, draw, step)
 
     strategy.step_weights = watched  # type: ignore[method-assign]
     result = run.search()
-    assert begun == {0, 2}  # of two epochs of two iterations each candidate has two, from fresh weights
+    # Of two epochs of two iterations, with two steps each from the epoch on in which the other search learns cells.
+    assert sorted(begun) == steps
+    assert len(rates) == 2 * steps[1]
+    assert rates[steps[1] :] == rates[: steps[1]] == sorted(rates[: steps[1]], reverse=True)
     assert result.genotype is not None
     assert result.genotype.provenance["ranked"] == 2

@@ -10,11 +10,12 @@ import torch
 
 from autopose.config import load_config, packaged_configs
 from autopose.errors import ConfigError, DataError, ModelError, UsageError
-from autopose.genotype import AutoPoseGenotype
+from autopose.genotype import AutoPoseGenotype, Genotype
 from autopose.search.ablation import ABLATIONS, ablated
 from autopose.search.config import LatencyConfig, SearchConfig
 from autopose.search.latency import LatencyTable, all_units, report, units
 from autopose.search.latency_goal import latency_factor
+from autopose.search.loop import Run
 from autopose.search.monitor import alarms, entropy, free_shares
 from autopose.search.report import write_report
 from autopose.search.samples import SearchData
@@ -65,13 +66,17 @@ def test_refuses_unknown_ablations_and_levels_without_data() -> None:
     bits = load_config(SearchConfig, "smoke", ["autopose.token=bits"], group="search")
     with pytest.raises(UsageError, match="--ablation single-branch does not go with"):
         ablated(bits, "single-branch")
+    trained = load_config(SearchConfig, "branches-cpu", [], group="search")
+    with pytest.raises(UsageError, match=r"--ablation no-aggregation: autopose\.weights"):
+        ablated(trained, "no-aggregation")
     with pytest.raises(ConfigError, match="arch_share"):
         load_config(SearchConfig, None, ["search.arch_share=0"])
 
 
-def test_refuses_crops_that_the_coarsest_branch_cannot_halve() -> None:
+@pytest.mark.parametrize("space", ["autopose", "fabric"])
+def test_refuses_crops_that_the_coarsest_branch_cannot_halve(space: str) -> None:
     with pytest.raises(ConfigError, match=r"\[144, 192\].*multiples of 32"):
-        load_config(SearchConfig, "small-cpu", ["codec.input_size_wh=[144, 192]"], group="search")
+        load_config(SearchConfig, "small", [f"space={space}", "codec.input_size_wh=[144, 192]"], group="search")
 
 
 @pytest.mark.parametrize(
@@ -79,6 +84,8 @@ def test_refuses_crops_that_the_coarsest_branch_cannot_halve() -> None:
     [
         (["search.gradient=sync", "search.arch_first=true"], "arch_first"),
         (["space=fabric", "latency.table=cpu.json"], "latency.table.*fabric"),
+        (["autopose.channels=[0, 16, 24, 32]"], "channels"),
+        (["search.strategy=random", "search.random_sharing=separate", "search.iterations=0"], "0 iterations among 10"),
     ],
 )
 def test_refuses_settings_without_effect(settings: list[str], message: str) -> None:
@@ -172,6 +179,19 @@ def test_latency_factor() -> None:
     assert latency_factor(80, config) == pytest.approx(0.5)
     assert latency_factor(5, config) == pytest.approx(2)
     assert latency_factor(5, config.model_copy(update={"only_above": True})) == 1
+    assert latency_factor(-0.2, config) > latency_factor(0.01, config) > 1  # a fitted constant may be negative
+
+
+def test_a_table_that_lacks_a_unit_is_refused_before_anything_runs(tiny_search: Make, tmp_path: Path) -> None:
+    names = all_units(open_space("autopose", tiny_search().space_settings()).template(2), (64, 64))  # type: ignore[attr-defined]
+    for kept, refused in ((names, False), (names[:-1], True)):
+        LatencyTable(device="d", milliseconds=dict.fromkeys(kept, 0.1)).save(tmp_path / "table.json")
+        config = tiny_search(latency={"table": str(tmp_path / "table.json")})
+        if refused:
+            with pytest.raises(ConfigError, match=f"no '{names[-1]}'"):
+                Run(config, tmp_path / "refused")
+        else:
+            Run(config, tmp_path / "taken")
 
 
 @pytest.mark.parametrize("sharing", ["branch", "global"])
@@ -280,6 +300,18 @@ def test_several_seeds_are_summarised_and_reported(tiny_search: Make, tmp_path: 
     kept = (tmp_path / "config.toml").read_text()
     with pytest.raises(ModelError, match="seed-0: belongs to another configuration"):  # its result is no other's
         search(tiny_search(seeds=2, epochs=1, lr=2e-3), tmp_path, resume=True)
+    assert (tmp_path / "config.toml").read_text() == kept
+    with pytest.raises(UsageError, match="holds a search already"):
+        search(tiny_search(seeds=2, epochs=1), tmp_path)
+
+
+def test_several_seeds_do_not_take_the_place_of_a_search(tiny_search: Make, tmp_path: Path) -> None:
+    one = search(tiny_search(epochs=1, iterations=1), tmp_path).genotype
+    kept = (tmp_path / "config.toml").read_text()
+    for resume in (False, True):
+        with pytest.raises(UsageError, match="holds a search already"):
+            search(tiny_search(seeds=2, epochs=1, iterations=1), tmp_path, resume=resume)
+    assert Genotype.load(tmp_path / "genotype.json") == one
     assert (tmp_path / "config.toml").read_text() == kept
 
 

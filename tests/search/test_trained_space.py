@@ -15,9 +15,12 @@ from autopose.genotype import AutoPoseGenotype, Genotype
 from autopose.models.batch_norm import settle_averages
 from autopose.models.network import build_network
 from autopose.search.config import SearchConfig
+from autopose.search.latency import LatencyTable
+from autopose.search.latency_networks import calibrate_space, random_networks
 from autopose.search.loop import Run
 from autopose.search.space import Draw, open_space, use_batch_statistics
 from autopose.search.trained_space import TrainedSpace
+from autopose.skeleton import skeleton_by_name
 
 Make = Callable[..., SearchConfig]
 
@@ -215,3 +218,20 @@ def test_refuses_a_detector() -> None:
 def test_refuses_another_skeleton(space: TrainedSpace) -> None:
     with pytest.raises(ConfigError, match="16"):
         space.supernet(16)
+
+
+def test_networks_of_other_joints_can_be_drawn_for_a_table(tmp_path: Path) -> None:
+    joints = skeleton_by_name("mpii16")
+    state = build_network(TRAINED, 16).state_dict()
+    save_checkpoint(tmp_path / "m.safetensors", Checkpoint(TRAINED, state, skeleton=joints, name="m"))
+    opened = open_space("autopose", {"weights": str(tmp_path / "m.safetensors")})
+    assert isinstance(opened, TrainedSpace)
+    assert len(random_networks(opened, 4, joints=16)) == 4
+    config = SearchConfig.model_validate(
+        {
+            "skeleton": "mpii16", "autopose": {"weights": str(tmp_path / "m.safetensors")},
+            "search": {"arch_share": 0}, "codec": {"input_size_wh": [64, 64]},
+        }
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="latency table has no"):  # and no word of the joints, which are right
+        calibrate_space(LatencyTable(device="d", milliseconds={}), config, 4)
