@@ -13,7 +13,12 @@ import typer.main
 from autopose.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "autopose" / "zoo").glob("*.md")),
+]
+RECIPES = sorted([*(ROOT / "autopose" / "configs").rglob("*.toml"), *(ROOT / "docs").rglob("*.toml")])
 FENCE = re.compile(
     r"^(?:<!-- (?P<mark>[^\n]*?) -->\n)?```(?P<language>\w*)[^\n]*\n(?P<body>.*?)^```", re.MULTILINE | re.DOTALL
 )
@@ -42,6 +47,17 @@ def _commands() -> list[tuple[Path, str]]:
     return commands
 
 
+def _recipe_commands() -> list[tuple[Path, str]]:
+    """Return the ``autopose ...`` commands in the comments that recipes begin with."""
+    commands = []
+    for recipe in RECIPES:
+        lines = [line[1:].strip() for line in recipe.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+        text = "\n".join(lines).replace("\\\n", "")
+        for found in re.findall(r"(?:^|: |-m |FOLDER )(autopose [a-z]+ [^\n(;]*)", text, re.MULTILINE):
+            commands.append((recipe, found.partition(", ")[0].strip().rstrip(".")))
+    return commands
+
+
 @pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the README's blocks, and on other pages those after a line ``<!-- run -->``; compile the rest."""
@@ -54,7 +70,12 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             exec(code, scope)  # noqa: S102 - the project's own page
 
 
-@pytest.mark.parametrize(("page", "command"), _commands(), ids=_name)
+def test_most_recipes_say_how_they_are_run() -> None:
+    named = {recipe for recipe, _ in _recipe_commands()}
+    assert [recipe.name for recipe in RECIPES if recipe.is_relative_to(ROOT / "autopose") and recipe not in named] == []
+
+
+@pytest.mark.parametrize(("page", "command"), [*_commands(), *_recipe_commands()], ids=_name)
 def test_command_parses(page: Path, command: str) -> None:
     """Look up the verb and every option of a documented command, and leave the values alone."""
     words = shlex.split(command)[1:]
