@@ -1,5 +1,6 @@
 """The parity gate: every artefact against the FP32 network, in keypoint pixels, before it is declared good."""
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,12 +11,15 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from autopose.errors import ModelError
+from autopose.errors import BackendError, MissingDependencyError, ModelError
 from autopose.export.deviation import LIMITS, Deviation, compare_boxes, compare_keypoints
 from autopose.export.onnx_graph import load_graph
 from autopose.export.rounding import rounding_graph
 from autopose.manifest import Manifest
+from autopose.runtime.gpu import gpu_here
 from autopose.runtime.session import Session, normalised, open_session
+
+log = logging.getLogger(__name__)
 
 BATCH = 16
 
@@ -73,10 +77,40 @@ def measure(reference: tuple[NDArray[np.float32], ...], session: Session, images
     """Compare an opened artefact with what :meth:`Reference.maps` gave on the same images."""
     manifest = session.manifest
     if manifest.task == "detector":
-        return compare_boxes((reference[0], reference[1]), *in_batches(session.run, images))
+        return compare_boxes((reference[0], reference[1]), *in_batches(session.run, images, _size(session)))
     return compare_keypoints(
         reference[0], keypoints_of(session, images), manifest.codec, manifest.keypoint_skeleton
     )  # fmt: skip
+
+
+def check_engine(
+    reference: Reference, engine: Path, images: NDArray[np.uint8], *, name: str | None = None
+) -> Deviation | None:
+    """Measure a TensorRT engine on this machine's GPU: a correct graph can still become a wrong engine.
+
+    Args:
+        reference: the FP32 network.
+        engine: with its sidecar.
+        images: ``(N, H, W, 3)`` uint8 BGR of the input size.
+        name: what an error calls it.
+
+    Returns:
+        The deviation; None where the engine cannot be run, because there is no GPU or it is for another one.
+
+    Raises:
+        ParityError: it deviates more than its precision may.
+    """
+    if gpu_here() is None:
+        return None
+    try:
+        with open_session(engine) as session:
+            deviation = measure(reference.maps(images), session, images)
+            limits = LIMITS[session.manifest.precision]
+    except (BackendError, ModelError, MissingDependencyError) as error:
+        log.warning("The engine was not run, only its graph was compared: %s", str(error).splitlines()[0])
+        return None
+    deviation.require(limits, name or engine.name)
+    return deviation
 
 
 def check(reference: Reference, path: Path, images: NDArray[np.uint8], *, name: str | None = None) -> Deviation:
@@ -113,11 +147,15 @@ def rounding_session(path: Path) -> Iterator[Session]:
 
 def keypoints_of(session: Session, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Return ``(N, K, 3)`` of a pose model, decoding its heatmaps if the graph does not."""
-    (output,) = in_batches(session.run, crops)
+    (output,) = in_batches(session.run, crops, _size(session))
     if session.manifest.decode:
         return output.astype(np.float64)
     xy, scores = session.manifest.codec.decode(output)
     return np.concatenate([xy, scores[..., None]], axis=-1)
+
+
+def _size(session: Session) -> int:
+    return min(BATCH, session.max_batch or BATCH)
 
 
 def in_batches(

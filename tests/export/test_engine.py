@@ -4,11 +4,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 
 from autopose.checkpoint import Checkpoint, save_checkpoint
-from autopose.errors import BackendError, MissingDependencyError, ModelError, UsageError
+from autopose.errors import BackendError, MissingDependencyError, ModelError, ParityError, UsageError
+from autopose.export import parity
 from autopose.export.builders import load_builder
 from autopose.export.crops import synthetic_crops
 from autopose.export.deviation import LIMITS, Limits
@@ -18,6 +21,7 @@ from autopose.export.pipeline import export_model
 from autopose.export.recipe import Recipe
 from autopose.export.to_onnx import manifest_for
 from autopose.runtime.engine_sidecar import read_sidecar, sha256_of, sidecar_path
+from autopose.runtime.session import Session, open_session
 
 AHEAD = EngineOptions(batches=(1, 2, 4), targets=("sm89",))
 RECIPE = Recipe(builder="tensorrt_rtx", targets=("sm89", "sm120"), batches=(1, 2, 4))
@@ -112,6 +116,57 @@ def test_second_export_comes_from_the_cache_and_a_change_does_not(
     assert "built again" in caplog.text
     assert "from_cache" not in rebuilt.details
     read_sidecar(tmp_path / "rebuilt.engine")
+
+
+class _Run(Session):
+    """An engine as a GPU would run it: here the graph it comes from, with its joints moved."""
+
+    backend, device, threads, max_batch = "tensorrt", "cuda", 1, 4
+
+    def __init__(self, graph: Session, moved_px: float) -> None:
+        super().__init__(graph.path, graph.manifest.model_copy(update={"precision": "fp16"}))
+        self.graph, self.moved_px = graph, moved_px
+
+    def _run(self, inputs: Any) -> tuple[NDArray[np.float32], ...]:
+        (joints,) = self.graph.run(inputs)
+        return (joints + np.array([self.moved_px, 0, 0], np.float32),)
+
+    def _close(self) -> None:
+        self.graph.close()
+
+
+@pytest.mark.parametrize("moved_px", [0.1, 2.0])
+def test_an_engine_that_runs_here_is_held_to_the_limits_itself(
+    trt_rtx: Any,
+    pose_onnx: Path,
+    tmp_path: Path,
+    cache_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    moved_px: float,
+) -> None:
+    def opened(path: Path, **options: Any) -> Session:
+        return _Run(open_session(pose_onnx), moved_px) if path.suffix == ".engine" else open_session(path, **options)
+
+    monkeypatch.setattr(parity, "gpu_here", lambda: "a GPU")
+    monkeypatch.setattr(parity, "open_session", opened)
+    out = tmp_path / "model.engine"
+    if moved_px > LIMITS["fp16"].mean_px:
+        with pytest.raises(ParityError, match=r"model\.engine: .*mean distance 2\.000 px"):
+            export_model(str(pose_onnx), out, RECIPE)
+        assert not out.exists()
+        assert not list(cache_folder.glob("*.engine*"))  # nor is it served to the next one
+        return
+    assert export_model(str(pose_onnx), out, RECIPE).details["engine_mean_px"] == pytest.approx(moved_px, abs=1e-3)
+
+
+def test_an_engine_that_cannot_be_opened_is_said_not_to_have_been_run(
+    trt_rtx: Any, pose_onnx: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(parity, "gpu_here", lambda: "a GPU")  # this machine's library finds none
+    with caplog.at_level(logging.WARNING):
+        result = export_model(str(pose_onnx), tmp_path / "model.engine", RECIPE)
+    assert "only its graph was compared" in caplog.text
+    assert "engine_mean_px" not in result.details
 
 
 def test_an_engine_is_refused_where_it_cannot_run(trt_rtx: Any, pose_onnx: Path, tmp_path: Path) -> None:
