@@ -151,6 +151,8 @@ def main() -> None:
     times = {
         path.name: latency_ms(path, (1, height, width, 3)) for path in sorted(folder.glob(f"{arguments.name}*.onnx"))
     }
+    # What a user wants to know stands before the first heading, and comes first.
+    short, heading, notes = arguments.notes.read_text().strip().partition("## ")
     lines = [
         f"# {arguments.name}",
         "",
@@ -160,6 +162,7 @@ def main() -> None:
             f"{cost.macs_gi:.2f} Gi MACs (MACs / 1024^3)."
         ),
         "",
+        *([short.strip(), ""] if short.strip() else []),
         "## Figures",
         "",
         "Measured by `benchmarks/model_card.py` with the bundled FP16-rounded weights"
@@ -173,7 +176,7 @@ def main() -> None:
         + ", ".join(f"`{name}` {value:.1f} ms" for name, value in times.items())
         + ".",
         "",
-        arguments.notes.read_text().strip(),
+        heading + notes,
         "",
     ]
     card = "\n".join(lines)
