@@ -54,10 +54,12 @@ class Checkpoint:
         Raises:
             ModelError: the tensors are not those of the genotype's network.
         """
+        import torch
+
         from autopose.models.network import build_network
 
-        network = build_network(self.genotype, len(self.skeleton))
-        wanted = network.state_dict()
+        with torch.device("meta"):  # no memory for a network that the file only claims to hold
+            wanted = build_network(self.genotype, len(self.skeleton)).state_dict()
         missing, surplus = wanted.keys() - self.state.keys(), self.state.keys() - wanted.keys()
         wrong = [key for key in wanted.keys() & self.state.keys() if wanted[key].shape != self.state[key].shape]
         if missing or surplus or wrong:
@@ -67,6 +69,7 @@ class Checkpoint:
                 f"tensors missing, {len(surplus)} unknown, {len(wrong)} of another shape (for instance {example!r}).\n"
                 "They belong to another genotype or version: train again, or give the genotype that they came from."
             )
+        network = build_network(self.genotype, len(self.skeleton))
         network.load_state_dict({key: value.to(wanted[key].dtype) for key, value in self.state.items()})
         return network.eval()
 
@@ -144,5 +147,5 @@ def load_checkpoint(source: Path | str) -> Checkpoint:
             metrics=content["metrics"],
             sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         )
-    except (KeyError, TypeError, json.JSONDecodeError, ValidationError) as error:
+    except (KeyError, TypeError, json.JSONDecodeError, RecursionError, ValidationError) as error:
         raise ModelError(f"{path}: its description cannot be used ({error}). It was made by another version.") from None

@@ -50,7 +50,7 @@ class Backbone(_Record):
     """
 
     network: Literal["hrnet", "resnet50", "mobilenetv2", "autopose", "stem", "fabric"]
-    width: Annotated[int, Field(ge=0)] = 0
+    width: Annotated[int, Field(ge=0, le=8192)] = 0
     autopose: AutoPoseGenotype | None = None
 
     @model_validator(mode="after")
@@ -135,9 +135,9 @@ class FabricGenotype(Genotype):
     backbone: Backbone
     op_set: Literal["hrnet", "mobilenet", "pool", "all"] = "hrnet"
     skeleton: str = "coco17"
-    depth: Positive = 3
+    depth: Annotated[int, Field(ge=1, le=16)] = 3
     channels: Annotated[tuple[Positive, ...], Field(min_length=LEVELS, max_length=LEVELS)] = CHANNELS
-    hidden_states: Positive = 1
+    hidden_states: Annotated[int, Field(ge=1, le=16)] = 1
     shared_alpha: bool = True
     weights: Literal["learned", "fixed"] = "learned"
     idle_connections: bool = False

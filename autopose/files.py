@@ -2,19 +2,29 @@
 
 import errno
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 def path_from(folder: Path, path: Path) -> str:
-    """Return a path relative to a folder; the absolute one where Windows has none, from drive to drive."""
+    """Return a path relative to a folder, with slashes everywhere; the absolute one from drive to drive of Windows."""
     try:
-        return os.path.relpath(os.path.abspath(path), folder)
+        return os.path.relpath(os.path.abspath(path), folder).replace(os.sep, "/")
     except ValueError:
         return os.path.abspath(path)
+
+
+def _new_file_beside(destination: Path) -> Path:
+    """Make an empty file with a name of its own. An ordinary one, as the umask says: ``mkstemp`` makes private ones."""
+    while True:
+        path = destination.with_name(f".{destination.stem}.{secrets.token_hex(4)}{destination.suffix}")
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            return path
 
 
 @contextmanager
@@ -34,20 +44,18 @@ def atomic_path(destination: Path | str) -> Iterator[Path]:
         raise IsADirectoryError(errno.EISDIR, "is a folder; expected the name of a file", str(destination))
     special = destination.exists() and not destination.is_file()
     destination.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(
-        prefix=f".{destination.stem}.", suffix=destination.suffix, dir=None if special else destination.parent
-    )
-    os.close(descriptor)
-    temporary = Path(name)
+    if special:
+        descriptor, name = tempfile.mkstemp(suffix=destination.suffix)
+        os.close(descriptor)
+        temporary = Path(name)
+    else:
+        temporary = _new_file_beside(destination)
     try:
         yield temporary
         if special:
             with temporary.open("rb") as content, destination.open("wb") as target:
                 shutil.copyfileobj(content, target)
             return
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes private files; results are ordinary ones
         temporary.replace(destination)
     finally:
         temporary.unlink(missing_ok=True)

@@ -32,7 +32,9 @@ INDIVIDUAL_EDGES = sum(range(1, INDIVIDUAL_NODES + 1))
 AGGREGATION_EDGES = sum(BRANCHES + node for node in range(AGGREGATION_NODES))
 
 Op = Literal["conv1", "conv3", "conv5", "avgpool3", "maxpool3", "skip", "dwsep3", "dwsep5"]
-Positive = Annotated[int, Field(ge=1)]
+#: Widths and counts; the limit is far above any real network's, and keeps a mistyped one from taking all memory.
+Positive = Annotated[int, Field(ge=1, le=8192)]
+Repeats = Annotated[int, Field(ge=1, le=64)]
 Bit = Annotated[int, Field(ge=0, le=1)]
 IndividualOps = Annotated[tuple[Op, ...], Field(min_length=INDIVIDUAL_EDGES, max_length=INDIVIDUAL_EDGES)]
 AggregationOps = Annotated[tuple[Op, ...], Field(min_length=AGGREGATION_EDGES, max_length=AGGREGATION_EDGES)]
@@ -51,9 +53,17 @@ class Genotype(BaseModel):
 
     @property
     def input_size_wh(self) -> tuple[int, int] | None:
-        """Return the input size that the provenance names for published figures."""
+        """Return the input size that the provenance names for published figures.
+
+        Raises:
+            GenotypeError: it names something else.
+        """
         size = self.provenance.get("input_size_wh")
-        return None if size is None else (int(size[0]), int(size[1]))
+        if size is None:
+            return None
+        if not isinstance(size, list | tuple) or len(size) != 2 or not all(isinstance(v, int) and v > 0 for v in size):
+            raise GenotypeError(f"provenance.input_size_wh is {size!r}; expected width and height in pixels.")
+        return size[0], size[1]
 
     @property
     def published(self) -> str:
@@ -118,6 +128,8 @@ class Genotype(BaseModel):
             content = json.loads(text)
         except json.JSONDecodeError as error:
             raise GenotypeError(f"{where}: not JSON (line {error.lineno}: {error.msg}).") from None
+        except RecursionError:
+            raise GenotypeError(f"{where}: no genotype: its brackets are nested without end.") from None
         return Genotype.from_dict(content, where)
 
 
@@ -153,7 +165,7 @@ class AutoPoseGenotype(Genotype):
     ]
     channels: Annotated[tuple[Positive, ...], Field(min_length=BRANCHES, max_length=BRANCHES)] = (32, 64, 128, 256)
     fusion: Literal["cells", "concat"] = "cells"
-    modules_per_stage: Positive = 2
+    modules_per_stage: Repeats = 2
     stem_channels: Positive = 64
     stem_expansion: Positive = 4
     head: Literal["concat", "sum", "center"] = "concat"

@@ -13,7 +13,7 @@ Four conventions relate heatmap cells to crop pixels (stride s = 4):
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from autopose.skeleton import COCO17
 
 Refine = Literal["none", "quarter", "hrnet", "dark", "dark-blur", "oks"]
 Convention = Literal["aligned", "hrnet", "posenfs", "udp"]
+
+#: Pixels of a side of a network's input.
+Side = Annotated[int, Field(ge=1, le=8192)]
 
 #: Root of a person's area over the height of its crop: the median of 268 persons of a COCO train2017 subset.
 PERSON_SCALE = 0.39
@@ -57,7 +60,7 @@ class Codec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    input_size_wh: tuple[int, int] = (192, 256)
+    input_size_wh: tuple[Side, Side] = (192, 256)
     stride: int = Field(4, ge=1)
     sigma: float = Field(2.0, gt=0)
     convention: Convention = "aligned"

@@ -102,18 +102,27 @@ def poses_from_record(record: Mapping[str, Any], skeleton: Skeleton) -> Poses:
     try:
         joints = np.array([p["keypoints"] for p in persons], np.float32).reshape(-1, len(skeleton), 3)
         ids = [p.get("id") for p in persons]
+        if not np.isfinite(joints).all():
+            raise ValueError("a joint has no finite place or score")
         return Poses(
             np.array([p["box"] for p in persons], np.float32).reshape(-1, 4),
             np.array([p["box_score"] for p in persons], np.float32),
             joints[..., :2],
             joints[..., 2],
             None if None in ids or not ids else np.array(ids, np.int64),
-            tuple(record.get("image_size_wh", (0, 0))),
+            _size(record.get("image_size_wh", (0, 0))),
             skeleton,
             source=record.get("image"),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise DataError(f"Frame {record.get('frame')} of the results cannot be used: {error!r}.") from None
+
+
+def _size(given: Any) -> tuple[int, int]:
+    width, height = given
+    if not isinstance(width, int) or not isinstance(height, int):
+        raise TypeError(f"image_size_wh is {given!r}; expected two whole numbers")
+    return width, height
 
 
 def load_results(path: str | Path) -> Results:
@@ -134,7 +143,7 @@ def load_results(path: str | Path) -> Results:
         else:
             header = json.loads(text)
             records = header.pop("frames", []) if isinstance(header, dict) else []
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: is no results file: {error}.") from None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise DataError(f"{path}: is no results file of autopose: its key 'format' is not {FORMAT!r}.")
@@ -149,8 +158,11 @@ def load_results(path: str | Path) -> Results:
     for number, record in enumerate(records):
         if not isinstance(record, dict) or not isinstance(record.get("frame"), int):
             raise DataError(f"{path}: frames[{number}] is {str(record)[:60]}; expected an object with the key 'frame'.")
+        time_s = record.get("time_s")
+        if time_s is not None and not (isinstance(time_s, int | float) and abs(time_s) < 1e12):
+            raise DataError(f"{path}: frames[{number}]: time_s is {str(time_s)[:40]!r}; expected seconds.")
         poses = poses_from_record(record, results.skeleton)
-        results.frames.append(FramePoses(record["frame"], record.get("time_s"), poses))
+        results.frames.append(FramePoses(record["frame"], time_s, poses))
     return results
 
 

@@ -79,8 +79,8 @@ VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "no LSPET": drop("lspet"),
     "no Stanford 40": drop("stanford"),
     "no teacher's street scenes": drop("scenes"),
-    "teacher's joints count in full": changed("data", pseudo_weight=1.0),
-    "teacher's joints do not count": changed("data", pseudo_weight=0.0),
+    "joints listed as a model's count in full": changed("data", pseudo_weight=1.0),
+    "joints listed as a model's do not count": changed("data", pseudo_weight=0.0),
     "drawn figures too": drawn_figures,
     "no pasted neighbours": changed("augment", neighbour=0.0),
     "no boxes of nobody": sources(lambda source: None if source.nobody else source),
@@ -111,7 +111,7 @@ def main() -> None:
     torch.set_num_threads(1)
     genotype = Genotype.load(arguments.genotype)
     overrides = [*arguments.set, f"train.steps={arguments.steps}", "train.schedule=cosine", "train.eval_every=1000000"]
-    base = load_config(TrainConfig, arguments.config, overrides)
+    base = load_config(TrainConfig, arguments.config, overrides, group="train")
     init = initial_weights(arguments.init, genotype)
     print(f"{arguments.steps} steps of {base.train.batch} from {arguments.init}")
     for name in arguments.only or VARIANTS:
@@ -119,6 +119,8 @@ def main() -> None:
         result = run / "ablation.json"
         if not result.exists():
             train(genotype, VARIANTS[name](base), run, init=init, resume=is_resumable(run))
+            if load_checkpoint(run / "last.safetensors").metrics["step"] < arguments.steps:
+                raise SystemExit("stopped; the same command goes on")
             figures = {"tune": average_precision(run, run / "tune.json")}
             figures |= {path.stem: average_precision(run, path) for path in arguments.also}
             result.write_text(json.dumps(figures))

@@ -1,6 +1,6 @@
 """Engines and graphs that were made before, found again by everything that they depend on.
 
-The folder is ``AUTOPOSE_CACHE``, else ``autopose`` in the user's cache folder. An engine's entry is the
+The folder is ``AUTOPOSE_CACHE``, else ``autopose`` in the user's cache folder. An engine's entry is a folder with the
 raw engine, its sidecar and the report of its export; one that is damaged in any part is named and built again, never
 trusted. A graph's entry is the ``.onnx``.
 """
@@ -10,13 +10,14 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from autopose.errors import ModelError
 from autopose.files import atomic_path, write_atomic
-from autopose.runtime.engine_sidecar import read_sidecar, sidecar_path
+from autopose.runtime.engine_sidecar import read_sidecar
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ def cache_key(depends_on: Mapping[str, Any]) -> str:
 
 def cached_engine(key: str) -> tuple[Path, dict[str, Any]] | None:
     """Return an entry's engine and report; None if there is none or it is damaged (which is said)."""
-    engine = cache_folder() / f"{key}.engine"
-    if not engine.exists():
+    engine = _entry(key) / f"{key}.engine"
+    if not engine.parent.exists():
         return None
     try:
         read_sidecar(engine)
@@ -57,20 +58,26 @@ def cached_engine(key: str) -> tuple[Path, dict[str, Any]] | None:
 def keep(key: str, write: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
     """Make an entry: ``write`` puts engine and sidecar at the given path and returns the report.
 
-    The report comes last: an entry that was interrupted has none and does not count.
+    It is made in a folder of its own and appears as a whole: of two processes that build the same engine at the same
+    time, the slower one takes the other's.
     """
-    engine = cache_folder() / f"{key}.engine"
-    engine.parent.mkdir(parents=True, exist_ok=True)
-    report = write(engine)
-    write_atomic(_report_path(engine), json.dumps(report, indent=2) + "\n")
-    return engine, report
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{key}.", dir=cache_folder(), ignore_cleanup_errors=True) as made:
+        engine = Path(made) / f"{key}.engine"
+        report = write(engine)
+        write_atomic(_report_path(engine), json.dumps(report, indent=2) + "\n")
+        try:
+            os.rename(made, _entry(key))
+        except OSError:
+            if (found := cached_engine(key)) is not None:
+                return found
+            os.rename(made, _entry(key))  # that one was damaged, and is gone now
+    return _entry(key) / engine.name, report
 
 
 def forget(key: str) -> None:
     """Remove an entry."""
-    engine = cache_folder() / f"{key}.engine"
-    for path in (_report_path(engine), sidecar_path(engine), engine):
-        path.unlink(missing_ok=True)
+    shutil.rmtree(_entry(key), ignore_errors=True)
 
 
 def copy_engine(engine: Path, out: Path, *, rebuild: str) -> None:
@@ -89,6 +96,10 @@ def copy_engine(engine: Path, out: Path, *, rebuild: str) -> None:
     sidecar.save(out)
 
 
+def _entry(key: str) -> Path:
+    return cache_folder() / key
+
+
 def _report_path(engine: Path) -> Path:
     return engine.with_suffix(".report.json")
 
@@ -102,7 +113,7 @@ def load_timing_cache(name: str) -> bytes | None:
     digest, payload = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if hashlib.sha256(payload).digest() != digest:
         log.warning("%s: the timing cache is damaged and made anew.", path)
-        path.unlink()
+        path.unlink(missing_ok=True)
         return None
     return payload
 

@@ -6,9 +6,9 @@ with another's, is refused: nothing else says which input size, colours and join
 
 import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from autopose.errors import ModelError
 from autopose.files import write_atomic
@@ -52,6 +52,13 @@ class EngineSidecar(BaseModel):
     half_share: float
     inspected_share: float | None = None
     rebuild: str = ""
+
+    @model_validator(mode="after")
+    def _batches_rise(self) -> Self:
+        smallest, typical, largest = self.batches
+        if not 1 <= smallest <= typical <= largest:
+            raise ValueError(f"batches are {self.batches}; expected 1 <= smallest <= typical <= largest")
+        return self
 
     def save(self, engine: Path) -> None:
         """Write the file beside ``engine``."""

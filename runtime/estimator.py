@@ -1,5 +1,6 @@
 """``Estimator``: a detector and a pose network, from images to ``Poses``."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
 
     from autopose.runtime.video import Frame
+
+log = logging.getLogger(__name__)
 
 ImageLike: TypeAlias = "str | PathLike[str] | NDArray[np.uint8] | PilImage"
 
@@ -198,9 +201,15 @@ class Estimator:
         if self.device_crops is not None and crops:
             frames = [(crop.frame, crop.matrices) for crop in crops if crop.frame is not None]
             keypoints = np.concatenate([self.device_crops(frame, matrices) for frame, matrices in frames])
-            return keypoints[..., :2].astype(np.float64), keypoints[..., 2]
-        images = [crop.images for crop in crops] or [np.zeros((0, height, width, 3), np.uint8)]
-        return self.predictor(images[0] if len(images) == 1 else np.concatenate(images))
+            xy, scores = keypoints[..., :2].astype(np.float64), keypoints[..., 2]
+        else:
+            images = [crop.images for crop in crops] or [np.zeros((0, height, width, 3), np.uint8)]
+            xy, scores = self.predictor(images[0] if len(images) == 1 else np.concatenate(images))
+        wrong = ~(np.isfinite(xy).all(-1) & np.isfinite(scores))
+        if wrong.any():  # of a network that leaves its numbers' range: no joints, and files that can be read
+            log.warning("%s: gave joints that are no numbers; they count as not seen.", self.manifest.name)
+            xy, scores = np.where(wrong[..., None], 0, xy), np.where(wrong, np.float32(0), scores)
+        return xy, scores
 
     def track(self, source: str | Path | int, **options: Any) -> "Iterator[tuple[Frame, Poses]]":
         """Follow the persons of a video, a folder of images or a live stream.

@@ -36,7 +36,7 @@ def load_boxes(path: Path, *, least_score: float = 0.0) -> Callable[[Frame], Fou
         content: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"No file of boxes {str(path)!r}.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: is no JSON file of boxes: {error}.") from None
     is_results = isinstance(content, dict) and content.get("format") == FORMAT
     known = _from_results(path) if is_results else _from_coco(content, path)
@@ -131,7 +131,7 @@ def _from_coco(content: Any, path: Path) -> _KnownBoxes:
             box = [x, y, x + width, y + height], float(entry.get("score", 1))
             is_person = entry.get("category_id", category) == category and not entry.get("iscrowd")
             image = names.get(entry["image_id"])
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
             raise DataError(
                 f"{path}: entry {number} lacks 'image_id' or a 'bbox' of four numbers x, y, w, h, "
                 "or its 'score' is no number. Mend or remove it."

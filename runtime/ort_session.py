@@ -136,9 +136,41 @@ class OrtSession(Session):
                 f"{sorted(self.manifest.outputs)}.\nThe graph was changed after its export: export it again."
             )
         shapes = {item.name: item.shape[1:] for item in self._session.get_outputs()}
+        self._require_shapes(self._session.get_inputs()[0].shape, shapes)
         self._shapes: dict[str, list[int]] = {name: shapes[name] for name in self.manifest.outputs}
         self._bound = BoundModel(self._session, self.device) if _fixed(self._shapes) else None
         self._lock = Lock()
+
+    def _require_shapes(self, images: list[int | str], outputs: dict[str, list[int | str]]) -> None:
+        """Refuse a graph whose input or outputs are not those of its manifest; named sides may be anything.
+
+        Raises:
+            ModelError: it is so.
+        """
+        manifest = self.manifest
+        width, height = manifest.codec.input_size_wh
+        expected: dict[str, list[int | None]] = {
+            "images": [height, width, 3] if manifest.io == "uint8" else [3, height, width]
+        }
+        if manifest.task == "pose":
+            if len(manifest.outputs) != 1:
+                raise ModelError(f"{self.path}: its manifest names the outputs {manifest.outputs}; expected one.")
+            joints = len(manifest.keypoint_skeleton)
+            columns, rows = manifest.codec.heatmap_size_wh
+            expected |= dict.fromkeys(manifest.outputs, [joints, 3] if manifest.decode else [joints, rows, columns])
+        else:
+            expected |= dict(zip(manifest.outputs, ([None, 4], [None]), strict=False))
+        for name, sides in expected.items():
+            found = images[1:] if name == "images" else outputs[name]
+            fits = len(found) == len(sides) and all(
+                side is None or not isinstance(there, int) or there == side
+                for side, there in zip(sides, found, strict=True)
+            )
+            if not fits:
+                raise ModelError(
+                    f"{self.path}: {name!r} is {found} per image; its manifest promises {sides}.\n"
+                    "The graph or its manifest was changed after the export: export it again."
+                )
 
     def _run(self, inputs: NDArray[np.uint8] | NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         if self.device == "cuda" and self._bound is not None:

@@ -1,6 +1,7 @@
 """Checkpoints: what is written is read, damaged and foreign files are refused by name."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -74,3 +75,11 @@ def test_refuses_weights_that_do_not_fit() -> None:
     state.pop(next(iter(state)))
     with pytest.raises(ModelError, match="1 tensors missing, 0 unknown"):
         Checkpoint(GENOTYPE, state).build()
+
+
+def test_a_small_file_that_claims_a_huge_network_takes_no_memory(tmp_path: Path) -> None:
+    wide: dict[str, Any] = {"channels": (8192,) * 4, "scales": ((1,) * 4,) * 3, "individual": (("conv5",) * 10,) * 4}
+    huge = GENOTYPE.model_copy(update=wide)
+    save_checkpoint(tmp_path / "huge.safetensors", Checkpoint(huge, {"a": torch.zeros(1)}))
+    with pytest.raises(ModelError, match="do not fit"):  # its weights would be 3 TB
+        load_checkpoint(tmp_path / "huge.safetensors").build()

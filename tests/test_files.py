@@ -52,3 +52,15 @@ def test_a_folder_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match="expected the name of a file"):
         write_atomic(tmp_path, "content")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_threads_that_write_leave_the_umask_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no way to ask for it but to set it, and another thread's files would come in between."""
+    before = os.umask(0o027)
+    try:
+        monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask is the whole process's"))
+        write_atomic(tmp_path / "result.json", "content")
+        assert stat.S_IMODE((tmp_path / "result.json").stat().st_mode) == 0o640
+    finally:
+        monkeypatch.undo()
+        os.umask(before)

@@ -71,3 +71,24 @@ def test_refuses_missing_fields_and_files(tmp_path: Path) -> None:
     broken.write_text("[1]")
     with pytest.raises(GenotypeError, match="expected a JSON object"):
         Genotype.load(broken)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "nested without end"),
+        (json.dumps(json.loads(Genotype.load("small").to_json()) | {"modules_per_stage": 10**9}), "modules_per_stage"),
+        (json.dumps(json.loads(Genotype.load("small").to_json()) | {"channels": [10**6, 4, 4, 4]}), "channels"),
+    ],
+    ids=["brackets", "modules", "channels"],
+)
+def test_refuses_files_that_would_take_all_memory(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "g.json").write_text(text)
+    with pytest.raises(GenotypeError, match=message):
+        Genotype.load(tmp_path / "g.json")
+
+
+def test_refuses_an_input_size_that_is_none() -> None:
+    for size in ("192x256", 5, [192], [0, 256]):
+        with pytest.raises(GenotypeError, match="expected width and height"):
+            _ = Genotype.load("small").model_copy(update={"provenance": {"input_size_wh": size}}).input_size_wh

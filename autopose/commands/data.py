@@ -132,17 +132,28 @@ def convert(
 ) -> None:
     """Write annotations of any known format in COCO's, with another skeleton if asked.
 
+    Of a COCO file pictures keep their ids; crowds and persons without joints stay. Other formats list labelled persons
+    only.
+
     Examples:
         autopose data convert lsp/joints.mat -o lsp.json
 
         autopose data convert crowdpose_train.json --to coco17 -o crowdpose17.json
     """
     from autopose.console import progress
-    from autopose.data.conversion import convert_persons, load_native, write_coco
+    from autopose.data.annotations import is_coco
+    from autopose.data.coco_file import read_coco
+    from autopose.data.conversion import convert_coco, convert_persons, load_native, skeleton_of, write_coco
     from autopose.errors import DataError
     from autopose.skeleton import skeleton_by_name
 
     target = skeleton_by_name(to) if to is not None else None
+    if not annotations.is_dir() and is_coco(annotations):
+        file = read_coco(annotations, images=images)
+        _, count = convert_coco(file, target, out, middles=middles)
+        name = (target or skeleton_of(file)).name
+        print(f"{out}: {len(file.images)} pictures, {count} persons with {name}")
+        return
     persons = load_native(annotations, images=images)
     if target is not None:
         persons = convert_persons(persons, target, middles=middles)

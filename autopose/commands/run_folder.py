@@ -25,4 +25,8 @@ def chosen_folder(out: Path | None, kind: str, *, resume: bool) -> Path:
 
 def resume_command(words: list[str], folder: Path) -> str:
     """Return the command that goes on: its recipe is the run's own copy, which has what other options changed."""
-    return shlex.join(["autopose", *words, "--config", str(folder / "config.toml"), "-o", str(folder), "--resume"])
+    # Several processes have to be as many again.
+    start = ["torchrun", "--nproc-per-node", str(world()), "-m"] if world() > 1 else []
+    return shlex.join(
+        [*start, "autopose", *words, "--config", str(folder / "config.toml"), "-o", str(folder), "--resume"]
+    )

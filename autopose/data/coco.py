@@ -28,6 +28,8 @@ from autopose.skeleton import COCO17, SKELETONS, Skeleton
 BOX_SHARE = 0.528
 #: Loss weight of the joints that an annotation lists under ``pseudo``: labels that a model made, not a person.
 PSEUDO_WEIGHT = 0.3
+#: Joints of which a teacher is less sure are not labelled, for training and for evaluation alike.
+MIN_CONFIDENCE = 0.3
 
 
 def _check_joints(file: CocoFile, skeleton: Skeleton) -> None:
@@ -69,7 +71,7 @@ def load_coco(
     pseudo_weight: float = PSEUDO_WEIGHT,
     label_weight: float = 1.0,
     sample_weight: float = 1.0,
-    min_confidence: float = 0.3,
+    min_confidence: float = MIN_CONFIDENCE,
     keep: Callable[[Mapping[str, Any]], bool] | None = None,
 ) -> list[Person]:
     """Read persons with keypoints.
@@ -114,7 +116,7 @@ def persons_from_coco(
     pseudo_weight: float = PSEUDO_WEIGHT,
     label_weight: float = 1.0,
     sample_weight: float = 1.0,
-    min_confidence: float = 0.3,
+    min_confidence: float = MIN_CONFIDENCE,
     keep: Callable[[Mapping[str, Any]], bool] | None = None,
 ) -> list[Person]:
     """Return the persons of a file that was read before, see :func:`load_coco`.
@@ -138,7 +140,7 @@ def persons_from_coco(
 
 
 def person_from_record(
-    file: CocoFile, number: int, skeleton: Skeleton = COCO17, min_confidence: float = 0.3
+    file: CocoFile, number: int, skeleton: Skeleton = COCO17, min_confidence: float = MIN_CONFIDENCE
 ) -> Person | None:
     """Return annotation ``number`` of a file as a person, or None if it is no person, a crowd, or has no joint.
 

@@ -48,7 +48,7 @@ def read_json(path: Path, what: str) -> Any:
         raise DataError(f"No {what} {str(path)!r}.")
     try:
         return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON ({error}). Is it complete?") from None
 
 
@@ -74,8 +74,8 @@ def person_category(content: Mapping[str, Any], path: Path) -> int:
     if categories:
         names = ", ".join(repr(each.get("name")) for each in categories[:5])
         raise DataError(f"{path}: none of its {len(categories)} categories ({names}) is called 'person'. Name it so.")
-    used = {each.get("category_id", 1) for each in content["annotations"] if isinstance(each, dict)}
-    return 0 if used == {0} else 1
+    used = [each.get("category_id", 1) for each in content["annotations"] if isinstance(each, dict)]
+    return 0 if used and all(number == 0 for number in used) else 1
 
 
 def _as_persons(annotations: Sequence[Any], category: int) -> Sequence[Mapping[str, Any]]:
@@ -140,7 +140,14 @@ def read_coco(path: Path, *, images: Path | None = None) -> CocoFile:
 def named_joints(content: Mapping[str, Any], category: int) -> tuple[str, ...]:
     """Return the names that a file gives to the keypoints of its persons, in their order; none if it does not say."""
     listed = [each for each in content.get("categories") or () if isinstance(each, dict) and each.get("id") == category]
-    return tuple(map(str, listed[0].get("keypoints") or ())) if listed else ()
+    named = listed[0].get("keypoints") if listed else None
+    return tuple(map(str, named)) if isinstance(named, list) else ()
+
+
+def first_keypoints(file: CocoFile) -> Sequence[Any]:
+    """Return the keypoints of the first record that has a list of them; its length tells the number of joints."""
+    lists = (record.get("keypoints") for record in file.annotations if isinstance(record, dict))
+    return next((found for found in lists if isinstance(found, list) and found), ())
 
 
 def image_folders(annotations: Path) -> list[Path]:
@@ -223,7 +230,7 @@ def box_numbers(bbox: Any, where: str) -> tuple[float, float, float, float]:
     """
     try:
         x, y, width, height = (float(value) for value in bbox)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(f"{where}: bbox is {bbox!r}; expected four numbers x, y, width, height.") from None
     if not all(map(math.isfinite, (x, y, width, height))):
         raise DataError(f"{where}: bbox is {bbox!r}; expected finite numbers.")
@@ -236,8 +243,15 @@ def number_fault(values: Any, count: int) -> str:
         return f"is {str(values)[:60]}; expected {count} numbers"
     if len(values) != count:
         return f"has {len(values)} numbers; expected {count}"
-    wrong = [value for value in values if not isinstance(value, int | float | np.number) or not math.isfinite(value)]
+    wrong = [value for value in values if not isinstance(value, int | float | np.number) or not _finite(value)]
     return f"has the value {wrong[0]!r}; expected finite numbers" if wrong else ""
+
+
+def _finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
 
 
 def _need_id(value: Any, where: str, key: str) -> None:

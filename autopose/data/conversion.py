@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.data.coco import PSEUDO_WEIGHT, persons_from_coco
-from autopose.data.coco_file import read_coco
+from autopose.data.coco_file import CocoFile, first_keypoints, number_fault, read_coco
 from autopose.data.images import DiskReader, ImageReader
 from autopose.data.lsp import is_lsp, load_lsp
 from autopose.data.mpii import is_mpii, load_mpii
@@ -103,16 +103,75 @@ def load_native(annotations: Path, *, images: Path | None = None) -> list[Person
     if is_ochuman(path):
         return load_ochuman(path, images=images)
     file = read_coco(path, images=images)
-    first = next((record["keypoints"] for record in file.annotations if record.get("keypoints")), ())
+    return persons_from_coco(file, skeleton=skeleton_of(file))
+
+
+def skeleton_of(file: CocoFile) -> Skeleton:
+    """Return the skeleton of a COCO file: that of the joints that it names, or of so many joints.
+
+    Raises:
+        DataError: it is none that is known.
+    """
+    first = first_keypoints(file)
     named = [skeleton for skeleton in SKELETONS.values() if skeleton.joints == file.joints]
     # A file that does not name its joints has COCO's if their number fits.
     counted = [skeleton for skeleton in SKELETONS.values() if 3 * len(skeleton) == len(first)]
     if not named and (file.joints or not counted):
         raise DataError(
-            f"{path}: has {len(file.joints) or len(first) // 3} joints that are of no known skeleton. "
+            f"{file.path}: has {len(file.joints) or len(first) // 3} joints that are of no known skeleton. "
             f"Known: {', '.join(SKELETONS)}."
         )
-    return persons_from_coco(file, skeleton=(named or counted)[0])
+    return (named or counted)[0]
+
+
+def convert_coco(file: CocoFile, target: Skeleton | None, out: Path, *, middles: bool = False) -> tuple[Path, int]:
+    """Write a COCO file with another skeleton; return it and the number of persons who have a joint of that.
+
+    Pictures keep their ids and what is said of them, also those that show nobody; crowds and persons without joints
+    stay, without keypoints. Records of other categories than persons are left out.
+
+    Args:
+        file: to convert.
+        target: joints to write; None: the file's own.
+        out: JSON file; pictures are named relative to it.
+        middles: see :func:`convert_joints`.
+
+    Raises:
+        DataError: its joints are of no known skeleton, or the keypoints of a record cannot be used.
+    """
+    source = skeleton_of(file)
+    target = target or source
+    folder = out.resolve().parent
+    images = [
+        {**image, "file_name": path_from(folder, file.image_path(number).resolve())}
+        for number, image in file.images.items()
+    ]
+    annotations, persons = [], 0
+    for number, record in enumerate(file.annotations):
+        if record.get("category_id", 1) != 1:
+            continue
+        given = record.get("keypoints") or [0] * (3 * len(source))
+        if fault := number_fault(given, 3 * len(source)):
+            raise DataError(f"{file.path}: annotations[{number}]: 'keypoints' {fault}.")
+        values = np.asarray(given, np.float64).reshape(-1, 3)
+        xy, third = convert_joints(values[:, :2], values[:, 2], source, target, middles=middles)
+        listed = np.isin(np.arange(len(source)), record.get("pseudo") or [])
+        _, pseudo = convert_joints(values[:, :2], listed.astype(np.float32), source, target, middles=middles)
+        xy[third <= 0] = 0
+        flags = third.astype(np.float64).round(4)
+        changed: dict[str, Any] = {
+            "id": record.get("id", number + 1),
+            "category_id": 1,
+            "keypoints": np.concatenate([xy.round(2), flags[:, None]], 1).ravel().tolist(),
+            "num_keypoints": int((third > 0).sum()),
+        }
+        if "pseudo" in record:
+            changed["pseudo"] = np.flatnonzero(pseudo).tolist()
+        persons += bool(changed["num_keypoints"])
+        annotations.append({**record, **changed})
+    category = {"id": 1, "name": "person", "keypoints": list(target.joints)}
+    write_atomic(out, json.dumps({"images": images, "annotations": annotations, "categories": [category]}))
+    return out, persons
 
 
 def write_coco(
@@ -137,7 +196,7 @@ def write_coco(
         if person.image_path not in ids:
             ids[person.image_path] = len(ids) + 1
             height, width = reader.read(person.image_path).shape[:2]
-            name = path_from(out.absolute().parent, person.image_path)
+            name = path_from(out.resolve().parent, person.image_path.resolve())
             images.append({"id": ids[person.image_path], "file_name": name, "width": width, "height": height})
             if on_image is not None:
                 on_image()

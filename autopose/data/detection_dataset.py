@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from autopose.affine import letterbox_matrix, warp
 from autopose.config import Config
@@ -40,6 +41,16 @@ class DetectionAugment(Config):
     min_side: float = Field(6.0, ge=0)
     smooth_shrink: float = Field(0.5, ge=0, le=1)
     colour: Augment = Augment(blur=0.05, grey=0.05, jpeg=0.1)
+
+    @model_validator(mode="after")
+    def _zooms_rise(self) -> Self:
+        for name in ("zoom", "mosaic_zoom"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high < 100:
+                raise ValueError(
+                    f"{name} is [{low}, {high}]; expected the smallest enlargement, above 0, then the largest"
+                )
+        return self
 
 
 @dataclass(frozen=True, eq=False)

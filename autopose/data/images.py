@@ -65,13 +65,19 @@ class PackedReader:
                 length = int.from_bytes(footer[:8], "little")
                 file.seek(-16 - length, os.SEEK_END)
                 index = json.loads(file.read(length))
-        except (OSError, ValueError) as error:
+                size = self.pack.stat().st_size - 16 - length
+            found = {str(name): (int(o), int(h), int(w)) for name, (o, h, w) in index["images"].items()}
+            stored = Path(index["root"])
+            outside = [name for name, (o, h, w) in found.items() if min(o, h - 1, w - 1) < 0 or o + 3 * h * w > size]
+            if outside:
+                raise ValueError(f"its index puts {outside[0]!r} outside of the file")
+        except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError) as error:
             raise DataError(
                 f"{str(pack)!r} is not a pack of images ({error}).\n"
                 "Write one with: autopose data pack ANNOTATIONS.json -o FILE"
             ) from None
-        self._root = Path(root).absolute() if root is not None else Path(index["root"])
-        self._images: dict[str, tuple[int, int, int]] = {name: tuple(where) for name, where in index["images"].items()}
+        self._root = Path(root).absolute() if root is not None else stored
+        self._images: dict[str, tuple[int, int, int]] = found
         self._bytes = np.memmap(self.pack, np.uint8, "r")
 
     def __getstate__(self) -> dict[str, Any]:

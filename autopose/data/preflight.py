@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autopose.data.coco import person_from_record
-from autopose.data.coco_file import CocoFile, read_coco, read_json
+from autopose.data.coco_file import CocoFile, first_keypoints, read_coco, read_json
 from autopose.data.images import DiskReader
 from autopose.data.lsp import is_lsp, load_lsp
 from autopose.data.mpii import is_mpii, load_mpii
@@ -176,7 +176,12 @@ def _check(path: Path, decode: bool, on_image: Callable[[], None] | None) -> Set
         and isinstance(content[0], dict)
         and {"bbox", "score"} <= content[0].keys()
     ):
-        return SetReport(path, "detections", images=len({r.get("image_id") for r in content}), persons=len(content))
+        return SetReport(
+            path,
+            "detections",
+            images=len({str(r.get("image_id")) for r in content if isinstance(r, dict)}),
+            persons=len(content),
+        )
     return None
 
 
@@ -208,7 +213,7 @@ def _check_coco(path: Path, decode: bool, on_image: Callable[[], None] | None) -
         report.add("unreadable", str(error))
         return report
     report.images = len(file.images)
-    first = next((record["keypoints"] for record in file.annotations if record.get("keypoints")), ())
+    first = first_keypoints(file)
     fitting = [
         s for s in SKELETONS.values() if s.joints == file.joints or (not file.joints and 3 * len(s) == len(first))
     ]

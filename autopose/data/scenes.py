@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from autopose.data.coco_file import CocoFile, box_numbers, number_fault, read_coco
 from autopose.errors import DataError
 
+#: A teacher's box of a lesser score may show a person or not.
+MIN_SCORE = 0.3
 #: What COCO calls its pictures; shorter numbers are those of frames and of drawn figures.
 _COCO_NUMBER = re.compile(r"\d{12}")
 
@@ -43,7 +45,7 @@ def load_scenes(
     annotations: Path,
     *,
     images: Path | None = None,
-    positive_score: float = 0.3,
+    positive_score: float = MIN_SCORE,
     full_score: float = 0.6,
     complete_sources: Sequence[str] = ("coco",),
     sample_weight: float = 1.0,
@@ -131,13 +133,20 @@ def merge_scenes(preferred: Sequence[Scene], others: Sequence[Scene]) -> list[Sc
     """Return both lists, without those of ``others`` whose photograph is in ``preferred`` too.
 
     Serves to let human labels win over a teacher's. The same photograph, perhaps at another size, is recognised by
-    COCO's image number, twelve digits, as its file stem and by the ratio of its sides.
+    COCO's image number, twelve digits, as its file stem and by the ratio of its sides; others have such numbers too, so
+    that one in a folder of COCO's is none that is not.
     """
 
     def same(one: Scene, other: Scene) -> bool:
         (w1, h1), (w2, h2) = one.size_wh, other.size_wh
-        return bool(abs(np.log(w1 * h2 / (h1 * w2))) < 0.02)
+        alike = abs(np.log(w1 * h2 / (h1 * w2))) < 0.02
+        return bool(alike) and _in_cocos_folder(one.image_path) == _in_cocos_folder(other.image_path)
 
     known = {scene.image_path.stem: scene for scene in preferred if _COCO_NUMBER.fullmatch(scene.image_path.stem)}
     doubles = (known.get(scene.image_path.stem) for scene in others)
     return [*preferred, *(s for s, double in zip(others, doubles, strict=True) if not (double and same(double, s)))]
+
+
+def _in_cocos_folder(path: Path) -> bool:
+    folders = " ".join(path.parts[:-1]).lower()
+    return any(word in folders for word in ("coco", "train2017", "val2017"))

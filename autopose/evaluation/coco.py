@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from autopose.data.coco import BOX_SHARE
+from autopose.data.coco import BOX_SHARE, MIN_CONFIDENCE
 from autopose.data.coco_file import box_numbers, number_fault, person_category, read_json
+from autopose.data.scenes import MIN_SCORE
 from autopose.errors import DataError, require
 from autopose.skeleton import COCO17, Skeleton
 
@@ -26,7 +27,8 @@ def evaluate_keypoints(results: Results, annotations: Path, *, skeleton: Skeleto
 
     Args:
         results: COCO keypoint results; may be empty.
-        annotations: COCO JSON with the ground truth; annotations without joints are ignored, crowds likewise.
+        annotations: COCO JSON with the ground truth; annotations without joints are ignored, crowds likewise. A joint
+            of a teacher's confidence below 0.3 is not labelled, as in training.
         skeleton: whose joints and OKS constants.
 
     Raises:
@@ -66,7 +68,8 @@ def evaluate_boxes(results: Results, annotations: Path, *, complete_only: bool =
 
     Args:
         results: COCO box results; may be empty.
-        annotations: COCO JSON with the ground truth.
+        annotations: COCO JSON with the ground truth; a teacher's box of a score below 0.3 counts neither for nor
+            against a result, like a crowd, as in training.
         complete_only: only images that say ``complete: true`` (every person is annotated).
 
     Raises:
@@ -125,7 +128,8 @@ def _evaluated(
     from pycocotools.cocoeval import COCOeval
 
     content = _ground_truth(Path(annotations), kind, 3 * len(skeleton))
-    ids = sorted(image["id"] for image in content["images"] if not complete_only or image.get("complete") is True)
+    images = [image for image in content["images"] if not complete_only or image.get("complete") is True]
+    ids = sorted(image["id"] for image in images)
     if not ids:
         raise DataError(f"{annotations}: no image says 'complete: true'; leave out --complete-only.")
     needed, count = ("keypoints", 3 * len(skeleton)) if kind == "keypoints" else ("bbox", 4)
@@ -178,6 +182,8 @@ def _ground_truth(path: Path, kind: str, keypoint_numbers: int) -> dict[str, Any
         raise DataError(f"{path}: not COCO annotations: expected an object with the lists 'images' and 'annotations'.")
     if any(not isinstance(image, dict) or "id" not in image for image in content["images"]):
         raise DataError(f"{path}: an image has no 'id'.")
+    if not any(all(isinstance(image["id"], kind) for image in content["images"]) for kind in (int, str)):
+        raise DataError(f"{path}: the ids of its images have to be all whole numbers, or all texts.")
     records = []
     category = person_category(content, path)
     for number, record in enumerate(content["annotations"], start=1):
@@ -190,19 +196,25 @@ def _ground_truth(path: Path, kind: str, keypoint_numbers: int) -> dict[str, Any
                 raise DataError(f"{path}: annotations[{number - 1}]: the key {key!r} is missing.")
         *_, width, height = box_numbers(record["bbox"], f"{path}: annotations[{number - 1}]")
         keypoints = record.get("keypoints") or [0] * keypoint_numbers
-        if kind == "keypoints" and (fault := number_fault(keypoints, keypoint_numbers)):
+        if kind == "bbox":
+            keypoints = []
+        elif fault := number_fault(keypoints, keypoint_numbers):
             raise DataError(f"{path}: annotations[{number - 1}]: 'keypoints' {fault}.")
         # CrowdPose, which has no areas, takes 0.53 of the box for OKS; for boxes the area sorts by size only.
         if record.get("area") is not None and (fault := number_fault([record["area"]], 1)):
             raise DataError(f"{path}: annotations[{number - 1}]: 'area' {fault}.")
         area = record.get("area") or width * height * (BOX_SHARE if kind == "keypoints" else 1.0)
+        doubtful = [2 + 3 * joint for joint, flag in enumerate(keypoints[2::3]) if 0 < flag < MIN_CONFIDENCE]
+        keypoints = [0 if place in doubtful else value for place, value in enumerate(keypoints)]
         labelled = sum(1 for flag in keypoints[2::3] if flag > 0)
+        unsure = kind == "bbox" and _score(record, f"{path}: annotations[{number - 1}]") < MIN_SCORE
         records.append(
             {
                 "num_keypoints": labelled,
                 "ignore": 0,
                 **record,
-                "iscrowd": int(bool(record.get("iscrowd"))),
+                **({"num_keypoints": labelled} if doubtful else {}),
+                "iscrowd": int(bool(record.get("iscrowd")) or unsure),
                 "id": number,
                 "category_id": 1,
                 "keypoints": keypoints,
@@ -215,3 +227,11 @@ def _ground_truth(path: Path, kind: str, keypoint_numbers: int) -> dict[str, Any
         "annotations": records,
         "categories": [{"id": 1, "name": "person"}],
     }
+
+
+def _score(record: Mapping[str, Any], where: str) -> float:
+    """Return a teacher's score of a box; 1 for a human's."""
+    score = record.get("score", 1)
+    if fault := number_fault([score], 1):
+        raise DataError(f"{where}: 'score' {fault}.")
+    return float(score)

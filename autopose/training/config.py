@@ -47,7 +47,8 @@ class DataConfig(Config):
         tune_annotations: annotation file whose held-out images are the tune split; the first source's, of those that
             show persons, if None.
         workers: loader processes.
-        pseudo_weight: loss weight of joints that a teacher labelled.
+        pseudo_weight: loss weight of joints that a record lists under ``pseudo``, as a model's; a confidence in place
+            of the visibility is a weight of its own.
     """
 
     sources: tuple[Source, ...] = Field((Source(annotations="synthetic"),), min_length=1)

@@ -65,7 +65,7 @@ def dry_run(genotype: Genotype, config: TrainConfig) -> dict[str, Any]:
         steps = config.train.epochs * max(round(samples / batch), 1)
     values = sum(p.numel() for p in network.parameters())
     copies = 4 + (1 if config.train.ema else 0)  # weights, gradients, Adam's two moments, the average
-    weights_gib = 4 * values * copies / GIB
+    weights_gib = (4 * copies + (2 if config.train.amp == "bf16" else 0)) * values / GIB
     activations_gib = step.pop("saved_bytes") / count * batch / GIB
     width, height = config.codec.input_size_wh
     return {
@@ -101,11 +101,15 @@ def _step(
     teacher = load_teacher(config, device)
     optimizer = make_optimizer(network, config.train)
     own = {parameter.data_ptr() for parameter in network.parameters()}
+    shapes = {parameter.shape for parameter in network.parameters() if parameter.ndim > 1}
+    autocast = config.train.amp == "bf16"
     saved: dict[int, int] = {}
     shape: list[int] = []
 
     def keep(tensor: Tensor) -> Tensor:
-        if tensor.data_ptr() not in own:
+        # Autocast's copies of the weights are there once, whatever the batch.
+        copied = autocast and tensor.dtype == torch.bfloat16 and tensor.shape in shapes
+        if tensor.data_ptr() not in own and not copied:
             saved[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 

@@ -184,6 +184,29 @@ def write_tune_split(config: TrainConfig, folder: Path) -> Path:
     return out
 
 
+def with_ignored_regions(tune: Path) -> Path:
+    """Write a detector's tune split anew, its boxes as training sees them, and return it.
+
+    What training ignores (doubtful boxes, crowds, what lies outside of the boxes of pictures that are not wholly
+    labelled) becomes a crowd, which counts neither for nor against a detector.
+    """
+    content = json.loads(tune.read_text(encoding="utf-8"))
+    content["annotations"] = [
+        {
+            "id": number, "image_id": scene.image_id, "category_id": 1, "iscrowd": crowd,
+            "bbox": [float(x0), float(y0), float(x1 - x0), float(y1 - y0)], "area": float((x1 - x0) * (y1 - y0)),
+        }
+        for number, (scene, crowd, (x0, y0, x1, y1)) in enumerate(
+            (scene, crowd, corners)
+            for scene in load_scenes(tune)
+            for crowd, boxes in ((0, scene.boxes), (1, scene.ignore))
+            for corners in boxes
+        )
+    ]  # fmt: skip
+    write_atomic(tune, json.dumps(content))
+    return tune
+
+
 def image_reader(pack: str | None, paths: Sequence[Path]) -> ImageReader:
     """Return a reader of the files, or of the pack, which is made (by rank 0) if it does not exist yet."""
     if pack is None:

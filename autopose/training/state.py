@@ -19,12 +19,14 @@ class Progress(resumable.Progress):
         ema_updates: updates of the weight average.
         world: number of processes.
         total: steps that the whole run has.
+        loss: its running mean, for the log.
     """
 
     best: float = -1.0
     ema_updates: int = 0
     world: int = 1
     total: int = 0
+    loss: float = 0.0
 
 
 def save_state(

@@ -28,6 +28,7 @@ from autopose.training.sources import (
     image_reader,
     pose_persons,
     tune_source,
+    with_ignored_regions,
     write_tune_split,
 )
 
@@ -144,7 +145,7 @@ class DetectorTask(Task):
         assert isinstance(genotype, AutoPoseGenotype)
         self.config, self.device, self.stride = config, device, genotype.head_stride
         scenes = detector_scenes(config, folder)
-        self.tune = write_tune_split(config, folder)
+        self.tune = with_ignored_regions(write_tune_split(config, folder))
         self.reader = image_reader(config.data.pack, [scene.image_path for scene in scenes])
         self.source = DetectionDataset(scenes, config.codec.input_size_wh, config.scene_augment, self.reader)
         self.weights = np.array([scene.weight_sample for scene in scenes])

@@ -144,7 +144,7 @@ def train(
     loader = make_loader(task.source, sampler, task.collate, config.data.workers)
     writer = _summary_writer(out) if rank == 0 else None
     started, begun = progress.seconds, time.monotonic()
-    running = 0.0
+    running = progress.loss
     with closing(loader), interruptible() as asked_to_stop:
         for batch in loader:
             step = progress.step
@@ -165,6 +165,7 @@ def train(
             progress.step = step = step + 1
             progress.seconds = started + time.monotonic() - begun
             running = value if step == 1 or not running else 0.98 * running + 0.02 * value
+            progress.loss = running
             out_of_time = max_seconds is not None and time.monotonic() - begun > max_seconds
             stopping = ranks.any(asked_to_stop() or out_of_time)
             metrics = None

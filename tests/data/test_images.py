@@ -1,11 +1,13 @@
+import json
 import pickle
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from autopose.data.images import DiskReader, PackedReader, pack_images
+from autopose.data.images import _MAGIC, DiskReader, PackedReader, pack_images
 from autopose.errors import DataError, MediaError
 
 
@@ -120,3 +122,20 @@ def test_pictures_on_another_drive(
     assert all(path in reader for path in pictures)
     assert tmp_path / "other.png" not in reader
     np.testing.assert_array_equal(reader.read(pictures[0]), DiskReader().read(pictures[0]))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        {"images": {}},
+        [],
+        {"root": "/", "images": {"a.png": [-5, 2, 2]}},
+        {"root": "/", "images": {"a.png": [0, 1000, 1000]}},
+        {"root": "/", "images": {"a.png": [0, 2]}},
+    ],
+)
+def test_refuses_a_pack_whose_index_is_damaged(tmp_path: Path, index: Any) -> None:
+    text = json.dumps(index).encode()
+    (tmp_path / "p.pack").write_bytes(bytes(60) + text + len(text).to_bytes(8, "little") + _MAGIC)
+    with pytest.raises(DataError, match="not a pack of images"):
+        PackedReader(tmp_path / "p.pack")

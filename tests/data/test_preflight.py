@@ -121,3 +121,37 @@ def test_command_converts(write_coco: Any, tmp_path: Path) -> None:
     assert "1 persons with crowdpose14" in result.output
     (record,) = json.loads(out.read_text())["annotations"]
     assert (len(record["keypoints"]), record["num_keypoints"]) == (42, 12)  # no head and neck in COCO
+
+
+def test_converting_a_coco_file_keeps_pictures_crowds_and_ids(write_coco: Any, tmp_path: Path) -> None:
+    source = write_coco(
+        {"keypoints": [n for k in range(17) for n in (20 + k, 30 + k, 2)], "pseudo": [0, 5], "score": 0.9},
+        {"image_id": 2, "bbox": [1, 1, 9, 9]},
+        {"image_id": 2, "iscrowd": 1, "bbox": [0, 0, 50, 50], "segmentation": {"counts": [1], "size": [1, 1]}},
+        {"image_id": 2, "category_id": 3, "bbox": [0, 0, 50, 50]},
+        images=3,
+        complete=True,
+    )
+    out = tmp_path / "deep" / "out.json"
+    result = CliRunner().invoke(app, ["data", "convert", str(source), "--to", "crowdpose14", "-o", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "3 pictures, 1 persons" in result.output
+    before, after = json.loads(source.read_text()), json.loads(out.read_text())
+    assert [(i["id"], i["complete"]) for i in after["images"]] == [(i["id"], True) for i in before["images"]]
+    assert all((out.parent / image["file_name"]).resolve().is_file() for image in after["images"])
+    person, nobody, crowd = after["annotations"]
+    assert [r["id"] for r in (person, nobody, crowd)] == [r["id"] for r in before["annotations"][:3]]
+    assert person["pseudo"] == [0]  # the left shoulder; the nose is none of CrowdPose's
+    assert person["keypoints"][:6] == [25, 35, 2, 26, 36, 2]
+    assert (nobody["num_keypoints"], crowd["num_keypoints"], crowd["iscrowd"]) == (0, 0, 1)
+    assert crowd["segmentation"] == before["annotations"][2]["segmentation"]
+    assert person["score"] == 0.9
+
+
+def test_pictures_are_named_through_links(write_coco: Any, tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "er")
+    out = tmp_path / "link" / "out.json"
+    result = CliRunner().invoke(app, ["data", "convert", str(write_coco(PERSON)), "-o", str(out)])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "deep" / "er" / json.loads(out.read_text())["images"][0]["file_name"]).resolve().is_file()

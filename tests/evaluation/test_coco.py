@@ -277,3 +277,35 @@ def test_a_person_without_area_has_a_share_of_the_box(tmp_path: Path) -> None:
         path.write_text(json.dumps({"images": [{"id": 1}], "annotations": [annotation]}))
         figures.append(mean_oks([{"image_id": 1, "score": 0.9, "keypoints": found}], path))
     assert figures[0] == figures[1] == figures[2] < figures[3]
+
+
+def test_joints_and_boxes_that_a_teacher_doubts_do_not_count(tmp_path: Path) -> None:
+    """Training does not learn them: a detector or network that knows the others is perfect."""
+    sure = [[10.0 + k, 20.0, 0.9] for k in range(8)]
+    common: dict[str, Any] = {"image_id": 1, "category_id": 1, "num_keypoints": 17}
+    person = {"id": 1, **common, "bbox": [0, 0, 90, 90], "score": 0.8}
+    person["keypoints"] = [n for joint in [*sure, *[[900.0, 900.0, 0.2]] * 9] for n in joint]
+    ghost = {"id": 2, **common, "bbox": [200, 0, 40, 90], "score": 0.2}
+    ghost["keypoints"] = [300.0, 9.0, 0.1] * 17
+    path = tmp_path / "ann.json"
+    path.write_text(json.dumps({"images": [{"id": 1}], "annotations": [person, ghost]}))
+    found = [n for joint in [*sure, *[[50.0, 50.0, 0.1]] * 9] for n in joint]
+    assert evaluate_keypoints([{"image_id": 1, "score": 0.9, "keypoints": found}], path)["AP"] == pytest.approx(1)
+    boxes = [
+        {"image_id": 1, "score": score, "bbox": box} for score, box in ((0.9, [200, 0, 40, 90]), (0.5, [0, 0, 90, 90]))
+    ]
+    for results in (boxes, boxes[1:]):
+        assert evaluate_boxes(results, path)["AP"] == pytest.approx(1)
+
+
+def test_image_ids_are_of_one_kind(tmp_path: Path) -> None:
+    path = tmp_path / "ann.json"
+    for ids, good in (((2, 1), True), (("b", "a"), True), ((2, "a"), False), ((1.5, 2), False)):
+        annotations = [{"id": n, "image_id": image, "bbox": [0, 0, 9, 9]} for n, image in enumerate(ids)]
+        path.write_text(json.dumps({"images": [{"id": image} for image in ids], "annotations": annotations}))
+        results = [{"image_id": image, "score": 0.9, "bbox": [0, 0, 9, 9]} for image in ids]
+        if good:
+            assert evaluate_boxes(results, path)["AP"] == pytest.approx(1)
+        else:
+            with pytest.raises(DataError, match="all whole numbers, or all texts"):
+                evaluate_boxes(results, path)

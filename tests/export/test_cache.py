@@ -36,7 +36,8 @@ def write(engine: Path) -> dict[str, Any]:
 def test_roundtrip(folder: Path, tmp_path: Path) -> None:
     assert cache.cached_engine("key") is None
     engine, report = cache.keep("key", write)
-    assert engine.parent == folder
+    assert engine.parent == folder / "key"
+    assert list(folder.iterdir()) == [engine.parent]
     assert cache.cached_engine("key") == (engine, report)
     assert cache.cached_engine("another") is None
     out = tmp_path / "out" / "model.engine"
@@ -54,18 +55,29 @@ def test_damaged_entries_are_named_and_dropped(
     part: str, damage: bytes | None, caplog: pytest.LogCaptureFixture, folder: Path
 ) -> None:
     cache.keep("key", write)
-    path = folder / f"key.{part}"
+    path = folder / "key" / f"key.{part}"
     if damage is None:
         path.unlink()
     else:
         path.write_bytes(damage)
     with caplog.at_level(logging.WARNING):
         assert cache.cached_engine("key") is None
-    if path.name != "key.engine" or damage is not None:
-        assert "cannot be used and is built again" in caplog.text
-        assert list(folder.iterdir()) == []
+    assert "cannot be used and is built again" in caplog.text
+    assert list(folder.iterdir()) == []
     assert cache.keep("key", write)
     assert cache.cached_engine("key") is not None
+
+
+def test_of_two_that_build_at_once_the_slower_takes_the_others(folder: Path) -> None:
+    def slower(engine: Path) -> dict[str, Any]:
+        assert cache.cached_engine("key") is None  # what is being built is not there yet, and not damaged
+        cache.keep("key", write)
+        return write(engine) | {"mine": True}
+
+    engine, report = cache.keep("key", slower)
+    assert "mine" not in report
+    assert cache.cached_engine("key") == (engine, report)
+    assert list(folder.iterdir()) == [engine.parent]
 
 
 def test_an_interrupted_entry_does_not_count(folder: Path) -> None:

@@ -109,7 +109,7 @@ def test_second_export_comes_from_the_cache_and_a_change_does_not(
     other = Recipe(builder="tensorrt_rtx", targets=("sm89",), batches=(1, 2, 4))
     assert "from_cache" not in export_model(str(pose_onnx), tmp_path / "other.engine", other).details
 
-    (entry,) = (path for path in cache_folder.glob("*.engine") if sha256_of(path) == sha256_of(out))
+    (entry,) = (path for path in cache_folder.rglob("*.engine") if sha256_of(path) == sha256_of(out))
     entry.write_bytes(entry.read_bytes()[:-100])
     with caplog.at_level(logging.WARNING):
         rebuilt = export_model(str(pose_onnx), tmp_path / "rebuilt.engine", RECIPE)
@@ -154,7 +154,7 @@ def test_an_engine_that_runs_here_is_held_to_the_limits_itself(
         with pytest.raises(ParityError, match=r"model\.engine: .*mean distance 2\.000 px"):
             export_model(str(pose_onnx), out, RECIPE)
         assert not out.exists()
-        assert not list(cache_folder.glob("*.engine*"))  # nor is it served to the next one
+        assert not list(cache_folder.rglob("*.engine*"))  # nor is it served to the next one
         return
     assert export_model(str(pose_onnx), out, RECIPE).details["engine_mean_px"] == pytest.approx(moved_px, abs=1e-3)
 

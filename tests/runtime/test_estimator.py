@@ -222,3 +222,21 @@ def test_deep_pictures_of_pillow(estimator: Estimator) -> None:
     np.testing.assert_array_equal(seen[..., 0], ramp // 256)
     with pytest.raises(MediaError, match="mode 'F'"):
         estimator.predict(Image.fromarray(ramp.astype(np.float32)))
+
+
+def test_joints_that_are_no_numbers_count_as_not_seen(
+    models: Path, picture: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Estimator(models / "pose-flip.onnx", models / "detector.onnx", device="cpu", least_evidence=0) as opened:
+        predictor = opened.predictor
+
+        def broken(images: Any) -> Any:
+            xy, scores = predictor(images)
+            xy[0, 3], scores[0, 5] = np.nan, np.inf
+            return xy, scores
+
+        monkeypatch.setattr(opened, "predictor", broken)
+        poses = opened.predict(picture)
+    assert np.isfinite(poses.keypoints).all()
+    assert np.isfinite(poses.keypoint_scores).all()
+    assert sorted(np.flatnonzero(poses.keypoint_scores.min(0) == 0)) == [3, 5]

@@ -1,5 +1,6 @@
 """Sessions and model names: right answers from real ONNX files, and refusals that say what to do."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -207,3 +208,26 @@ def test_no_fallback_and_the_cpu_by_name_exclude_each_other(models: Path) -> Non
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     with pytest.raises(Exception, match="explicitly added the CPU EP"):
         onnxruntime.InferenceSession(str(models / "pose.onnx"), options, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"codec": {"input_size_wh": [64, 128]}},
+        {"codec": {"input_size_wh": [0, -5]}},
+        {"codec": {"input_size_wh": [30000, 30000]}},
+        {"skeleton": "mpii16"},
+        {"decode": False},
+        {"outputs": ["keypoints", "keypoints"]},
+    ],
+    ids=str,
+)
+def test_refuses_a_manifest_that_is_not_the_graphs(models: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    model = onnx.load(str(models / "pose.onnx"))
+    content = json.loads(model.metadata_props[0].value)
+    for key, value in changes.items():
+        content[key] = content[key] | value if isinstance(value, dict) else value
+    model.metadata_props[0].value = json.dumps(content)
+    onnx.save(model, str(tmp_path / "changed.onnx"))
+    with pytest.raises(ModelError, match="manifest"):
+        open_session(tmp_path / "changed.onnx", device="cpu")

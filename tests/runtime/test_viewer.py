@@ -204,3 +204,23 @@ def test_a_video_without_a_name_is_shown_without_pictures(results: Path, tmp_pat
     data = _data(write_viewer(tmp_path / "nameless.json"))
     assert "video" not in data
     assert "do not name their video" in data["note"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"time_s": "soon"},
+        {"time_s": float("nan")},
+        {"image_size_wh": ["a", "b"]},
+        {"image_size_wh": [320]},
+        {"persons": [{"box": [0, 0, 1, 1], "box_score": 1, "keypoints": [[float("nan"), 0, 1]] * 17}]},
+        {"persons": [{"id": 2**70, "box": [0, 0, 1, 1], "box_score": 1, "keypoints": [[0, 0, 1]] * 17}]},
+    ],
+    ids=str,
+)
+def test_refuses_results_of_which_no_page_can_be_made(results: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    content = json.loads(results.read_text())
+    content["frames"][0] |= changes
+    (tmp_path / "odd.json").write_text(json.dumps(content))
+    refused = CliRunner().invoke(app, ["view", str(tmp_path / "odd.json")])
+    assert isinstance(refused.exception, DataError)

@@ -2,16 +2,19 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from autopose.config import load_config
 from autopose.data.synthetic import write_synthetic
 from autopose.errors import ConfigError, DataError
+from autopose.evaluation.coco import evaluate_boxes
 from autopose.skeleton import COCO17
 from autopose.training.config import TrainConfig
-from autopose.training.sources import pose_persons, write_tune_split
+from autopose.training.sources import pose_persons, with_ignored_regions, write_tune_split
 
 
 def _config(annotations: Path, *more: str) -> TrainConfig:
@@ -145,3 +148,30 @@ def test_the_tune_split_shows_persons(tmp_path: Path) -> None:
 def test_refuses_what_cannot_be_trained(setting: str, message: str) -> None:
     with pytest.raises(ConfigError, match=f"(?s){message}"):
         load_config(TrainConfig, None, [setting])
+
+
+def test_a_detectors_tune_split_ignores_what_training_ignores(tmp_path: Path) -> None:
+    """A detector that finds every box that is learnt, and persons where nothing is known, is perfect."""
+    boxes: list[tuple[list[int], dict[str, Any]]] = [
+        ([10, 10, 20, 40], {"score": 0.9}),
+        ([60, 10, 10, 30], {"score": 0.1}),
+        ([40, 10, 10, 30], {"iscrowd": 1}),
+    ]
+    content = {
+        "images": [
+            {"id": 1, "file_name": "1.png", "width": 100, "height": 80},
+            {"id": 2, "file_name": "2.png", "width": 100, "height": 80, "complete": False},
+        ],
+        "annotations": [
+            {"id": n, "image_id": 1 + n // 3, "category_id": 1, "bbox": box, **fields}
+            for n, (box, fields) in enumerate([*boxes, ([10, 10, 20, 40], {})])
+        ],
+    }
+    (tmp_path / "tune.json").write_text(json.dumps(content))
+    for name in ("1.png", "2.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((80, 100, 3), np.uint8))
+    tune = with_ignored_regions(tmp_path / "tune.json")
+    found = [(1, [10, 10, 20, 40]), (1, [60, 10, 10, 30]), (2, [10, 10, 20, 40]), (2, [70, 10, 20, 40])]
+    results = [{"image_id": image, "score": 0.9, "bbox": box} for image, box in found]
+    assert evaluate_boxes(results, tune)["AP50"] == pytest.approx(1)
+    assert evaluate_boxes([*results, {"image_id": 1, "score": 0.95, "bbox": [0, 60, 20, 20]}], tune)["AP50"] < 1

@@ -56,9 +56,11 @@ def test_a_stopped_run_resumes_to_the_bit(figures: Path, tmp_path: Path, amp: st
     train(tiny, config, tmp_path / "broken", resume=True)
     _same(tmp_path / "whole" / "state.safetensors", tmp_path / "broken" / "state.safetensors")
     _same(tmp_path / "whole" / "last.safetensors", tmp_path / "broken" / "last.safetensors")
-    logs = [[json.loads(line)["step"] for line in (tmp_path / run / "log.jsonl").read_text().splitlines()]
+    logs = [[json.loads(line) for line in (tmp_path / run / "log.jsonl").read_text().splitlines()]
             for run in ("whole", "broken")]  # fmt: skip
-    assert logs[0] == logs[1] == [6]
+    assert [entry["step"] for entry in logs[0]] == [6]
+    for one, other in zip(*logs, strict=True):
+        assert one | {"seconds": 0} == other | {"seconds": 0}
 
 
 def test_a_damaged_state_costs_the_steps_since_the_one_before(
