@@ -79,6 +79,7 @@ def check(
     quick: Annotated[
         bool, typer.Option("--quick", help="See whether pictures are there, but do not decode them.")
     ] = False,
+    images: Annotated[Path | None, typer.Option(help="Folder that 'file_name' is relative to.")] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the findings here.")] = None,
 ) -> None:
     """Look over a data folder: annotation files, counts, missing or broken pictures, wrong records, what to download.
@@ -97,7 +98,7 @@ def check(
     from autopose.files import write_atomic
 
     with progress(0, "pictures") as bar:
-        reports, absent = check_folder(folder, decode=not quick, on_image=bar.advance)
+        reports, absent = check_folder(folder, images=images, decode=not quick, on_image=bar.advance)
     for report in reports:
         joints = f" of {report.skeleton}" if report.skeleton else ""
         print(f"{report.annotations}: {report.kind}, {report.images:,} images, {report.persons:,} persons{joints}")

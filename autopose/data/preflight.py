@@ -120,12 +120,17 @@ PUBLISHED = (
 
 
 def check_folder(
-    root: Path, *, decode: bool = True, on_image: Callable[[], None] | None = None
+    root: Path,
+    *,
+    images: Path | None = None,
+    decode: bool = True,
+    on_image: Callable[[], None] | None = None,
 ) -> tuple[list[SetReport], list[Download]]:
     """Check every annotation file below a folder and the pictures that it lists.
 
     Args:
         root: the folder.
+        images: folder that COCO files' ``file_name`` is relative to; None: found by the first pictures.
         decode: read and decode every picture; False: only see whether it is there.
         on_image: called after each picture, for progress.
 
@@ -138,7 +143,7 @@ def check_folder(
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"No folder {str(root)!r} to check.")
-    reports = [report for path in _candidates(root) if (report := _check(path, decode, on_image)) is not None]
+    reports = [report for path in _candidates(root) if (report := _check(path, images, decode, on_image)) is not None]
     kinds = {(report.annotations.name, report.kind) for report in reports}
 
     def present(published: Download) -> bool:
@@ -158,7 +163,7 @@ def _candidates(root: Path) -> Iterator[Path]:
                 yield Path(folder) / name
 
 
-def _check(path: Path, decode: bool, on_image: Callable[[], None] | None) -> SetReport | None:
+def _check(path: Path, images: Path | None, decode: bool, on_image: Callable[[], None] | None) -> SetReport | None:
     """Return the report of an annotation file, or None if it is none."""
     try:
         if path.suffix.lower() == ".mat" or is_mpii(path) or is_ochuman(path):
@@ -169,7 +174,7 @@ def _check(path: Path, decode: bool, on_image: Callable[[], None] | None) -> Set
         report.add("unreadable", str(error))
         return report
     if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
-        return _check_coco(path, decode, on_image)
+        return _check_coco(path, images, decode, on_image)
     if (
         isinstance(content, list)
         and content
@@ -205,10 +210,10 @@ def _check_persons(path: Path, decode: bool, on_image: Callable[[], None] | None
     return report
 
 
-def _check_coco(path: Path, decode: bool, on_image: Callable[[], None] | None) -> SetReport:
+def _check_coco(path: Path, images: Path | None, decode: bool, on_image: Callable[[], None] | None) -> SetReport:
     report = SetReport(path, "COCO")
     try:
-        file = read_coco(path)
+        file = read_coco(path, images=images)
     except DataError as error:
         report.add("unreadable", str(error))
         return report

@@ -148,6 +148,18 @@ def test_converting_a_coco_file_keeps_pictures_crowds_and_ids(write_coco: Any, t
     assert person["score"] == 0.9
 
 
+def test_pictures_may_lie_elsewhere(write_coco: Any, tmp_path: Path) -> None:
+    source = write_coco(PERSON)
+    content = json.loads(source.read_text())
+    for image in content["images"]:
+        image["file_name"] = Path(image["file_name"]).name
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "sets" / "mine.json").write_text(json.dumps(content))
+    command = ["data", "check", str(tmp_path / "sets")]
+    assert CliRunner().invoke(app, command).exit_code == 1
+    assert CliRunner().invoke(app, [*command, "--images", str(tmp_path / "images")]).exit_code == 0
+
+
 def test_pictures_are_named_through_links(write_coco: Any, tmp_path: Path) -> None:
     (tmp_path / "deep" / "er").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "deep" / "er")
