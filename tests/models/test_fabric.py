@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from autopose.errors import GenotypeError
@@ -100,7 +101,7 @@ def test_maps_are_in_the_order_of_the_skeleton(parts: int, vector: int) -> None:
 
 @pytest.mark.parametrize("backbone", ["stem", "fabric", "autopose", "hrnet", "mobilenetv2"])
 def test_every_backbone_feeds_a_fabric(backbone: str) -> None:
-    fields: dict[str, Any] = {"network": backbone, "width": 0 if backbone == "mobilenetv2" else 4}
+    fields: dict[str, Any] = {"network": backbone, "width": 0 if backbone in ("mobilenetv2", "autopose") else 4}
     if backbone == "autopose":
         fields["autopose"] = Genotype.load("small")
     network = build_network(tiny(1, backbone=Backbone(**fields)), 17).train()
@@ -169,3 +170,10 @@ def test_fixed_logits_are_used_and_not_trained() -> None:
     assert not any(value.requires_grad for value in logits.values())
     assert logits["fabrics.body.beta.1-0"].tolist() == [1.0, 2.0, 3.0]
     assert logits["fabrics.body.alpha.shared-0"].tolist() == [4.0, 3.0, 2.0, 1.0]
+
+
+@pytest.mark.parametrize("backbone", ["mobilenetv2", "autopose"])
+def test_a_width_that_would_change_nothing_is_refused(backbone: str) -> None:
+    searched = Genotype.load("small") if backbone == "autopose" else None
+    with pytest.raises(ValidationError, match="widths of its own"):
+        Backbone.model_validate({"network": backbone, "width": 4, "autopose": searched})
