@@ -16,7 +16,6 @@ from autopose.export.source import Source, name_of, resolve_source, source_file
 from autopose.export.triton import refuse_for_triton, write_repository
 from autopose.files import atomic_path
 from autopose.manifest import METADATA_KEY, Manifest
-from autopose.runtime.engine_sidecar import sidecar_path
 from autopose.runtime.gpu import gpu_here
 
 if TYPE_CHECKING:  # not part of the base install, which tells so in a sentence
@@ -182,12 +181,7 @@ def _export(
             details |= {"AP_fp32": ap.reference, "AP": ap.artefact, "AP_change": ap.change}
         details |= finish(graph, out, manifest)
         if recipe.builder is not None:
-            try:
-                built = check_engine(reference, out, images, name=name or out.name)
-            except ParityError:
-                for path in (sidecar_path(out), out):
-                    path.unlink(missing_ok=True)
-                raise
+            built = check_engine(reference, out, images, name=name or out.name)
             details |= {} if built is None else {"engine_mean_px": built.mean_px, "engine_max_px": built.max_px}
     return Result(out, manifest, deviation, checked_on, details)
 

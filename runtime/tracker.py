@@ -57,8 +57,8 @@ class Tracker:
         bridge_s: float = 1.0,
         trusting: bool = False,
     ) -> None:
-        self.start_score, self.lost_s, self.least, self.bridge_s = start_score, lost_s, least, bridge_s
-        self.trusting = trusting
+        self.start_score = -np.inf if trusting else start_score
+        self.lost_s, self.least, self.bridge_s, self.trusting = lost_s, least, bridge_s, trusting
         self.tracks: list[Track] = []
         self._next_id = 1
         self._next_unsure = -1
@@ -76,20 +76,20 @@ class Tracker:
             guessed = np.zeros(len(poses), np.bool_)
         kept_s = {True: self.lost_s, False: self.bridge_s}
         self.tracks = [track for track in self.tracks if time_s - track.seen_s <= kept_s[track.id > 0]]
-        sure = (poses.box_scores >= self.start_score) | self.trusting
+        sure = poses.box_scores >= self.start_score
         ids = np.zeros(len(poses), np.int64)
         free = list(range(len(self.tracks)))
         for group in (np.flatnonzero(sure), np.flatnonzero(~sure)):
             free = self._match(poses, group, free, ids, time_s, guessed)
         for index in np.flatnonzero(sure & (ids == 0) & ~guessed):
-            if not self.trusting and self._repeats(poses, int(index), ids):
+            if self._repeats(poses, int(index), ids):
                 continue
             ids[index] = self._next_unsure
             self._next_unsure -= 1
             self.tracks.append(Track.begin(int(ids[index]), poses[int(index)], time_s))
         for track in [track for track in self.tracks if track.id < 0 and track.id in ids]:  # seen in this frame
             place = int(np.flatnonzero(ids == track.id)[0])
-            if not self.trusting and self._repeats(poses, place, np.maximum(ids, 0)):
+            if self._repeats(poses, place, np.maximum(ids, 0)):
                 self.tracks.remove(track)
             else:
                 self._confirm(track, time_s)
@@ -123,7 +123,7 @@ class Tracker:
         alike = alike - 0.1 * np.clip(age / self.lost_s, 0, 1) * (alike > 0)
         # A doubtful box without this person's joints is something else: better none than a track that slides off.
         usual = np.array([self.tracks[i].usual_score for i in free])
-        doubtful = (candidates.box_scores < self.start_score) & (not self.trusting)
+        doubtful = candidates.box_scores < self.start_score
         needed = np.where(doubtful, LIKENESS, HARDLY)[:, None] * usual
         unlike = (candidates.keypoint_scores.mean(-1)[:, None] < needed) & ~guessed[group][:, None]
         alike = np.where(unlike, 0, alike)
@@ -134,7 +134,7 @@ class Tracker:
             if alike[row, column] < self.least:
                 continue
             track = self.tracks[free[column]]
-            sure = self.trusting or bool(candidates.box_scores[row] >= self.start_score)
+            sure = bool(candidates.box_scores[row] >= self.start_score)
             track.follow(candidates[row], time_s, guessed=bool(guessed[group[row]]), sure=sure)
             ids[group[row]] = track.id
             taken.add(column)
@@ -154,11 +154,10 @@ class Tracker:
         track.id = self._next_id
         self._next_id += 1
 
-    @staticmethod
-    def _repeats(poses: Poses, index: int, ids: NDArray[np.int64]) -> bool:
+    def _repeats(self, poses: Poses, index: int, ids: NDArray[np.int64]) -> bool:
         """Tell whether a pose without a track is a second sighting of a person who has one."""
         pose, known = poses[index], poses[np.flatnonzero(ids)]
-        if not len(known):
+        if self.trusting or not len(known):
             return False
         overlap, alike = box_iou(pose.boxes, known.boxes)[0], oks(pose, known)[0]
         # The upper half of a person, say, taken for another: only the joints that are really seen agree.

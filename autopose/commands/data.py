@@ -151,9 +151,9 @@ def convert(
     target = skeleton_by_name(to) if to is not None else None
     if not annotations.is_dir() and is_coco(annotations):
         file = read_coco(annotations, images=images)
-        _, count = convert_coco(file, target, out, middles=middles)
-        name = (target or skeleton_of(file)).name
-        print(f"{out}: {len(file.images)} pictures, {count} persons with {name}")
+        target = target or skeleton_of(file)
+        count = convert_coco(file, target, out, middles=middles)
+        print(f"{out}: {len(file.images)} pictures, {count} persons with {target.name}")
         return
     persons = load_native(annotations, images=images)
     if target is not None:

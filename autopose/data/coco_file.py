@@ -237,6 +237,18 @@ def box_numbers(bbox: Any, where: str) -> tuple[float, float, float, float]:
     return x, y, width, height
 
 
+def box_score(record: Mapping[str, Any], where: str) -> float:
+    """Return a teacher's score of a box; 1 for a human's, which has none.
+
+    Raises:
+        DataError: it is no finite number.
+    """
+    score = record.get("score", 1)
+    if fault := number_fault([score], 1):
+        raise DataError(f"{where}: 'score' {fault}.")
+    return float(score)
+
+
 def number_fault(values: Any, count: int) -> str:
     """Return what keeps a value from being a list of so many finite numbers; nothing if it is one."""
     if not isinstance(values, list | tuple):

@@ -124,15 +124,15 @@ def skeleton_of(file: CocoFile) -> Skeleton:
     return (named or counted)[0]
 
 
-def convert_coco(file: CocoFile, target: Skeleton | None, out: Path, *, middles: bool = False) -> tuple[Path, int]:
-    """Write a COCO file with another skeleton; return it and the number of persons who have a joint of that.
+def convert_coco(file: CocoFile, target: Skeleton, out: Path, *, middles: bool = False) -> int:
+    """Write a COCO file with another skeleton; return the number of persons who have a joint of that.
 
     Pictures keep their ids and what is said of them, also those that show nobody; crowds and persons without joints
     stay, without keypoints. Records of other categories than persons are left out.
 
     Args:
         file: to convert.
-        target: joints to write; None: the file's own.
+        target: joints to write.
         out: JSON file; pictures are named relative to it.
         middles: see :func:`convert_joints`.
 
@@ -140,7 +140,6 @@ def convert_coco(file: CocoFile, target: Skeleton | None, out: Path, *, middles:
         DataError: its joints are of no known skeleton, or the keypoints of a record cannot be used.
     """
     source = skeleton_of(file)
-    target = target or source
     folder = out.resolve().parent
     images = [
         {**image, "file_name": path_from(folder, file.image_path(number).resolve())}
@@ -171,7 +170,7 @@ def convert_coco(file: CocoFile, target: Skeleton | None, out: Path, *, middles:
         annotations.append({**record, **changed})
     category = {"id": 1, "name": "person", "keypoints": list(target.joints)}
     write_atomic(out, json.dumps({"images": images, "annotations": annotations, "categories": [category]}))
-    return out, persons
+    return persons
 
 
 def write_coco(

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.data.coco_file import CocoFile, box_numbers, number_fault, read_coco
-from autopose.errors import DataError
+from autopose.data.coco_file import CocoFile, box_numbers, box_score, read_coco
 
 #: A teacher's box of a lesser score may show a person or not.
 MIN_SCORE = 0.3
@@ -96,9 +95,7 @@ def _scene(
         box = np.clip(np.array([x, y, x + box_width, y + box_height]), 0, [*size_wh, *size_wh])
         if not (box[2:] > box[:2]).all():
             continue  # COCO train2017 has a person whose box is 0 pixels high
-        score = record.get("score", 1)
-        if fault := number_fault([score], 1):
-            raise DataError(f"{where}: 'score' {fault}.")
+        score = box_score(record, where)
         if record.get("iscrowd") or score < positive_score:
             ignore.append(box)
         else:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from autopose.data.coco import BOX_SHARE, MIN_CONFIDENCE
-from autopose.data.coco_file import box_numbers, number_fault, person_category, read_json
+from autopose.data.coco_file import box_numbers, box_score, number_fault, person_category, read_json
 from autopose.data.scenes import MIN_SCORE
 from autopose.errors import DataError, require
 from autopose.skeleton import COCO17, Skeleton
@@ -207,7 +207,7 @@ def _ground_truth(path: Path, kind: str, keypoint_numbers: int) -> dict[str, Any
         doubtful = [2 + 3 * joint for joint, flag in enumerate(keypoints[2::3]) if 0 < flag < MIN_CONFIDENCE]
         keypoints = [0 if place in doubtful else value for place, value in enumerate(keypoints)]
         labelled = sum(1 for flag in keypoints[2::3] if flag > 0)
-        unsure = kind == "bbox" and _score(record, f"{path}: annotations[{number - 1}]") < MIN_SCORE
+        unsure = kind == "bbox" and box_score(record, f"{path}: annotations[{number - 1}]") < MIN_SCORE
         records.append(
             {
                 "num_keypoints": labelled,
@@ -227,11 +227,3 @@ def _ground_truth(path: Path, kind: str, keypoint_numbers: int) -> dict[str, Any
         "annotations": records,
         "categories": [{"id": 1, "name": "person"}],
     }
-
-
-def _score(record: Mapping[str, Any], where: str) -> float:
-    """Return a teacher's score of a box; 1 for a human's."""
-    score = record.get("score", 1)
-    if fault := number_fault([score], 1):
-        raise DataError(f"{where}: 'score' {fault}.")
-    return float(score)

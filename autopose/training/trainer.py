@@ -144,7 +144,6 @@ def train(
     loader = make_loader(task.source, sampler, task.collate, config.data.workers)
     writer = _summary_writer(out) if rank == 0 else None
     started, begun = progress.seconds, time.monotonic()
-    running = progress.loss
     with closing(loader), interruptible() as asked_to_stop:
         for batch in loader:
             step = progress.step
@@ -164,8 +163,7 @@ def train(
                 average.update(network)
             progress.step = step = step + 1
             progress.seconds = started + time.monotonic() - begun
-            running = value if step == 1 or not running else 0.98 * running + 0.02 * value
-            progress.loss = running
+            progress.loss = value if step == 1 or not progress.loss else 0.98 * progress.loss + 0.02 * value
             out_of_time = max_seconds is not None and time.monotonic() - begun > max_seconds
             stopping = ranks.any(asked_to_stop() or out_of_time)
             metrics = None
@@ -177,7 +175,7 @@ def train(
                         save_checkpoint(out / "best.safetensors", checkpoint(metrics | {"step": step}))
                 if metrics is not None or step % 50 == 0:
                     entry = {
-                        "step": step, "loss": running, "lr": rate, "seconds": round(progress.seconds, 1),
+                        "step": step, "loss": progress.loss, "lr": rate, "seconds": round(progress.seconds, 1),
                         "samples": step * settings.batch * world, **({"tune": metrics} if metrics else {}),
                     }  # fmt: skip
                     _log(log_file, writer, entry)
@@ -185,7 +183,7 @@ def train(
                     save_state(out, network, average, optimizer, progress)
                     save_checkpoint(out / "last.safetensors", checkpoint({"step": step}))
                 if report is not None:
-                    report(step, total, running, metrics)
+                    report(step, total, progress.loss, metrics)
             if stopping:
                 break
     if writer is not None:
