@@ -26,7 +26,14 @@ class ApChange:
         return self.artefact - self.reference
 
 
-def ap_change(reference: Reference, artefact: Path, annotations: Path, *, images: Path | None = None) -> ApChange:
+def ap_change(
+    reference: Reference,
+    artefact: Path,
+    annotations: Path,
+    *,
+    images: Path | None = None,
+    for_engine: bool = False,
+) -> ApChange:
     """Evaluate both networks on ground-truth boxes; FP16 artefacts with their rounding made explicit.
 
     Args:
@@ -34,6 +41,7 @@ def ap_change(reference: Reference, artefact: Path, annotations: Path, *, images
         artefact: an ONNX pose model.
         annotations: COCO keypoint file.
         images: folder that its ``file_name`` is relative to.
+        for_engine: an engine is built from it, see :func:`autopose.export.parity.rounding_session`.
     """
     manifest = reference.manifest
     codec = manifest.codec
@@ -43,7 +51,7 @@ def ap_change(reference: Reference, artefact: Path, annotations: Path, *, images
         results = predict_persons(predict, persons, codec, batch_size=BATCH)
         return evaluate_keypoints(results, annotations, skeleton=manifest.keypoint_skeleton)["AP"]
 
-    with rounding_session(artefact) as session:
+    with rounding_session(artefact, for_engine=for_engine) as session:
 
         def run(crops: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
             keypoints = keypoints_of(session, crops)

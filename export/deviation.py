@@ -147,16 +147,17 @@ def compare_boxes(
 ) -> Deviation:
     """Compare an artefact's boxes ``(N, D, 4)`` and scores ``(N, D)`` with torch's; each box with the nearest one.
 
-    Of boxes of the same person only the best counts, as at run time: whether a shoulder of its peak is a peak of its
-    own may hang on rounding.
+    Of boxes of the same person only the best is compared, as at run time: whether a shoulder of its peak is a peak of
+    its own may hang on rounding. It is compared with all of the other side's, because of two equally good ones rounding
+    chooses the best as well.
     """
     distances: list[float] = []
     differences, missing, surplus = [0.0], 0, 0
     for images_found in zip(zip(*reference, strict=True), zip(boxes, scores, strict=True), strict=True):
-        reference_found, own_found = (_persons(*found) for found in images_found)
-        near, apart, lost = _nearest(reference_found, own_found)
+        reference_found, own_found = images_found
+        near, apart, lost = _nearest(_persons(*reference_found), own_found)
         distances, differences, missing = distances + near, differences + apart, missing + lost
-        _, apart, lost = _nearest(own_found, reference_found)
+        _, apart, lost = _nearest(_persons(*own_found), reference_found)
         differences, surplus = differences + apart, surplus + lost
     return _summary(
         len(boxes), np.array(distances), np.array(differences), 0, missing=missing, surplus=surplus

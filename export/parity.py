@@ -17,6 +17,7 @@ from autopose.export.onnx_graph import load_graph
 from autopose.export.rounding import rounding_graph
 from autopose.manifest import Manifest
 from autopose.runtime.gpu import gpu_here
+from autopose.runtime.ort_session import OrtSession
 from autopose.runtime.session import Session, normalised, open_session
 
 log = logging.getLogger(__name__)
@@ -113,7 +114,9 @@ def check_engine(
     return deviation
 
 
-def check(reference: Reference, path: Path, images: NDArray[np.uint8], *, name: str | None = None) -> Deviation:
+def check(
+    reference: Reference, path: Path, images: NDArray[np.uint8], *, name: str | None = None, for_engine: bool = False
+) -> Deviation:
     """Measure an ONNX artefact on the CPU; FP16 ones with their rounding made explicit (:mod:`~.rounding`).
 
     Args:
@@ -121,27 +124,32 @@ def check(reference: Reference, path: Path, images: NDArray[np.uint8], *, name: 
         path: the artefact.
         images: ``(N, H, W, 3)`` uint8 BGR of the input size.
         name: what an error calls it.
+        for_engine: an engine is built from it, see :func:`rounding_session`.
 
     Raises:
         ParityError: it deviates more than its precision may.
     """
-    with rounding_session(path) as session:
+    with rounding_session(path, for_engine=for_engine) as session:
         deviation = measure(reference.maps(images), session, images)
         deviation.require(LIMITS[session.manifest.precision], name or path.name)
     return deviation
 
 
 @contextmanager
-def rounding_session(path: Path) -> Iterator[Session]:
-    """Open an ONNX artefact on the CPU; of an FP16 one, a copy with its rounding made explicit."""
-    with open_session(path, device="cpu") as session:
+def rounding_session(path: Path, *, for_engine: bool = False) -> Iterator[Session]:
+    """Open an ONNX artefact on the CPU; of an FP16 one, a copy with its rounding made explicit.
+
+    The sums of an engine's INT8 layers do not overflow; a CPU's may (:mod:`~.quantise`). So a graph from which an
+    engine is built is run with its rounded values in FP32, which hold such sums exactly enough.
+    """
+    with OrtSession(path, device="cpu", integers=not for_engine) as session:
         if session.manifest.precision != "fp16":
             yield session
             return
     with tempfile.TemporaryDirectory() as folder:
         emulated = Path(folder) / "rounded.onnx"
         onnx.save(rounding_graph(load_graph(path)), str(emulated))
-        with open_session(emulated, device="cpu") as session:
+        with OrtSession(emulated, device="cpu") as session:
             yield session
 
 

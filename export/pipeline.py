@@ -171,13 +171,13 @@ def _export(
         details: dict[str, Any] = {}
         if precision != "fp32":
             graph, details = _convert(graph, reference, manifest, recipe)
-        deviation = check(reference, graph, images, name=name or out.name)
+        deviation = check(reference, graph, images, name=name or out.name, for_engine=recipe.builder is not None)
         if not deviation.joints:
             log.warning("Nothing in %s was confident enough to compare: give --check images like yours.", checked_on)
         if recipe.check is not None and recipe.check.is_file() and manifest.task == "pose":
             from autopose.export.ap_change import ap_change
 
-            ap = ap_change(reference, graph, recipe.check, images=recipe.images)
+            ap = ap_change(reference, graph, recipe.check, images=recipe.images, for_engine=recipe.builder is not None)
             details |= {"AP_fp32": ap.reference, "AP": ap.artefact, "AP_change": ap.change}
         details |= finish(graph, out, manifest)
         if recipe.builder is not None:
@@ -256,7 +256,7 @@ def _convert(graph: Path, reference: Any, manifest: Manifest, recipe: Recipe) ->
     def accept(candidate: "onnx.ModelProto") -> bool:
         save(candidate)
         try:
-            deviation = check(reference, target, pictures)
+            deviation = check(reference, target, pictures, for_engine=recipe.builder is not None)
         except ParityError as error:
             log.info("%s", error)
             return False

@@ -1,10 +1,11 @@
 """FP32 graph to INT8: static quantisation with QuantizeLinear/DequantizeLinear pairs, calibrated on images.
 
-Weights are symmetric per output channel. Activations are asymmetric uint8 for ONNX Runtime, whose VNNI kernels want
-uint8 x int8 (int8 x int8 ran slower than FP32, ``docs/benchmarks.md``), or symmetric int8 for TensorRT, which knows no
-zero point. The first and the last convolution stay FP32, as do the edges of the graph and the convolutions whose sum
-the last one reads: that sum is small against its summands, so that their rounding is not. Then, as long as the result
-deviates too much, the convolutions that are hurt most.
+Weights are symmetric per output channel. For ONNX Runtime they have seven bits: CPUs without VNNI add two products
+in sixteen bits, which 255 times 127 twice overflows (``docs/benchmarks.md``). Activations are asymmetric uint8 for ONNX
+Runtime, whose VNNI kernels want uint8 x int8 (int8 x int8 ran slower than FP32, ``docs/benchmarks.md``), or
+symmetric int8 for TensorRT, which knows no zero point. The first and the last convolution stay FP32, as do the edges of
+the graph and the convolutions whose sum the last one reads: that sum is small against its summands, so that their
+rounding is not. Then, as long as the result deviates too much, the convolutions that are hurt most.
 """
 
 import logging
@@ -25,6 +26,7 @@ from onnx import TensorProto, helper
 from autopose.errors import ModelError
 from autopose.export.half import CONVOLUTIONS, convolution_body
 from autopose.export.onnx_graph import fold_weight_casts, split_normalisations
+from autopose.runtime.ort_session import WITHOUT_INTEGERS
 
 #: Convolutions alone: quantising the additions and resizings of the streams as well doubled the deviation and gained
 #: 3 % of speed (``docs/benchmarks.md``).
@@ -140,6 +142,7 @@ def _quantise(
             op_types_to_quantize=list(QUANTISED),
             nodes_to_exclude=[*kept, *outside],
             per_channel=True,
+            reduce_range=not symmetric,
             activation_type=quantization.QuantType.QInt8 if symmetric else quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             calibrate_method=quantization.CalibrationMethod.Percentile,
@@ -175,6 +178,7 @@ def _values(model: onnx.ModelProto, names: Sequence[str], images: NDArray[Any]) 
     probe.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.add_session_config_entry(WITHOUT_INTEGERS, "1")
     session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return dict(zip(names, session.run(None, {"images": images}), strict=True))
 

@@ -30,6 +30,10 @@ ORT_ERRORS: tuple[type[Exception], ...] = tuple(
 )
 
 
+#: Session option: QuantizeLinear and DequantizeLinear stay what they are, and what lies between computes in FP32.
+WITHOUT_INTEGERS = "session.disable_quant_qdq"
+
+
 def usable_cores() -> int:
     """Return how many CPU cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -51,7 +55,9 @@ def cuda_driver_present() -> bool:
     return False
 
 
-def open_ort(path: Path, *, device: Device, threads: int, whole: bool = False) -> onnxruntime.InferenceSession:
+def open_ort(
+    path: Path, *, device: Device, threads: int, whole: bool = False, integers: bool = True
+) -> onnxruntime.InferenceSession:
     """Open any ONNX file on exactly the device that was asked for.
 
     Args:
@@ -59,6 +65,7 @@ def open_ort(path: Path, *, device: Device, threads: int, whole: bool = False) -
         device: see :func:`autopose.runtime.session.open_session`.
         threads: CPU threads of one run.
         whole: refuse a graph of which ONNX Runtime would leave single nodes to the CPU beside CUDA.
+        integers: compute INT8 layers with integers; if not, with their rounded values in FP32.
 
     Raises:
         ModelError: ONNX Runtime cannot load it.
@@ -74,6 +81,8 @@ def open_ort(path: Path, *, device: Device, threads: int, whole: bool = False) -
     options.inter_op_num_threads = 1
     # A thread that waits for its share by spinning takes a core away from decoding, drawing and encoding.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not integers:
+        options.add_session_config_entry(WITHOUT_INTEGERS, "1")
     if whole and wants_cuda and available:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     providers = providers_for(cuda=wants_cuda and available, whole=whole)
@@ -118,13 +127,16 @@ class OrtSession(Session):
         path: ONNX file with a manifest in its metadata.
         device: see :func:`autopose.runtime.session.open_session`.
         threads: CPU threads of one ``run``; None for all cores that the process may use.
+        integers: see :func:`open_ort`.
     """
 
     backend = "onnxruntime"
 
-    def __init__(self, path: Path, *, device: Device = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, path: Path, *, device: Device = "auto", threads: int | None = None, integers: bool = True
+    ) -> None:
         self.threads = usable_cores() if threads is None else max(1, threads)
-        self._session: Any = open_ort(path, device=device, threads=self.threads)
+        self._session: Any = open_ort(path, device=device, threads=self.threads, integers=integers)
         text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         super().__init__(path, Manifest.from_json(text, str(path)))
         self.device = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"

@@ -10,7 +10,7 @@ from autopose.genotype import AutoPoseGenotype
 from autopose.heatmap import Codec
 from autopose.search.autopose_space import AutoPoseSpaceConfig
 from autopose.search.controller import ControllerConfig
-from autopose.training.config import Betas, DataConfig, with_tolerances
+from autopose.training.config import Amp, Betas, DataConfig, with_tolerances
 
 
 class LoopConfig(Config):
@@ -49,7 +49,7 @@ class LoopConfig(Config):
         max_parameters: a derived network with more parameters has its reward divided by how many times more; 0 = any
             number. For networks that must fit somewhere, as into a package.
         alarm_share: alarm if more than this share of edges has become parameter-free.
-        amp: ``bf16`` autocast or ``none``.
+        amp: ``bf16`` autocast, ``auto``: on devices that have instructions for it, or ``none``.
         save_minutes: longest time between checkpoints.
         seed: of everything.
         seeds: how many runs, with seeds ``seed``, ``seed + 1``, ...; more than one are summarised.
@@ -81,7 +81,7 @@ class LoopConfig(Config):
     reward_steps: int = Field(0, ge=0)
     max_parameters: int = Field(0, ge=0)
     alarm_share: float = Field(0.75, gt=0, le=1)
-    amp: Literal["bf16", "none"] = "none"
+    amp: Amp = "none"
     save_minutes: float = Field(5.0, ge=0)
     seed: int = Field(0, ge=0)
     seeds: int = Field(1, ge=1)

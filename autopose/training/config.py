@@ -13,6 +13,9 @@ from autopose.skeleton import COCO17, skeleton_by_name
 #: Adam's decay rates.
 Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
 
+#: Mixed precision, see :func:`autopose.training.bfloat16.in_bfloat16`.
+Amp = Literal["auto", "bf16", "none"]
+
 
 class Source(Config):
     """One annotation file to train on.
@@ -83,7 +86,7 @@ class TrainSection(Config):
         warmup_steps: linear warm-up.
         clip: largest gradient norm; 0 = none.
         ema: decay of the weight average; 0 = none.
-        amp: ``bf16`` autocast or ``none``.
+        amp: ``bf16`` autocast, ``auto``: on devices that have instructions for it, or ``none``.
         channels_last: memory format of activations (2x faster on CPUs).
         seed: of weights, order and augmentation.
         eval_every: steps between evaluations on the tune split.
@@ -105,7 +108,7 @@ class TrainSection(Config):
     warmup_steps: int = Field(100, ge=0)
     clip: float = Field(0.0, ge=0)
     ema: float = Field(0.999, ge=0, lt=1)
-    amp: Literal["bf16", "none"] = "none"
+    amp: Amp = "none"
     channels_last: bool = True
     seed: int = Field(0, ge=0)
     eval_every: int = Field(1000, ge=1)

@@ -14,6 +14,7 @@ from autopose.genotype import Genotype
 from autopose.models.cost import profile
 from autopose.models.network import build_network
 from autopose.skeleton import Skeleton, skeleton_by_name
+from autopose.training.bfloat16 import in_bfloat16
 from autopose.training.config import Source, TrainConfig
 from autopose.training.distill import load_teacher
 from autopose.training.fit import check_fit
@@ -65,7 +66,7 @@ def dry_run(genotype: Genotype, config: TrainConfig) -> dict[str, Any]:
         steps = config.train.epochs * max(round(samples / batch), 1)
     values = sum(p.numel() for p in network.parameters())
     copies = 4 + (1 if config.train.ema else 0)  # weights, gradients, Adam's two moments, the average
-    weights_gib = (4 * copies + (2 if config.train.amp == "bf16" else 0)) * values / GIB
+    weights_gib = (4 * copies + (2 if in_bfloat16(config.train.amp, device) else 0)) * values / GIB
     activations_gib = step.pop("saved_bytes") / count * batch / GIB
     width, height = config.codec.input_size_wh
     return {
@@ -102,7 +103,7 @@ def _step(
     optimizer = make_optimizer(network, config.train)
     own = {parameter.data_ptr() for parameter in network.parameters()}
     shapes = {parameter.shape for parameter in network.parameters() if parameter.ndim > 1}
-    autocast = config.train.amp == "bf16"
+    autocast = in_bfloat16(config.train.amp, device)
     saved: dict[int, int] = {}
     shape: list[int] = []
 
@@ -121,7 +122,7 @@ def _step(
     for attempt in range(2):
         started, used = time.perf_counter(), time.process_time()
         with (
-            torch.autocast(device.type, torch.bfloat16, enabled=config.train.amp == "bf16"),
+            torch.autocast(device.type, torch.bfloat16, enabled=autocast),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         ):
             if config.task == "pose":

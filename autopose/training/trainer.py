@@ -18,6 +18,7 @@ from autopose.files import write_atomic
 from autopose.genotype import Genotype
 from autopose.models.network import build_network
 from autopose.skeleton import skeleton_by_name
+from autopose.training.bfloat16 import in_bfloat16
 from autopose.training.config import TrainConfig, TrainSection
 from autopose.training.distributed import Group, own_device, wait
 from autopose.training.ema import WeightAverage
@@ -38,7 +39,7 @@ Report = Callable[[int, int, float, dict[str, float] | None], None]
 def make_optimizer(network: nn.Module, config: TrainSection) -> torch.optim.Optimizer:
     """Return the optimiser; biases and normalisation are not decayed."""
     if config.optimizer == "muon":
-        half = config.amp == "bf16"
+        half = in_bfloat16(config.amp, next(network.parameters()).device)
         return Muon(network.parameters(), config.lr, betas=config.betas, weight_decay=config.weight_decay, half=half)
     matrices = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
     vectors = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
@@ -105,6 +106,7 @@ def train(
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if init is not None:
         _initialise(network, init)
+    half = in_bfloat16(settings.amp, device)
     average = WeightAverage(network, settings.ema) if settings.ema else None
     optimizer = make_optimizer(network, settings)
     identity = f"{genotype.fingerprint()} {config.model_dump_json()}"
@@ -151,7 +153,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             model.train()
-            with torch.autocast(device.type, torch.bfloat16, enabled=settings.amp == "bf16"):
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
                 loss = task.loss(model, batch)
             value = _check_finite(loss, step)
             optimizer.zero_grad(set_to_none=True)

@@ -107,3 +107,11 @@ def test_a_second_box_of_the_same_person_counts_for_nothing() -> None:
     boxes = np.array([[[209, 51, 297, 260], [203, 39, 297, 257], [10, 10, 60, 90]]], float)
     shoulder = compare_boxes((boxes, np.array([[0.54, 0.34, 0.3]])), boxes[:, [0, 2, 2]], np.array([[0.54, 0.3, 0.0]]))
     assert (shoulder.joints, shoulder.missing, shoulder.surplus, shoulder.score) == (2, 0, 0, 0)
+
+
+def test_of_two_equally_good_boxes_of_a_person_either_may_win() -> None:
+    boxes = np.array([[[0, 30, 18, 79], [0, 22, 18, 71]]], float)
+    swapped = compare_boxes((boxes, np.array([[0.5, 0.5 - 1e-7]])), boxes[:, ::-1], np.array([[0.5, 0.5 - 1e-7]]))
+    assert (swapped.joints, swapped.missing, swapped.surplus, swapped.max_px) == (1, 0, 0, 0)
+    lost = compare_boxes((boxes, np.array([[0.5, 0.5 - 1e-7]])), boxes[:, [1, 1]], np.array([[0.5, 0.5]]))
+    assert lost.max_px == 8
