@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autopose.errors import BackendError, ParityError, UsageError, require
+from autopose.errors import BackendError, DataError, ParityError, UsageError, require
 from autopose.export import cache
 from autopose.export.crops import calibration_images, check_images
 from autopose.export.deviation import LIMITS, Deviation, Precision
@@ -82,10 +82,18 @@ def export_model(model: str, out: Path | None = None, recipe: Recipe | None = No
     Raises:
         UsageError: options that contradict each other.
         ModelError: there is no such model or it cannot be exported.
+        DataError: there are no such pictures to calibrate or check with.
         ParityError: the artefact deviates from the FP32 network.
         BackendError, MissingDependencyError: the engine cannot be built here.
     """
     recipe = recipe or Recipe()
+    for option, source in (
+        ("--check", recipe.check),
+        ("--calibration", recipe.calibration),
+        ("--images", recipe.images),
+    ):
+        if source is not None and not source.exists():  # said before the work, not after it
+            raise DataError(f"{option} {source}: no such folder or annotation file.")
     if recipe.triton is not None:
         refuse_for_triton(recipe.builder, recipe.batches)
     suffixes = (".engine", ".plan") if recipe.builder else (".onnx",)

@@ -3,7 +3,7 @@
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ from autopose.search.space import open_space
 
 #: A unit is repeated so often in its graph, to be long against the cost of a call.
 REPEAT = 4
+#: (C, H, W).
+Shape = tuple[int, int, int]
 #: Called with (units done, units in all).
 Watch = Callable[[int, int], None]
 
@@ -72,13 +74,13 @@ class Several(nn.Module):
 
 def unit_graphs(
     genotype: AutoPoseGenotype, input_size_wh: tuple[int, int]
-) -> dict[str, tuple[nn.Module, list[tuple[int, int, int]], int]]:
+) -> dict[str, tuple[nn.Module, list[Shape], int]]:
     """Return per unit a module, the (C, H, W) of its inputs, and how often the unit is in it."""
     widths, sizes = genotype.channels, map_sizes(input_size_wh)
     maps = [(width, size[1], size[0]) for width, size in zip(widths, sizes, strict=True)]
     names = iter(all_units(genotype, input_size_wh))
     head = (ConcatHead if genotype.head == "concat" else SumHead)(widths, 17)
-    graphs: dict[str, tuple[nn.Module, list[tuple[int, int, int]], int]] = {
+    graphs: dict[str, tuple[nn.Module, list[Shape], int]] = {
         next(names): (Several(Stem(genotype)), [(3, input_size_wh[1], input_size_wh[0])], 1),
         next(names): (Several(head), maps, 1),
     }
@@ -116,9 +118,10 @@ def measure(
     """
     ort = require("onnxruntime", extra="train", why="Measuring latency")
     graphs = unit_graphs(genotype, input_size_wh)
+    models = onnx_models([(module, shapes) for module, shapes, _ in graphs.values()])
     times: dict[str, float] = {}
-    for done, (name, (module, shapes, count)) in enumerate(graphs.items(), start=1):
-        session = cpu_session(onnx_bytes(module, shapes), threads)
+    for done, ((name, (_, shapes, count)), model) in enumerate(zip(graphs.items(), models, strict=True), start=1):
+        session = cpu_session(model, threads)
         feed = {
             item.name: np.random.default_rng(0).standard_normal((1, *shape)).astype(np.float32)
             for item, shape in zip(session.get_inputs(), shapes, strict=True)
@@ -168,25 +171,61 @@ def cpu_session(model: bytes | str, threads: int) -> Any:
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def onnx_bytes(module: nn.Module, shapes: list[tuple[int, int, int]]) -> bytes:
-    """Return a module as an ONNX model."""
+def onnx_models(units: Sequence[tuple[nn.Module, list[Shape]]]) -> list[bytes]:
+    """Return modules, each with the shapes of its inputs, as ONNX models.
+
+    They are exported together and then taken apart: one export takes a second, however small the module.
+    """
     import logging
     import warnings
 
-    inputs = tuple(torch.zeros(1, *shape) for shape in shapes)
+    from onnx.utils import Extractor
+
+    together = _Together([module for module, _ in units], [len(shapes) for _, shapes in units]).eval()
+    zeros = tuple(torch.zeros(1, *shape) for _, shapes in units for shape in shapes)
+    with torch.no_grad():
+        counts = [len(outputs) for outputs in together.run(zeros)]
+    inputs = [[f"input{unit}_{k}" for k in range(len(shapes))] for unit, (_, shapes) in enumerate(units)]
+    outputs = [[f"output{unit}_{k}" for k in range(count)] for unit, count in enumerate(counts)]
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.onnx.export(module.eval(), inputs, dynamo=True, verbose=False, opset_version=20)
+            program = torch.onnx.export(
+                together, zeros, dynamo=True, verbose=False, opset_version=20,
+                input_names=[name for names in inputs for name in names],
+                output_names=[name for names in outputs for name in names],
+            )  # fmt: skip
     finally:
         logger.setLevel(level)
     assert program is not None
     program.optimize()
-    content: bytes = program.model_proto.SerializeToString()
-    return content
+    extractor = Extractor(program.model_proto)
+    return [
+        extractor.extract_model(given, found).SerializeToString() for given, found in zip(inputs, outputs, strict=True)
+    ]
+
+
+class _Together(nn.Module):
+    """Modules side by side, each with its own inputs and outputs."""
+
+    def __init__(self, units: Sequence[nn.Module], counts: Sequence[int]) -> None:
+        super().__init__()
+        self.units, self.counts = nn.ModuleList(units), counts
+
+    def run(self, inputs: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+        """Return the outputs of each."""
+        outputs, start = [], 0
+        for unit, count in zip(self.units, self.counts, strict=True):
+            found = unit(*inputs[start : start + count])
+            outputs.append((found,) if isinstance(found, Tensor) else tuple(found))
+            start += count
+        return outputs
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(output for outputs in self.run(inputs) for output in outputs)
 
 
 def median_ms(call: Callable[[], object], rounds: int) -> float:

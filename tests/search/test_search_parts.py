@@ -5,6 +5,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -216,6 +217,24 @@ def test_expected_latency_is_that_of_the_network_when_the_tables_are_certain(sha
 
 
 @pytest.mark.slow
+def test_units_that_are_exported_together_compute_what_each_does() -> None:
+    from autopose.search.latency_bench import cpu_session, onnx_models, unit_graphs
+
+    torch.manual_seed(0)
+    graphs = dict(list(unit_graphs(_genotype(), (64, 64)).items())[:9])  # stem, head of four maps, edges, projections
+    models = onnx_models([(module, shapes) for module, shapes, _ in graphs.values()])
+    for (name, (module, shapes, _)), model in zip(graphs.items(), models, strict=True):
+        inputs = [torch.randn(1, *shape) for shape in shapes]
+        session = cpu_session(model, 1)
+        feed = {item.name: value.numpy() for item, value in zip(session.get_inputs(), inputs, strict=True)}
+        with torch.no_grad():
+            expected = module.eval()(*inputs)
+        for one, other in zip(
+            session.run(None, feed), [expected] if torch.is_tensor(expected) else expected, strict=True
+        ):
+            np.testing.assert_allclose(one, other.numpy(), atol=1e-4, err_msg=name)
+
+
 def test_measured_table_covers_every_unit() -> None:
     from autopose.search.latency_bench import measure
 
