@@ -143,8 +143,8 @@ def convert(
     """
     from autopose.console import progress
     from autopose.data.annotations import is_coco
-    from autopose.data.coco_file import read_coco
-    from autopose.data.conversion import convert_coco, convert_persons, load_native, skeleton_of, write_coco
+    from autopose.data.coco_file import read_coco, skeleton_of
+    from autopose.data.conversion import convert_coco, convert_persons, load_native, write_coco
     from autopose.errors import DataError
     from autopose.skeleton import skeleton_by_name
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.errors import DataError
+from autopose.skeleton import SKELETONS, Skeleton
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,6 +149,24 @@ def first_keypoints(file: CocoFile) -> Sequence[Any]:
     """Return the keypoints of the first record that has a list of them; its length tells the number of joints."""
     lists = (record.get("keypoints") for record in file.annotations if isinstance(record, dict))
     return next((found for found in lists if isinstance(found, list) and found), ())
+
+
+def skeleton_of(file: CocoFile) -> Skeleton:
+    """Return the skeleton of a COCO file: that of the joints that it names, or of so many joints.
+
+    Raises:
+        DataError: it is none that is known.
+    """
+    first = first_keypoints(file)
+    named = [skeleton for skeleton in SKELETONS.values() if skeleton.joints == file.joints]
+    # A file that does not name its joints has COCO's if their number fits.
+    counted = [skeleton for skeleton in SKELETONS.values() if 3 * len(skeleton) == len(first)]
+    if not named and (file.joints or not counted):
+        raise DataError(
+            f"{file.path}: has {len(file.joints) or len(first) // 3} joints that are of no known skeleton. "
+            f"Known: {', '.join(SKELETONS)}."
+        )
+    return (named or counted)[0]
 
 
 def image_folders(annotations: Path) -> list[Path]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.data.coco import PSEUDO_WEIGHT, persons_from_coco
-from autopose.data.coco_file import CocoFile, first_keypoints, number_fault, read_coco
+from autopose.data.coco_file import CocoFile, number_fault, read_coco, skeleton_of
 from autopose.data.images import DiskReader, ImageReader
 from autopose.data.lsp import is_lsp, load_lsp
 from autopose.data.mpii import is_mpii, load_mpii
@@ -18,7 +18,7 @@ from autopose.data.ochuman import is_ochuman, load_ochuman
 from autopose.errors import DataError
 from autopose.files import path_from, write_atomic
 from autopose.poses import Person
-from autopose.skeleton import SKELETONS, Skeleton
+from autopose.skeleton import Skeleton
 
 #: Names of one and the same place.
 SYNONYMS: tuple[frozenset[str], ...] = (
@@ -104,24 +104,6 @@ def load_native(annotations: Path, *, images: Path | None = None) -> list[Person
         return load_ochuman(path, images=images)
     file = read_coco(path, images=images)
     return persons_from_coco(file, skeleton=skeleton_of(file))
-
-
-def skeleton_of(file: CocoFile) -> Skeleton:
-    """Return the skeleton of a COCO file: that of the joints that it names, or of so many joints.
-
-    Raises:
-        DataError: it is none that is known.
-    """
-    first = first_keypoints(file)
-    named = [skeleton for skeleton in SKELETONS.values() if skeleton.joints == file.joints]
-    # A file that does not name its joints has COCO's if their number fits.
-    counted = [skeleton for skeleton in SKELETONS.values() if 3 * len(skeleton) == len(first)]
-    if not named and (file.joints or not counted):
-        raise DataError(
-            f"{file.path}: has {len(file.joints) or len(first) // 3} joints that are of no known skeleton. "
-            f"Known: {', '.join(SKELETONS)}."
-        )
-    return (named or counted)[0]
 
 
 def convert_coco(file: CocoFile, target: Skeleton, out: Path, *, middles: bool = False) -> int:

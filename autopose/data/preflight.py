@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autopose.data.coco import person_from_record
-from autopose.data.coco_file import CocoFile, first_keypoints, read_coco, read_json
+from autopose.data.coco_file import CocoFile, first_keypoints, read_coco, read_json, skeleton_of
 from autopose.data.images import DiskReader
 from autopose.data.lsp import is_lsp, load_lsp
 from autopose.data.mpii import is_mpii, load_mpii
@@ -218,16 +218,14 @@ def _check_coco(path: Path, images: Path | None, decode: bool, on_image: Callabl
         report.add("unreadable", str(error))
         return report
     report.images = len(file.images)
-    first = first_keypoints(file)
-    fitting = [
-        s for s in SKELETONS.values() if s.joints == file.joints or (not file.joints and 3 * len(s) == len(first))
-    ]
-    skeleton = fitting[0] if fitting else COCO17
-    report.skeleton = skeleton.name if fitting else ""
-    if first and not fitting:
-        report.add("skeleton", f"{path}: has {len(first) // 3} joints that are of no known skeleton.")
-    else:
-        _check_records(report, file, skeleton.name)
+    labelled = bool(first_keypoints(file))
+    try:
+        report.skeleton = skeleton_of(file).name
+    except DataError as error:
+        if labelled:  # boxes alone have no joints
+            report.add("skeleton", str(error))
+    if report.skeleton or not labelled:
+        _check_records(report, file, report.skeleton or COCO17.name)
     for image_id, image in file.images.items():
         _check_picture(report, file.image_path(image_id), (image["width"], image["height"]), decode)
         if on_image is not None:
