@@ -153,8 +153,13 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             model.train()
-            with torch.autocast(device.type, torch.bfloat16, enabled=half):
-                loss = task.loss(model, batch)
+            try:
+                with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                    loss = task.loss(model, batch)
+            except RuntimeError as error:
+                if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                    raise _not_compiled(error) from None
+                raise
             value = _check_finite(loss, step)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -224,6 +229,14 @@ def _initialise(network: nn.Module, init: Checkpoint) -> None:
             "Give weights of the same or a similar genotype."
         )
     network.load_state_dict(state | fitting)
+
+
+def _not_compiled(error: RuntimeError) -> UsageError:
+    reason = str(getattr(error, "inner_exception", error)).strip().splitlines()[0]
+    return UsageError(
+        f"train.compile: torch.compile cannot compile the network here: {reason}\n"
+        "It needs a C++ compiler on a CPU and Triton on a GPU. Install it, or set train.compile=false."
+    )
 
 
 def _check_finite(loss: Tensor, step: int) -> float:

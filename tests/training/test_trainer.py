@@ -211,3 +211,17 @@ def test_a_broken_picture_ends_the_run_with_a_sentence(tmp_path: Path, tiny: Aut
     assert done.returncode == 1
     (sentence,) = done.stderr.decode().strip().splitlines()
     assert "the image is cut off" in sentence
+
+
+def test_a_network_that_cannot_be_compiled_is_a_sentence(
+    figures: Path, tmp_path: Path, tiny: AutoPoseGenotype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    class Uncompilable(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise BackendCompilerFailed(len, RuntimeError("No working C++ compiler found"), None)
+
+    monkeypatch.setattr(torch, "compile", lambda network: Uncompilable())
+    with pytest.raises(UsageError, match=r"(?s)No working C\+\+ compiler found.*train\.compile=false"):
+        train(tiny, _config(figures, "train.compile=true"), tmp_path)
