@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 BATCH = 16
 
+#: What :meth:`Reference.maps` returns.
+Maps = tuple[NDArray[np.float32], ...]
+
 
 class Reference(Protocol):
     """The FP32 network that artefacts are held against."""
@@ -33,7 +36,7 @@ class Reference(Protocol):
         """What it expects; its ``decode`` does not count."""
         ...
 
-    def maps(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+    def maps(self, images: NDArray[np.uint8]) -> Maps:
         """Return heatmaps ``(N, K, h, w)`` of a pose network, or boxes and scores of a detector."""
         ...
 
@@ -51,7 +54,7 @@ class GraphReference:
             )
         self.path = path
 
-    def maps(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+    def maps(self, images: NDArray[np.uint8]) -> Maps:
         """Return what the network gives, see :class:`Reference`."""
         if self.manifest.task == "detector" or not self.manifest.decode:
             with open_session(self.path, device="cpu") as session:
@@ -74,23 +77,23 @@ class GraphReference:
         return in_batches(run, images)
 
 
-def measure(reference: tuple[NDArray[np.float32], ...], session: Session, images: NDArray[np.uint8]) -> Deviation:
+def measure(expected: Maps, session: Session, images: NDArray[np.uint8]) -> Deviation:
     """Compare an opened artefact with what :meth:`Reference.maps` gave on the same images."""
     manifest = session.manifest
     if manifest.task == "detector":
-        return compare_boxes((reference[0], reference[1]), *in_batches(session.run, images, _size(session)))
+        return compare_boxes((expected[0], expected[1]), *in_batches(session.run, images, _size(session)))
     return compare_keypoints(
-        reference[0], keypoints_of(session, images), manifest.codec, manifest.keypoint_skeleton
+        expected[0], keypoints_of(session, images), manifest.codec, manifest.keypoint_skeleton
     )  # fmt: skip
 
 
 def check_engine(
-    reference: Reference, engine: Path, images: NDArray[np.uint8], *, name: str | None = None
+    expected: Maps, engine: Path, images: NDArray[np.uint8], *, name: str | None = None
 ) -> Deviation | None:
     """Measure a TensorRT engine on this machine's GPU: a correct graph can still become a wrong engine.
 
     Args:
-        reference: the FP32 network.
+        expected: what :meth:`Reference.maps` gave on ``images``.
         engine: with its sidecar.
         images: ``(N, H, W, 3)`` uint8 BGR of the input size.
         name: what an error calls it.
@@ -105,7 +108,7 @@ def check_engine(
         return None
     try:
         with open_session(engine) as session:
-            deviation = measure(reference.maps(images), session, images)
+            deviation = measure(expected, session, images)
             limits = LIMITS[session.manifest.precision]
     except (BackendError, ModelError, MissingDependencyError) as error:
         log.warning("The engine was not run, only its graph was compared: %s", str(error).splitlines()[0])
@@ -115,12 +118,12 @@ def check_engine(
 
 
 def check(
-    reference: Reference, path: Path, images: NDArray[np.uint8], *, name: str | None = None, for_engine: bool = False
+    expected: Maps, path: Path, images: NDArray[np.uint8], *, name: str | None = None, for_engine: bool = False
 ) -> Deviation:
     """Measure an ONNX artefact on the CPU; FP16 ones with their rounding made explicit (:mod:`~.rounding`).
 
     Args:
-        reference: the FP32 network.
+        expected: what :meth:`Reference.maps` gave on ``images``.
         path: the artefact.
         images: ``(N, H, W, 3)`` uint8 BGR of the input size.
         name: what an error calls it.
@@ -130,7 +133,7 @@ def check(
         ParityError: it deviates more than its precision may.
     """
     with rounding_session(path, for_engine=for_engine) as session:
-        deviation = measure(reference.maps(images), session, images)
+        deviation = measure(expected, session, images)
         deviation.require(LIMITS[session.manifest.precision], name or path.name)
     return deviation
 

@@ -179,7 +179,8 @@ def _export(
         details: dict[str, Any] = {}
         if precision != "fp32":
             graph, details = _convert(graph, reference, manifest, recipe)
-        deviation = check(reference, graph, images, name=name or out.name, for_engine=recipe.builder is not None)
+        expected = reference.maps(images)
+        deviation = check(expected, graph, images, name=name or out.name, for_engine=recipe.builder is not None)
         if not deviation.joints:
             log.warning("Nothing in %s was confident enough to compare: give --check images like yours.", checked_on)
         if recipe.check is not None and recipe.check.is_file() and manifest.task == "pose":
@@ -189,7 +190,7 @@ def _export(
             details |= {"AP_fp32": ap.reference, "AP": ap.artefact, "AP_change": ap.change}
         details |= finish(graph, out, manifest)
         if recipe.builder is not None:
-            built = check_engine(reference, out, images, name=name or out.name)
+            built = check_engine(expected, out, images, name=name or out.name)
             details |= {} if built is None else {"engine_mean_px": built.mean_px, "engine_max_px": built.max_px}
     return Result(out, manifest, deviation, checked_on, details)
 
@@ -261,10 +262,12 @@ def _convert(graph: Path, reference: Any, manifest: Manifest, recipe: Recipe) ->
             log.warning("%s stays FP32: it reaches %.0f.", name, value)
         return target, {"half_share": half.share, "kept_fp32": dict(half.kept)}
 
+    expected = reference.maps(pictures)
+
     def accept(candidate: "onnx.ModelProto") -> bool:
         save(candidate)
         try:
-            deviation = check(reference, target, pictures, for_engine=recipe.builder is not None)
+            deviation = check(expected, target, pictures, for_engine=recipe.builder is not None)
         except ParityError as error:
             log.info("%s", error)
             return False

@@ -109,7 +109,7 @@ def export_onnx(
         onnx.save(model, str(temporary))
         if check:
             images = synthetic_inputs(CHECK_IMAGES, manifest) if crops is None else crops
-            check_artefact(TorchReference(module, manifest), temporary, images, name=out.name)
+            check_artefact(TorchReference(module, manifest).maps(images), temporary, images, name=out.name)
     return out
 
 
