@@ -21,7 +21,6 @@ from autopose.data.coco import load_coco
 from autopose.evaluation.coco import evaluate_keypoints
 from autopose.evaluation.predict import predict_persons
 from autopose.genotype import Genotype
-from autopose.training.bfloat16 import in_bfloat16
 from autopose.training.config import Source, TrainConfig
 from autopose.training.predictor import TorchPredictor
 from autopose.training.resumable import is_resumable
@@ -93,8 +92,7 @@ VARIANTS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
 def average_precision(run: Path, annotations: Path) -> float:
     """Return AP with ground-truth boxes and flip averaging of a run's final averaged weights."""
     checkpoint = load_checkpoint(run / "last.safetensors")
-    half = in_bfloat16("auto", torch.device("cpu"))
-    predictor = TorchPredictor(checkpoint.build(), checkpoint.codec, checkpoint.skeleton, flip=True, amp=half)
+    predictor = TorchPredictor(checkpoint.build(), checkpoint.codec, checkpoint.skeleton, flip=True, amp="auto")
     results = predict_persons(predictor, load_coco(annotations), checkpoint.codec)
     return evaluate_keypoints(results, annotations)["AP"]
 

@@ -30,7 +30,7 @@ from autopose.data.pose_dataset import PoseDataset
 from autopose.data.synthetic import write_synthetic
 from autopose.genotype import Genotype
 from autopose.models.network import build_network
-from autopose.training.bfloat16 import in_bfloat16
+from autopose.training.bfloat16 import autocast
 from autopose.training.config import TrainConfig
 from autopose.training.loader import KeySampler, make_loader
 from autopose.training.tasks import PoseTask, pose_loss
@@ -62,7 +62,7 @@ def stepper(genotype: str, config: TrainConfig, batch: int, parallel: bool = Fal
     xy = torch.rand(batch, 17, 2) * torch.tensor([width, height])
 
     def step() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16(config.train.amp, device)):
+        with autocast(config.train.amp, device):
             loss = pose_loss(model, (crops, xy, torch.ones(batch, 17)), config, device)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

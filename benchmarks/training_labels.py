@@ -18,58 +18,68 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from autopose.data.coco import MIN_CONFIDENCE
+from autopose.data.coco_file import read_coco
 from autopose.files import write_atomic
+from autopose.skeleton import COCO17
 from autopose.training.sources import in_tune
 
 HERE = Path(__file__).resolve().parent
 TUNE_SHARE = 0.06
 
-#: A teacher's joint of less confidence is no truth to measure by.
-LEAST_CONFIDENCE = 0.3
+Record = dict[str, Any]
 
 
-def select(source: Path, out: Path, keep: Callable[[dict[str, Any], str], dict[str, Any] | None]) -> None:
-    """Write the persons of a COCO file that ``keep`` returns, given each and its picture's path; absolute paths."""
-    content = json.loads(source.read_text())
-    root = source.parent if (source.parent / content["images"][0]["file_name"]).exists() else source.parent.parent
-    paths = {image["id"]: str((root / image["file_name"]).resolve()) for image in content["images"]}
-    kept = [keep(record, paths[record["image_id"]]) for record in content["annotations"] if not record.get("iscrowd")]
-    records = [record for record in kept if record]
+def select(source: Path, out: Path, keep: Callable[[Record], Record | None], *, held: bool = False) -> None:
+    """Write the persons of a COCO file that ``keep`` returns, of held-out pictures only if asked; absolute paths."""
+    file = read_coco(source)
+    paths = {number: file.image_path(number).resolve() for number in file.images}
+    offered = [
+        dict(record)
+        for record in file.annotations
+        if not record.get("iscrowd") and (not held or in_tune(paths[record["image_id"]].name, TUNE_SHARE))
+    ]
+    records = [kept for record in offered if (kept := keep(record))]
     shown = {record["image_id"] for record in records}
-    images = [{**image, "file_name": paths[image["id"]]} for image in content["images"] if image["id"] in shown]
-    write_atomic(out, json.dumps({**content, "images": images, "annotations": records}))
+    content = {
+        "info": {"description": f"{out.stem} of {source.name}"},
+        "images": [
+            {**file.images[number], "file_name": str(paths[number])} for number in file.images if number in shown
+        ],
+        "annotations": records,
+        "categories": [{"id": 1, "name": "person", "keypoints": list(COCO17.joints)}],
+    }
+    write_atomic(out, json.dumps(content))
     print(f"{out.name}: {len(records)} persons", flush=True)
 
 
-def labelled(record: dict[str, Any], path: str) -> dict[str, Any] | None:
+def labelled(record: Record) -> Record | None:
     """Keep the persons with joints."""
     return record if record.get("num_keypoints") else None
 
 
-def box_of_scene(record: dict[str, Any], path: str) -> dict[str, Any] | None:
+def box_of_scene(record: Record) -> Record | None:
     """Keep boxes that are sure and large enough, without the joints they have."""
     sure = record["score"] >= 0.2 and record["bbox"][3] >= 36
     return {**record, "keypoints": [], "num_keypoints": 0} if sure else None
 
 
-def held_stanford(record: dict[str, Any], path: str) -> dict[str, Any] | None:
-    """Keep held-out persons with twelve joints or more that two teachers agree on."""
-    agreed = record.get("num_keypoints", 0) >= 12 and record.get("teachers") == "both"
-    return record if agreed and in_tune(path, TUNE_SHARE) else None
+def surely_labelled(record: Record) -> Record | None:
+    """Keep persons with twelve joints or more that two teachers agree on."""
+    return record if record.get("num_keypoints", 0) >= 12 and record.get("teachers") == "both" else None
 
 
-def held_scenes(record: dict[str, Any], path: str) -> dict[str, Any] | None:
-    """Keep held-out persons with six joints or more that the teacher is sure of, and those joints only."""
+def surely_taught(record: Record) -> Record | None:
+    """Keep persons with six joints or more that the teacher is sure of, and those joints only."""
     joints = list(record.get("keypoints") or ())
     for k in range(0, len(joints), 3):
-        joints[k : k + 3] = [*joints[k : k + 2], 2] if joints[k + 2] >= LEAST_CONFIDENCE else [0, 0, 0]
-    count = sum(v > 0 for v in joints[2::3])
-    return {**record, "keypoints": joints, "num_keypoints": count} if count >= 6 and in_tune(path, TUNE_SHARE) else None
+        joints[k : k + 3] = [*joints[k : k + 2], 2] if joints[k + 2] >= MIN_CONFIDENCE else [0, 0, 0]
+    return six_joints({**record, "keypoints": joints, "num_keypoints": sum(v > 0 for v in joints[2::3])})
 
 
-def held_lspet(record: dict[str, Any], path: str) -> dict[str, Any] | None:
-    """Keep held-out persons with six joints or more."""
-    return record if record.get("num_keypoints", 0) >= 6 and in_tune(path, TUNE_SHARE) else None
+def six_joints(record: Record) -> Record | None:
+    """Keep persons with six joints or more."""
+    return record if record.get("num_keypoints", 0) >= 6 else None
 
 
 def make(out: Path, script: str, *arguments: object) -> None:
@@ -94,8 +104,8 @@ def main() -> None:
     teacher, yolox = data / "weights/movenet_thunder_256.onnx", data / "weights/yolox_nano.onnx"
     select(stanford, out / "labelled.json", labelled)
     select(scenes, out / "boxes.json", box_of_scene)
-    select(stanford, out / "held_stanford.json", held_stanford)
-    select(scenes, out / "held_scenes.json", held_scenes)
+    select(stanford, out / "held_stanford.json", surely_labelled, held=True)
+    select(scenes, out / "held_scenes.json", surely_taught, held=True)
 
     def taught(name: str, source: Path, *words: object) -> None:
         make(file := out / name, "teacher_labels.py", teacher, source, file, *words)
@@ -116,7 +126,7 @@ def main() -> None:
     with ThreadPoolExecutor(options.jobs) as pool:
         for job in [pool.submit(job) for job in jobs]:
             job.result()
-    select(out / "lspet2.json", out / "held_lspet.json", held_lspet)
+    select(out / "lspet2.json", out / "held_lspet.json", six_joints, held=True)
     command = [sys.executable, "-m", "autopose", "data"]
     if not (out / "syn/annotations.json").exists():
         figures = ["--images", "1500", "--seed", "7", "--size", "256x256"]

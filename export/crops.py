@@ -129,6 +129,16 @@ def crops_from_annotations(
     return np.stack([dataset.sample(index, rng).crop for index in range(len(chosen))])
 
 
+def refuse_missing(option: str, source: Path | None) -> None:
+    """Refuse pictures that are not there.
+
+    Raises:
+        DataError: it names nothing that exists.
+    """
+    if source is not None and not source.exists():
+        raise DataError(f"{option} {source}: no such folder or annotation file.")
+
+
 def check_images(
     check: Path | None, manifest: Manifest, *, images: Path | None = None, calibration: Path | None = None
 ) -> tuple[NDArray[np.uint8], str]:
@@ -174,8 +184,7 @@ def _not_calibrated_on(calibration: Path | None, manifest: Manifest, images: Pat
     nothing = np.zeros((0, 0, 0, 3), np.uint8)
     if calibration is None:
         return nothing
-    if not calibration.exists():
-        raise DataError(f"--calibration {calibration}: no such folder or annotation file.")
+    refuse_missing("--calibration", calibration)
     try:
         return _inputs(calibration, manifest, CHECK_IMAGES, images=images, rest_of=CALIBRATION_IMAGES)
     except DataError:  # none is left, or calibration_images says what is wrong with them

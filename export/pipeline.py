@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autopose.errors import BackendError, DataError, ParityError, UsageError, require
+from autopose.errors import BackendError, ParityError, UsageError, require
 from autopose.export import cache
-from autopose.export.crops import calibration_images, check_images
+from autopose.export.crops import calibration_images, check_images, refuse_missing
 from autopose.export.deviation import LIMITS, Deviation, Precision
 from autopose.export.recipe import Recipe, engine_key, graph_key, rebuild_command
 from autopose.export.source import Source, name_of, resolve_source, source_file
@@ -87,13 +87,9 @@ def export_model(model: str, out: Path | None = None, recipe: Recipe | None = No
         BackendError, MissingDependencyError: the engine cannot be built here.
     """
     recipe = recipe or Recipe()
-    for option, source in (
-        ("--check", recipe.check),
-        ("--calibration", recipe.calibration),
-        ("--images", recipe.images),
-    ):
-        if source is not None and not source.exists():  # said before the work, not after it
-            raise DataError(f"{option} {source}: no such folder or annotation file.")
+    refuse_missing("--check", recipe.check)  # before the work, not after it
+    refuse_missing("--calibration", recipe.calibration)
+    refuse_missing("--images", recipe.images)
     if recipe.triton is not None:
         refuse_for_triton(recipe.builder, recipe.batches)
     suffixes = (".engine", ".plan") if recipe.builder else (".onnx",)

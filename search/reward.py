@@ -9,7 +9,6 @@ from autopose.search.config import SearchConfig
 from autopose.search.latency_goal import LatencyGoal
 from autopose.search.samples import SearchData
 from autopose.search.space import Draw, Macro, SearchSpace, Supernet
-from autopose.training.bfloat16 import in_bfloat16
 from autopose.training.predictor import TorchPredictor
 
 
@@ -63,13 +62,12 @@ class Reward:
 
     def _results(self, macro: Macro) -> Results:
         training = self.supernet.training
-        device = next(self.supernet.parameters()).device
         predictor = TorchPredictor(
             Discretised(self.supernet, Draw(macro)),
             self.data.config.codec,
             self.data.skeleton,
             flip=False,
-            amp=in_bfloat16(self.config.search.amp, device),
+            amp=self.config.search.amp,
         )
         with torch.no_grad():
             results = self.data.results(predictor)

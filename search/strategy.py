@@ -16,7 +16,7 @@ from autopose.search.reward import Reward
 from autopose.search.samples import Batch, to_device
 from autopose.search.space import Draw, Macro, SearchSpace, Supernet
 from autopose.search.state import Progress, optimizer_tensors, restore_optimizer
-from autopose.training.bfloat16 import in_bfloat16
+from autopose.training.bfloat16 import autocast
 from autopose.training.distributed import Group
 from autopose.training.loss import heatmap_loss, heatmap_targets
 from autopose.training.normalize import normalize
@@ -119,7 +119,7 @@ class Strategy(ABC):
         """Return the heatmap loss of one architecture (with other parameters than the supernet's own, if given)."""
         crops, xy, weight = batch
         codec = self.s.config.codec
-        with torch.autocast(self.s.device.type, torch.bfloat16, enabled=in_bfloat16(self.loop.amp, self.s.device)):
+        with autocast(self.loop.amp, self.s.device):
             x = normalize(crops)
             if parameters is None:
                 maps = self.s.supernet(x, draw)

@@ -46,14 +46,18 @@ def in_bfloat16(amp: Amp, device: torch.device) -> bool:
     return native or amp == "bf16"
 
 
+def autocast(amp: Amp, device: torch.device) -> torch.autocast:
+    """Return the context in which networks compute as :func:`in_bfloat16` says."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=in_bfloat16(amp, device))
+
+
 @cache
 def _say_once(amp: Amp, kind: str) -> None:
-    what = "This CPU" if kind == "cpu" else "This GPU" if kind == "cuda" else f"The device {kind!r}"
     if amp == "auto":
-        log.info("%s has no bfloat16 instructions: FP32.", what)
+        log.info("This device (%s) has no bfloat16 instructions: FP32.", kind)
     else:
         log.warning(
-            "%s has no bfloat16 instructions and imitates them, which can take ten times as long as FP32: give "
-            'amp = "auto" instead of "bf16".',
-            what,
+            "This device (%s) has no bfloat16 instructions and imitates them, which can take ten times as long as "
+            'FP32: give amp = "auto" instead of "bf16".',
+            kind,
         )

@@ -14,7 +14,7 @@ from autopose.genotype import Genotype
 from autopose.models.cost import profile
 from autopose.models.network import build_network
 from autopose.skeleton import Skeleton, skeleton_by_name
-from autopose.training.bfloat16 import in_bfloat16
+from autopose.training.bfloat16 import autocast, in_bfloat16
 from autopose.training.config import Source, TrainConfig
 from autopose.training.distill import load_teacher
 from autopose.training.fit import check_fit
@@ -103,13 +103,13 @@ def _step(
     optimizer = make_optimizer(network, config.train)
     own = {parameter.data_ptr() for parameter in network.parameters()}
     shapes = {parameter.shape for parameter in network.parameters() if parameter.ndim > 1}
-    autocast = in_bfloat16(config.train.amp, device)
+    half = in_bfloat16(config.train.amp, device)
     saved: dict[int, int] = {}
     shape: list[int] = []
 
     def keep(tensor: Tensor) -> Tensor:
         # Autocast's copies of the weights are there once, whatever the batch.
-        copied = autocast and tensor.dtype == torch.bfloat16 and tensor.shape in shapes
+        copied = half and tensor.dtype == torch.bfloat16 and tensor.shape in shapes
         if tensor.data_ptr() not in own and not copied:
             saved[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
@@ -122,7 +122,7 @@ def _step(
     for attempt in range(2):
         started, used = time.perf_counter(), time.process_time()
         with (
-            torch.autocast(device.type, torch.bfloat16, enabled=autocast),
+            autocast(config.train.amp, device),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         ):
             if config.task == "pose":

@@ -8,6 +8,8 @@ from torch import nn
 from autopose.heatmap import Codec
 from autopose.models.center import decode_centers
 from autopose.skeleton import Skeleton
+from autopose.training.bfloat16 import autocast
+from autopose.training.config import Amp
 from autopose.training.normalize import normalize
 
 
@@ -19,16 +21,16 @@ class TorchPredictor:
         codec: frames and decoding.
         skeleton: for the mirrored pass.
         flip: average the maps of the crop and of its mirror image.
-        amp: run the network in bfloat16 (evaluation during training).
+        amp: mixed precision (evaluation during training).
     """
 
-    def __init__(self, network: nn.Module, codec: Codec, skeleton: Skeleton, *, flip: bool, amp: bool = False) -> None:
+    def __init__(self, network: nn.Module, codec: Codec, skeleton: Skeleton, *, flip: bool, amp: Amp = "none") -> None:
         self.network, self.codec, self.skeleton, self.flip, self.amp = network.eval(), codec, skeleton, flip, amp
         self.device = next(network.parameters()).device
 
     def heatmaps(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return maps ``(N, K, h, w)`` of uint8 BGR crops ``(N, H, W, 3)``, flip-averaged if asked."""
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+        with torch.inference_mode(), autocast(self.amp, self.device):
             x = normalize(torch.from_numpy(np.ascontiguousarray(crops)).to(self.device))
             maps = self.network(x).float().cpu().numpy()
             if self.flip:
@@ -47,16 +49,16 @@ class TorchDetector:
     Args:
         network: in evaluation mode, with a centre head.
         stride: of the head's maps.
-        amp: run the network in bfloat16.
+        amp: mixed precision.
     """
 
-    def __init__(self, network: nn.Module, stride: int, *, amp: bool = False) -> None:
+    def __init__(self, network: nn.Module, stride: int, *, amp: Amp = "none") -> None:
         self.network, self.stride, self.amp = network.eval(), stride, amp
         self.device = next(network.parameters()).device
 
     def __call__(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return boxes ``(N, 100, 4)`` xyxy in input pixels and scores ``(N, 100)`` of uint8 BGR ``(N, H, W, 3)``."""
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+        with torch.inference_mode(), autocast(self.amp, self.device):
             x = normalize(torch.from_numpy(np.ascontiguousarray(images)).to(self.device))
             boxes, scores = decode_centers(self.network(x).float(), self.stride)
         return boxes.cpu().numpy(), scores.cpu().numpy()

@@ -16,7 +16,6 @@ from autopose.data.pose_dataset import PoseDataset, PoseSample
 from autopose.genotype import AutoPoseGenotype, Genotype
 from autopose.models.center import center_loss, center_targets
 from autopose.skeleton import skeleton_by_name
-from autopose.training.bfloat16 import in_bfloat16
 from autopose.training.config import TrainConfig
 from autopose.training.distill import distilled, load_teacher
 from autopose.training.loader import SampleSource
@@ -111,13 +110,7 @@ class PoseTask(Task):
     def predictor(self, network: nn.Module) -> TorchPredictor:
         """Return what runs the network on crops during training."""
         settings = self.config.train
-        return TorchPredictor(
-            network,
-            self.config.codec,
-            self.skeleton,
-            flip=settings.flip_eval,
-            amp=in_bfloat16(settings.amp, self.device),
-        )
+        return TorchPredictor(network, self.config.codec, self.skeleton, flip=settings.flip_eval, amp=settings.amp)
 
     @staticmethod
     def collate(samples: Sequence[PoseSample]) -> Batch:
@@ -174,7 +167,7 @@ class DetectorTask(Task):
         from autopose.evaluation.coco import evaluate_boxes
         from autopose.evaluation.predict import predict_boxes
 
-        detector = TorchDetector(network, self.stride, amp=in_bfloat16(self.config.train.amp, self.device))
+        detector = TorchDetector(network, self.stride, amp=self.config.train.amp)
         results = predict_boxes(detector, self.tune, self.config.codec.input_size_wh, batch_size=8)
         return evaluate_boxes(results, self.tune)
 

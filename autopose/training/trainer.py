@@ -18,7 +18,7 @@ from autopose.files import write_atomic
 from autopose.genotype import Genotype
 from autopose.models.network import build_network
 from autopose.skeleton import skeleton_by_name
-from autopose.training.bfloat16 import in_bfloat16
+from autopose.training.bfloat16 import autocast, in_bfloat16
 from autopose.training.config import TrainConfig, TrainSection
 from autopose.training.distributed import Group, own_device, wait
 from autopose.training.ema import WeightAverage
@@ -106,7 +106,6 @@ def train(
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if init is not None:
         _initialise(network, init)
-    half = in_bfloat16(settings.amp, device)
     average = WeightAverage(network, settings.ema) if settings.ema else None
     optimizer = make_optimizer(network, settings)
     identity = f"{genotype.fingerprint()} {config.model_dump_json()}"
@@ -154,7 +153,7 @@ def train(
                 group["lr"] = rate
             model.train()
             try:
-                with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                with autocast(settings.amp, device):
                     loss = task.loss(model, batch)
             except RuntimeError as error:
                 if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):

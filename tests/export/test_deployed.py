@@ -59,6 +59,8 @@ def test_decode_dark_equals_the_codec_within_rounding(refine: str, convention: s
     np.testing.assert_allclose(keypoints[..., :2], expected, atol=2e-3)
     np.testing.assert_array_equal(keypoints[..., 2], scores)
     awkward = _awkward_maps(codec, rng)
+    scores = decode_keypoints(torch.from_numpy(awkward), codec).numpy()[..., 2]
+    np.testing.assert_array_equal(scores, codec.decode(awkward)[1])
     if refine == "oks":
         awkward = awkward[:, [0, 1, 2, 0]]  # a flat map is flat up to rounding once blurred: no place wins
     keypoints = decode_keypoints(torch.from_numpy(awkward), codec).numpy()

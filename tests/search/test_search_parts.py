@@ -216,7 +216,6 @@ def test_expected_latency_is_that_of_the_network_when_the_tables_are_certain(sha
     expected.backward()
 
 
-@pytest.mark.slow
 def test_units_that_are_exported_together_compute_what_each_does() -> None:
     from autopose.search.latency_bench import cpu_session, onnx_models, unit_graphs
 
@@ -235,6 +234,7 @@ def test_units_that_are_exported_together_compute_what_each_does() -> None:
             np.testing.assert_allclose(one, other.numpy(), atol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_measured_table_covers_every_unit() -> None:
     from autopose.search.latency_bench import measure
 
