@@ -34,13 +34,45 @@ def test_roundtrip_of_boxes() -> None:
     assert (scores[0, 2:] < 0.01).all()
 
 
+def _odds(score: float) -> float:
+    return score / (1 - score)
+
+
 def test_of_two_neighbouring_cells_only_the_higher_is_a_person() -> None:
+    """Every cell describes a box of one cell around its left top corner, so that no two of them overlap."""
     maps = torch.full((1, 5, 6, 6), -9.0)
     maps[0, 1:] = 0
     maps[0, 0, 2, 2], maps[0, 0, 2, 3], maps[0, 0, 5, 5] = 2.0, 1.5, 1.0
-    _, scores = decode_centers(maps, 4, max_persons=3)
-    torch.testing.assert_close(scores[0, :2], torch.tensor([2.0, 1.0]).sigmoid())
+    boxes, scores = decode_centers(maps, 4, max_persons=3)
+    torch.testing.assert_close(boxes[0, :2], torch.tensor([[6.0, 6.0, 10.0, 10.0], [18.0, 18.0, 22.0, 22.0]]))
+    nobody, middle, beside, corner = (1 / (1 + math.exp(-logit)) for logit in (-9.0, 2.0, 1.5, 1.0))
+    agreement = middle / (middle + beside + 7 * nobody)
+    assert _odds(float(scores[0, 0])) == pytest.approx(_odds(middle) * agreement / 0.7, rel=1e-4)
+    agreement = corner / (corner + 3 * nobody)
+    assert _odds(float(scores[0, 1])) == pytest.approx(_odds(corner) * agreement / 0.7, rel=1e-4)
     assert scores[0, 2] < 0.01
+
+
+def test_neighbouring_cells_have_a_vote_on_the_box_and_a_say_in_the_score() -> None:
+    """The cell right of the centre, half as probable, sees the same box one cell wider: IoU 4/5."""
+    maps = _perfect_maps(torch.tensor([[16.0, 16.0, 48.0, 48.0]]), (8, 8), 8)  # cells 2 to 6
+    maps[0, 0] = -30  # weight 1e-4, but the boxes of these cells, one cell wide, hardly overlap
+    maps[0, 0, 4, 4] = math.log(0.8 / 0.2)
+    maps[0, :, 4, 5] = torch.tensor([math.log(0.4 / 0.6), math.log(5), math.log(4), 4.5 - 5, 0])
+    boxes, scores = decode_centers(maps, 8, max_persons=1)
+    vote = 0.4 * 0.8**4
+    right = 8 * (0.8 * 6 + vote * 7) / (0.8 + vote)
+    torch.testing.assert_close(boxes[0, 0], torch.tensor([16.0, 16.0, right, 48.0]), atol=0.01, rtol=0)
+    agreement = (0.8 + 0.4 * 0.8) / (0.8 + 0.4)
+    assert _odds(float(scores[0, 0])) == pytest.approx(4 * agreement / 0.7, rel=2e-3)
+
+
+def test_a_network_that_is_sure_of_nobody_gives_numbers() -> None:
+    maps = torch.zeros(1, 5, 4, 4)
+    maps[:, 0] = -200  # a probability of 0 in FP32
+    boxes, scores = decode_centers(maps, 8, max_persons=3)
+    assert boxes.isfinite().all()
+    assert (scores == 0).all()
 
 
 def test_targets_by_hand() -> None:
