@@ -9,18 +9,18 @@ from autopose.genotype import AutoPoseGenotype, Genotype, presets
 from autopose.zoo import bundled_weights
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Read ``192x256`` as (width, height).
+def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
+    """Read ``192x256``, given as an option of the command line, as (width, height).
 
     Raises:
         UsageError: it is something else, or a side is not a positive multiple of 32.
     """
     width, cross, height = text.lower().partition("x")
     if not cross or not width.isdigit() or not height.isdigit():
-        raise UsageError(f"--size {text!r}: expected WIDTHxHEIGHT in pixels, for instance 192x256.")
+        raise UsageError(f"{option} {text!r}: expected WIDTHxHEIGHT in pixels, for instance 192x256.")
     size = int(width), int(height)
     if min(size) < 32 or any(side % 32 for side in size):
-        raise UsageError(f"--size {text!r}: both sides must be multiples of 32, for instance 192x256.")
+        raise UsageError(f"{option} {text!r}: both sides must be multiples of 32, for instance 192x256.")
     return size
 
 

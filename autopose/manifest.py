@@ -25,9 +25,11 @@ class Manifest(BaseModel):
             ``images`` float32 ``(N, 3, H, W)`` RGB, already normalised by ``mean`` and ``std`` (of 0-1 values).
         outputs: names of the graph's outputs in order. Pose: ``keypoints`` ``(N, K, 3)`` x, y in crop pixels and score
             if ``decode``, else ``heatmaps`` ``(N, K, h, w)``. Detector: ``boxes`` ``(N, D, 4)`` xyxy in input pixels,
-            ``scores`` ``(N, D)`` in falling order.
+            ``scores`` ``(N, D)`` in falling order; D is 100 per look.
         flip: whether the graph averages over the mirrored crop.
         decode: whether the graph ends in keypoints.
+        looks: 2: a detector that sees its input twice, as it is for small persons, and at half its size for all. A
+            person may then have two boxes, until those that overlap a better one are dropped.
         codec: frames and sub-cell refinement of a pose model; for a detector ``codec.input_size_wh`` alone counts.
         precision: type of the convolutions.
         fingerprint: of the genotype.
@@ -46,6 +48,7 @@ class Manifest(BaseModel):
     outputs: tuple[str, ...] = ("keypoints",)
     flip: bool = True
     decode: bool = True
+    looks: Literal[1, 2] = 1
     codec: Codec = Codec()
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)

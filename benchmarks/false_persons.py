@@ -34,7 +34,7 @@ from autopose.training.sources import in_tune
 
 SETS = {"scenes/teacher.json": 1, "pose/stanford40.json": 4}
 BOX_SCORES = (0.2, 0.25, 0.3)
-EVIDENCE = (0.0, 0.25, 0.3, 0.33, 0.36, 0.38, 0.4, 0.41, 0.42, 0.43, 0.44, 0.45, 0.46, 0.47, 0.48, 0.5, 0.52, 0.55)
+EVIDENCE = (0.0, 0.25, 0.3, 0.33, 0.36, 0.38, 0.4, 0.42, 0.43, 0.44, 0.45, 0.46, 0.48, 0.5, 0.51, 0.52, 0.53, 0.55)
 FALSE_SHARES = (0.05, 0.02)
 LABELLED, SAME, APART = 0.3, 0.5, 0.3
 

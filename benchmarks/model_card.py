@@ -3,7 +3,8 @@
 python benchmarks/model_card.py RUN NAME --notes NOTES.md       (AUTOPOSE_DATA names the folder of evaluation sets)
 
 NOTES.md becomes the card's text on data, recipe and known failures; the figures are measured here, with flip averaging
-and ground-truth boxes for pose models, and put above it.
+and ground-truth boxes for pose models, and put above it. Of a detector two graphs are bundled, and measured as they
+run: ``NAME``, which looks twice, and ``detector-fast``, which looks once, with a short card of its own.
 """
 
 import argparse
@@ -21,17 +22,20 @@ import onnxruntime
 import torch
 
 from autopose.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, save_checkpoint
+from autopose.commands.scored_models import run_detector
 from autopose.data.coco import load_coco
 from autopose.data.pose_dataset import PoseDataset
 from autopose.evaluation.coco import bootstrap_interval, evaluate_boxes, evaluate_keypoints
-from autopose.evaluation.predict import predict_boxes, predict_persons
+from autopose.evaluation.predict import predict_persons
 from autopose.export.bundle import bundle
 from autopose.files import write_atomic
-from autopose.genotype import AutoPoseGenotype
 from autopose.models.cost import profile
-from autopose.training.predictor import TorchDetector, TorchPredictor
+from autopose.training.predictor import TorchPredictor
 from autopose.zoo import zoo_folder
 
+#: The graph that looks twice, as options of the export: chosen on held-out images, see the card.
+TWO_LOOKS = {"looks": 2, "input_wh": (576, 448)}
+ONE_LOOK_NAME = "detector-fast"
 COCO_SUBSET, BODY_SET = "pose/val.json", "pose/lspet_val.json"
 
 
@@ -79,26 +83,24 @@ def pose_figures(checkpoint: Checkpoint, data: Path) -> tuple[dict[str, Any], di
     return {"AP on an 86-image COCO val2017 subset, gt boxes, flip": best["AP"]}, tables
 
 
-def detector_figures(checkpoint: Checkpoint, data: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return headline figures and the full table of a detector."""
-    assert isinstance(checkpoint.genotype, AutoPoseGenotype)
-    detector = TorchDetector(checkpoint.build(), checkpoint.genotype.head_stride)
+def detector_figures(graph: Path, data: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return headline figures and the full table of an exported detector."""
     annotations = data / COCO_SUBSET
-    results = predict_boxes(detector, annotations, checkpoint.codec.input_size_wh)
+    results = run_detector(str(graph), annotations, device="cpu", threads=1)
     figures = evaluate_boxes(results, annotations, complete_only=True)
     row: dict[str, Any] = {key: round(value, 4) for key, value in figures.items()}
     interval = bootstrap_interval(results, annotations, task="bbox", complete_only=True)
     row["AP 95 % interval"] = [round(v, 3) for v in interval]
     title = "complete images of an 86-image COCO val2017 subset"
-    return {f"AP50 on {title}": row["AP50"]}, {title: row}
+    return {f"AP50 on {title}": row["AP50"]}, {f"`{graph.stem}`, {title}": row}
 
 
-def latency_ms(graph: Path, shape: tuple[int, ...], repeats: int = 30) -> float:
-    """Return the median time of one run on one thread."""
+def latency_ms(graph: Path, repeats: int = 30) -> float:
+    """Return the median time of one run of one image on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    images = np.zeros(shape, np.uint8)
+    images = np.zeros((1, *session.get_inputs()[0].shape[1:]), np.uint8)
     times = []
     for _ in range(repeats + 5):
         start = time.perf_counter()
@@ -137,7 +139,7 @@ def main() -> None:
         size = (arguments.input[0], arguments.input[1])
         checkpoint = replace(checkpoint, codec=checkpoint.codec.model_copy(update={"input_size_wh": size}))
     pose = checkpoint.task == "pose"
-    headline, tables = (pose_figures if pose else detector_figures)(checkpoint, data)
+    headline, tables = pose_figures(checkpoint, data) if pose else ({}, {})
     crops = None
     if pose:
         dataset = PoseDataset(load_coco(data / COCO_SUBSET)[:16], checkpoint.codec)
@@ -145,12 +147,19 @@ def main() -> None:
     width, height = checkpoint.codec.input_size_wh
     cost = profile(checkpoint.build(), (width, height))
     folder = zoo_folder()
+    graphs = None if pose else {arguments.name: TWO_LOOKS, ONE_LOOK_NAME: {}}
     # Without its card at first: that states the times of the graphs.
-    bundle(checkpoint, arguments.name, folder, figures=headline, card="", crops=crops)
+    written = bundle(checkpoint, arguments.name, folder, figures=headline, card="", graphs=graphs, crops=crops)
+    exported = [path for path in written if path.suffix == ".onnx"]
+    if not pose:
+        for graph in exported:
+            headline, table_of_graph = detector_figures(graph, data)
+            tables |= table_of_graph
+            shared = {} if graph.stem == arguments.name else {"weights": arguments.name}
+            content = {"task": "detector", **shared, "figures": headline}
+            write_atomic(folder / f"{graph.stem}.figures.json", json.dumps(content, indent=2) + "\n")
     load = os.getloadavg()[0]
-    times = {
-        path.name: latency_ms(path, (1, height, width, 3)) for path in sorted(folder.glob(f"{arguments.name}*.onnx"))
-    }
+    times = {path.name: latency_ms(path) for path in exported}
     # What a user wants to know stands before the first heading, and comes first.
     short, heading, notes = arguments.notes.read_text().strip().partition("## ")
     lines = [

@@ -22,6 +22,7 @@ def bundle(
     *,
     figures: Mapping[str, Any],
     card: str,
+    graphs: Mapping[str, Mapping[str, Any]] | None = None,
     crops: NDArray[np.uint8] | None = None,
 ) -> list[Path]:
     """Write the files of one bundled model; see :mod:`autopose.zoo` for their names.
@@ -34,6 +35,8 @@ def bundle(
         folder: the zoo.
         figures: measured figures; each key names the set it was measured on.
         card: the model card, Markdown.
+        graphs: file names without suffix, and with which options of :func:`export_onnx` each is made; None: NAME, and
+            of a pose network NAME-flip.
         crops: real crops for the comparison with torch; synthetic ones if None.
 
     Raises:
@@ -45,11 +48,15 @@ def bundle(
     rounded = load_checkpoint(weights)
     rounded.genotype.save(folder / f"{name}.json")
     written = [weights, folder / f"{name}.json"]
-    files = {f"{name}.onnx": False} | ({f"{name}-flip.onnx": True} if checkpoint.task == "pose" else {})
-    graphs = [export_onnx(rounded, folder / file, flip=flip, compact=True, crops=crops) for file, flip in files.items()]
-    written += graphs
-    if len(graphs) > 1:
-        share_weights(graphs, folder / f"{name}.data")
+    if graphs is None:
+        graphs = {name: {"flip": False}} | ({f"{name}-flip": {"flip": True}} if checkpoint.task == "pose" else {})
+    files = [
+        export_onnx(rounded, folder / f"{stem}.onnx", compact=True, crops=crops, **options)
+        for stem, options in graphs.items()
+    ]
+    written += files
+    if len(files) > 1:
+        share_weights(files, folder / f"{name}.data")
         written.append(folder / f"{name}.data")
     write_atomic(
         folder / f"{name}.figures.json",

@@ -3,7 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ from autopose.export.triton import refuse_for_triton, write_repository
 from autopose.files import atomic_path
 from autopose.manifest import METADATA_KEY, Manifest
 from autopose.runtime.gpu import gpu_here
+from autopose.runtime.models import DETECTOR, bundled_models
+from autopose.runtime.session import open_session
 
 if TYPE_CHECKING:  # not part of the base install, which tells so in a sentence
     import onnx
@@ -86,7 +88,7 @@ def export_model(model: str, out: Path | None = None, recipe: Recipe | None = No
         ParityError: the artefact deviates from the FP32 network.
         BackendError, MissingDependencyError: the engine cannot be built here.
     """
-    recipe = recipe or Recipe()
+    recipe = as_bundled(model, recipe or Recipe())
     refuse_missing("--check", recipe.check)  # before the work, not after it
     refuse_missing("--calibration", recipe.calibration)
     refuse_missing("--images", recipe.images)
@@ -106,6 +108,19 @@ def export_model(model: str, out: Path | None = None, recipe: Recipe | None = No
     if recipe.triton is not None:
         write_repository(recipe.triton, result.path, result.manifest, batches=recipe.batches)
     return result
+
+
+def as_bundled(model: str, recipe: Recipe) -> Recipe:
+    """Return the recipe with the input size and the looks that a bundled detector has, where it names none itself.
+
+    Bundled detectors share their weights, which do not say it.
+    """
+    graph = bundled_models("detector").get(model.removeprefix(DETECTOR)) if model.startswith(DETECTOR) else None
+    if graph is None or recipe.looks is not None or recipe.input_wh is not None:
+        return recipe
+    with open_session(graph, device="cpu", threads=1) as session:
+        manifest = session.manifest
+    return replace(recipe, looks=manifest.looks, input_wh=manifest.codec.input_size_wh)
 
 
 def graph_for(model: str, *, flip: bool) -> Path:
@@ -209,13 +224,18 @@ def _fp32(source: Source, recipe: Recipe, path: Path) -> tuple[Path, Any]:
             raise UsageError(f"{source.graph}: --compact needs the checkpoint that this graph was exported from.")
         reference = GraphReference(source.graph)
         have = reference.manifest
-        pose = have.task == "pose"
-        for option, wanted, found in (
-            ("--flip" if recipe.flip else "--no-flip", recipe.flip, have.flip),
-            ("--decode" if recipe.decode else "--no-decode", recipe.decode, have.decode),
-            (f"--io {recipe.io}", recipe.io, have.io),
-        ):
-            if wanted != found and (pose or option.startswith("--io")):
+        options: list[tuple[str, Any, Any]] = [(f"--io {recipe.io}", recipe.io, have.io)]
+        if have.task == "pose":
+            options += [
+                ("--flip" if recipe.flip else "--no-flip", recipe.flip, have.flip),
+                ("--decode" if recipe.decode else "--no-decode", recipe.decode, have.decode),
+            ]
+        if recipe.looks is not None:
+            options.append((f"--looks {recipe.looks}", recipe.looks, have.looks))
+        if recipe.input_wh is not None:
+            options.append(("--input {}x{}".format(*recipe.input_wh), recipe.input_wh, have.codec.input_size_wh))
+        for option, wanted, found in options:
+            if wanted != found:
                 raise UsageError(
                     f"{source.graph}: {option} cannot be had from this graph, which was exported otherwise.\n"
                     "Give its checkpoint instead of the .onnx, or leave the option as it was then."
@@ -227,9 +247,17 @@ def _fp32(source: Source, recipe: Recipe, path: Path) -> tuple[Path, Any]:
     from autopose.export.to_onnx import deployed_module, export_onnx, manifest_for
     from autopose.export.torch_reference import TorchReference
 
-    options: dict[str, Any] = {"flip": recipe.flip, "decode": recipe.decode, "io": recipe.io}
-    export_onnx(source.checkpoint, path, compact=recipe.compact and not recipe.builder, check=False, **options)
-    manifest = manifest_for(source.checkpoint, **options)
+    if source.checkpoint.task == "pose" and (recipe.looks is not None or recipe.input_wh is not None):
+        raise UsageError("--looks and --input go with detectors: a pose network is fed as it was trained.")
+    made_so: dict[str, Any] = {
+        "flip": recipe.flip,
+        "decode": recipe.decode,
+        "io": recipe.io,
+        "looks": recipe.looks or 1,
+        "input_wh": recipe.input_wh,
+    }
+    export_onnx(source.checkpoint, path, compact=recipe.compact and not recipe.builder, check=False, **made_so)
+    manifest = manifest_for(source.checkpoint, **made_so)
     return path, TorchReference(deployed_module(source.checkpoint, manifest), manifest)
 
 

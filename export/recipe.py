@@ -31,6 +31,8 @@ class Recipe:
         flip: average over the mirrored crop in the graph.
         decode: end in keypoints.
         io: ``uint8`` crops or ``plain`` normalised floats.
+        looks: 2: a detector sees its input at half the size as well; None: as the bundled model or graph does, else 1.
+        input_wh: a detector's input size; None: as the bundled model or graph has it, or as it was trained.
         compact: store FP32 weights in half precision.
         check: COCO annotations or a folder of images that the artefact is checked on; None: those of ``calibration``
             on which no ranges were taken, else synthetic figures.
@@ -48,6 +50,8 @@ class Recipe:
     flip: bool = True
     decode: bool = True
     io: Literal["uint8", "plain"] = "uint8"
+    looks: Literal[1, 2] | None = None
+    input_wh: tuple[int, int] | None = None
     compact: bool = False
     check: Path | None = None
     images: Path | None = None
@@ -122,6 +126,10 @@ def rebuild_command(model: str, out: Path | None, recipe: Recipe) -> str:
         words += ["--workspace", f"{recipe.workspace_gib:g}"]
     if recipe.io == "plain":
         words += ["--io", "plain"]
+    if recipe.looks is not None:
+        words += ["--looks", str(recipe.looks)]
+    if recipe.input_wh is not None:
+        words += ["--input", "{}x{}".format(*recipe.input_wh)]
     if recipe.portable:
         words.append("--portable")
     for option, pictures in (("--check", recipe.check), ("--images", recipe.images)):

@@ -5,10 +5,8 @@ from pathlib import Path
 
 from autopose.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
 from autopose.errors import ModelError, require
-from autopose.runtime.models import resolve_model
+from autopose.runtime.models import DETECTOR, resolve_model
 from autopose.zoo import bundled_weights
-
-_DETECTOR = "detector-"
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def source_file(model: str, *, flip: bool) -> Path:
         raise ModelError(f"No model file {model!r}. Give a checkpoint, a run folder, a .onnx or a bundled name.")
     if weights is not None and _torch_is_installed():
         return weights
-    return resolve_model(model, flip=flip, task="detector" if model.startswith(_DETECTOR) else "pose")
+    return resolve_model(model, flip=flip, task="detector" if model.startswith(DETECTOR) else "pose")
 
 
 def name_of(model: str) -> str:

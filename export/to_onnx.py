@@ -20,7 +20,7 @@ from autopose.errors import ModelError
 from autopose.export.crops import synthetic_inputs
 from autopose.export.deployed import DetectorGraph, PoseGraph
 from autopose.export.parity import check as check_artefact
-from autopose.export.slim import compact_weights, number_names, strip_notes
+from autopose.export.slim import compact_weights, fold_normalisations, number_names, strip_notes
 from autopose.export.torch_reference import TorchReference
 from autopose.files import atomic_path
 from autopose.manifest import METADATA_KEY, Manifest
@@ -35,10 +35,19 @@ _NO_LIMIT = 1 << 40
 
 
 def manifest_for(
-    checkpoint: Checkpoint, *, flip: bool = True, decode: bool = True, io: Literal["uint8", "plain"] = "uint8"
+    checkpoint: Checkpoint,
+    *,
+    flip: bool = True,
+    decode: bool = True,
+    io: Literal["uint8", "plain"] = "uint8",
+    looks: Literal[1, 2] = 1,
+    input_wh: tuple[int, int] | None = None,
 ) -> Manifest:
-    """Return the manifest that an export of ``checkpoint`` with these options carries."""
+    """Return the manifest that an export of ``checkpoint`` with these options (:func:`export_onnx`) carries."""
     pose = checkpoint.task == "pose"
+    codec = checkpoint.codec
+    if input_wh is not None and not pose:
+        codec = codec.model_copy(update={"input_size_wh": input_wh})
     return Manifest(
         task=checkpoint.task,
         name=checkpoint.name,
@@ -46,7 +55,8 @@ def manifest_for(
         outputs=(("keypoints",) if decode else ("heatmaps",)) if pose else ("boxes", "scores"),
         flip=flip and pose,
         decode=decode or not pose,
-        codec=checkpoint.codec,
+        looks=1 if pose else looks,
+        codec=codec,
         skeleton=checkpoint.skeleton.name,
         fingerprint=checkpoint.genotype.fingerprint(),
         autopose_version=version("autopose"),
@@ -69,6 +79,8 @@ def export_onnx(
     flip: bool = True,
     decode: bool = True,
     io: Literal["uint8", "plain"] = "uint8",
+    looks: Literal[1, 2] = 1,
+    input_wh: tuple[int, int] | None = None,
     compact: bool = False,
     crops: NDArray[np.uint8] | None = None,
     check: bool = True,
@@ -81,6 +93,8 @@ def export_onnx(
         flip: average over the mirrored crop inside the graph (pose only).
         decode: end in keypoints ``(N, K, 3)`` instead of heatmaps (pose only).
         io: ``uint8`` crops ``(N, H, W, 3)`` BGR, or ``plain`` normalised float RGB ``(N, 3, H, W)``.
+        looks: 2: see the input at half its size as well (detector only).
+        input_wh: input size (detector only); None: the one that it was trained with.
         compact: store weights in half precision (the arithmetic stays FP32).
         crops: ``(N, H, W, 3)`` BGR on which graph and torch are compared; None: synthetic ones.
         check: compare at all.
@@ -92,12 +106,14 @@ def export_onnx(
         ModelError: the input size does not suit the network.
         ParityError: the graph's keypoints or boxes are not those of the torch network.
     """
-    manifest = manifest_for(checkpoint, flip=flip, decode=decode, io=io)
+    manifest = manifest_for(checkpoint, flip=flip, decode=decode, io=io, looks=looks, input_wh=input_wh)
     width, height = manifest.codec.input_size_wh
-    if width % 32 or height % 32 or not 0 < max(width, height) <= MAX_SIDE:
+    step = 32 * manifest.looks
+    if width % step or height % step or not 0 < max(width, height) <= MAX_SIDE:
+        mend = "Train it with another input size." if checkpoint.task == "pose" else "Give another one: --input WxH."
         raise ModelError(
-            f"{checkpoint.name!r} wants input of {width}x{height} pixels; both sides must be multiples of 32 "
-            f"up to {MAX_SIDE}.\nTrain it with another input size."
+            f"{checkpoint.name!r} wants input of {width}x{height} pixels; both sides must be multiples of {step} "
+            f"up to {MAX_SIDE}{' for two looks' if manifest.looks > 1 else ''}.\n{mend}"
         )
     module = deployed_module(checkpoint, manifest)
     model = trace(module, manifest)
@@ -136,6 +152,7 @@ def trace(module: nn.Module, manifest: Manifest) -> onnx.ModelProto:
         optimizer.optimize(program.model, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
     model: onnx.ModelProto = program.model_proto
     strip_notes(model)
+    fold_normalisations(model)
     number_names(model)
     set_manifest(model, manifest)
     return model

@@ -11,6 +11,7 @@ from autopose.runtime.engine_sidecar import Builder
 
 #: Milliseconds that Triton may wait for a batch to fill.
 QUEUE_DELAY_MS = 2.0
+#: Boxes that a detector gives per look.
 DETECTIONS = 100
 
 
@@ -64,8 +65,8 @@ def triton_config(manifest: Manifest, *, engine: bool, batches: tuple[int, int, 
     shapes = {
         "keypoints": (joints, 3),
         "heatmaps": (joints, map_height, map_width),
-        "boxes": (DETECTIONS, 4),
-        "scores": (DETECTIONS,),
+        "boxes": (DETECTIONS * manifest.looks, 4),
+        "scores": (DETECTIONS * manifest.looks,),
     }
     outputs = ",\n".join(
         f'  {{\n    name: "{name}"\n    data_type: TYPE_FP32\n    dims: [ {", ".join(map(str, shapes[name]))} ]\n  }}'

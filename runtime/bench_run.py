@@ -19,7 +19,7 @@ from autopose.runtime.detector import Detector
 from autopose.runtime.follow import Found
 from autopose.runtime.models import bundled_models
 from autopose.runtime.pipeline import DEFAULT_EVERY, PosePipeline, pipeline_for
-from autopose.runtime.run import open_estimator
+from autopose.runtime.run import open_estimator, usual_detector
 from autopose.runtime.source_names import public_address
 from autopose.runtime.sources import Selection, find_sources, open_source
 from autopose.runtime.video import Frame
@@ -62,16 +62,17 @@ def bench_subject(
             in each frame, whatever the detector finds in every n-th.
         max_frames: of the source, or synthetic ones.
         rounds: runs of the pose network per batch size.
-        options: of the estimator: detector, flip, device, threads.
+        options: of the estimator: detector (None: the usual one for the subject), flip, device, threads.
 
     Raises:
         ModelError: the model cannot be opened.
         MediaError: the subject is neither a model nor a source.
     """
     if is_model(subject):
-        with open_estimator({"model": subject, **options}) as estimator:
+        detector = options.pop("detector", None) or "fast"  # synthetic frames are a video's
+        with open_estimator({"model": subject, "detector": detector, **options}) as estimator:
             estimator.warmup()
-            result = BenchResult(f"model {subject}", settings_of(estimator, str(options.get("detector", "default"))))
+            result = BenchResult(f"model {subject}", settings_of(estimator, str(detector)))
             frames = synthetic_frames(max_frames)
             every = DEFAULT_EVERY if every is None else every
             pipeline = PosePipeline(estimator, every, boxes=SyntheticDetection(estimator.detector, every))
@@ -81,10 +82,11 @@ def bench_subject(
     if others:
         raise UsageError(f"{subject}: stands for {1 + len(others)} sources; name one of them.")
     selection = Selection(max_frames=max_frames)
-    with open_estimator({"model": model, **options}) as estimator:
+    detector = options.pop("detector", None) or usual_detector([spec])
+    with open_estimator({"model": model, "detector": detector, **options}) as estimator:
         estimator.warmup()
         name = public_address(subject)
-        settings = {"source": name, **settings_of(estimator, str(options.get("detector", "default")))}
+        settings = {"source": name, **settings_of(estimator, str(detector))}
         result = BenchResult(f"{name} with model {model}", settings)
         probe = open_source(spec, Selection(max_frames=1))
         with_every = pipeline_for(estimator, probe, every=every)

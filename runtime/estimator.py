@@ -45,9 +45,10 @@ class Estimator:
         backend: ``auto``, ``ort`` (ONNX Runtime) or ``trt`` (TensorRT).
         threads: CPU threads of one run of a network; None for all cores.
         detector_threshold: least score of a box.
-        least_evidence: in images without tracking, least mean of a person's box score and the better half of the joint
-            scores: where the pose network finds no joints, the detector was most likely wrong; 0 keeps every box.
-            Boxes that you give are all kept. (Tracking has its own rule, see ``docs/video.md``.)
+        least_evidence: in images without tracking, least evidence of a person, see
+            :func:`autopose.runtime.evidence.evidence`: where the pose network finds no joints, the detector was most
+            likely wrong; 0 keeps every box. Boxes that you give are all kept. (Tracking has its own rule, see
+            ``docs/video.md``.)
         batch_size: persons per run of the pose network, at most.
         cropping: where persons are cut out of images: ``auto``: on the GPU if ONNX Runtime runs the network there;
             ``host``: here; ``device``: where the network runs, or it is an error.

@@ -13,7 +13,8 @@ Task = Literal["pose", "detector"]
 Backend = Literal["auto", "ort", "trt"]
 
 _FLIP = "-flip"
-_DETECTOR = "detector-"
+#: What the files of bundled detectors begin with.
+DETECTOR = "detector-"
 _WEIGHTS = ".safetensors"
 _EXPORTED = {".onnx": "ort", ".engine": "trt", ".plan": "trt"}
 
@@ -28,8 +29,8 @@ def bundled_models(task: Task = "pose", folder: Path | None = None) -> dict[str,
     folder = folder or zoo_folder()
     stems = {path.stem: path for path in sorted(folder.glob("*.onnx")) if not path.stem.endswith(_FLIP)}
     if task == "detector":
-        return {stem.removeprefix(_DETECTOR): path for stem, path in stems.items() if stem.startswith(_DETECTOR)}
-    return {stem: path for stem, path in stems.items() if not stem.startswith(_DETECTOR)}
+        return {stem.removeprefix(DETECTOR): path for stem, path in stems.items() if stem.startswith(DETECTOR)}
+    return {stem: path for stem, path in stems.items() if not stem.startswith(DETECTOR)}
 
 
 def resolve_model(
@@ -67,7 +68,7 @@ def resolve_model(
 
 def _find(text: str, *, flip: bool, task: Task, folder: Path | None) -> Path:
     bundled = bundled_models(task, folder)
-    name = text.removeprefix(_DETECTOR) if task == "detector" else text
+    name = text.removeprefix(DETECTOR) if task == "detector" else text
     if name in bundled:
         plain = bundled[name]
         return plain.with_name(f"{plain.stem}{_FLIP}.onnx") if flip and task == "pose" else plain

@@ -23,6 +23,14 @@ def pipeline_threads() -> int:
     return max(1, usable_cores() // 2)
 
 
+def usual_detector(specs: Sequence[SourceSpec]) -> str:
+    """Return the bundled detector that is taken if none is named: the thorough one for separate images alone.
+
+    In a video a person has many chances to be found, and a frame has less time.
+    """
+    return "default" if all(spec.kind == "images" for spec in specs) else "fast"
+
+
 def open_estimator(settings: Mapping[str, Any]) -> Estimator:
     """Return an estimator for pipelines; ``threads`` None becomes :func:`pipeline_threads`."""
     chosen = dict(settings)

@@ -12,7 +12,7 @@ from autopose.runtime.followed import Track
 
 #: Evidence from which one sighting gives an id: at most one in 50 held-out detections above it is no person
 #: (docs/benchmarks.md, "False persons"). :data:`SIGHTINGS` confident detections do from ``BELIEVABLE``.
-CLEAR = 0.55
+CLEAR = 0.52
 SIGHTINGS = 3
 #: Sightings after which a lost person is looked for in those who appear.
 KNOWN = 8

@@ -30,7 +30,9 @@ def bench(
         str | None, typer.Option(metavar="MODEL|RESULT.json", help="Time this one too and compare.")
     ] = None,
     model: Annotated[str, typer.Option(help="Pose model, where a source is given.")] = "default",
-    detector: Annotated[str, typer.Option(help="Person detector.")] = "default",
+    detector: Annotated[
+        str | None, typer.Option(help="Person detector [separate images: default; else: fast].")
+    ] = None,
     every: Annotated[int | None, typer.Option(help="Detect in every n-th frame.")] = None,
     flip: Annotated[bool, typer.Option(help="Average over the mirrored crop.")] = True,
     device: Annotated[Device, typer.Option(help="Where the networks run.")] = Device.auto,

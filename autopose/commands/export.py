@@ -54,6 +54,13 @@ def export(
     flip: Annotated[bool, typer.Option(help="Average over the mirrored crop in the graph.")] = True,
     decode: Annotated[bool, typer.Option(help="End in keypoints; else in heatmaps.")] = True,
     io: Annotated[Io, typer.Option(help="uint8 crops, or plain: normalised float NCHW.")] = Io.uint8,
+    looks: Annotated[
+        int | None,
+        typer.Option(min=1, max=2, help="Detectors; 2: see the input at half its size as well, small persons in it."),
+    ] = None,
+    input_size: Annotated[
+        str | None, typer.Option("--input", metavar="WxH", help="Detectors: size of the input, if not as trained.")
+    ] = None,
     compact: Annotated[
         bool, typer.Option("--compact", help="fp32: store the weights in half the bytes, rounded to FP16.")
     ] = False,
@@ -81,8 +88,11 @@ def export(
 
         autopose export default --trt --batch 1,8,64
 
+        autopose export runs/detector --looks 2 --input 576x448
+
         autopose export default --trt-rtx --target sm89,sm120 -o default.engine
     """
+    from autopose.description import parse_size
     from autopose.errors import UsageError
     from autopose.export.pipeline import export_model
     from autopose.export.recipe import Recipe
@@ -114,6 +124,8 @@ def export(
         flip=flip,
         decode=decode,
         io=io.value,
+        looks=None if looks is None else 2 if looks == 2 else 1,
+        input_wh=None if input_size is None else parse_size(input_size, "--input"),
         compact=compact,
         triton=triton,
         check=check,

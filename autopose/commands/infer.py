@@ -50,15 +50,19 @@ def infer(
         str, typer.Option(help="Pose model: a bundled name, an exported file, a run folder, a checkpoint.")
     ] = "default",
     detector: Annotated[
-        str, typer.Option(help="Person detector: a bundled name, a file (YOLOX's layout too), or full-frame.")
-    ] = "default",
+        str | None,
+        typer.Option(
+            help="Person detector: a bundled name, a file (YOLOX's layout too), or full-frame "
+            "[images: default; else: fast]."
+        ),
+    ] = None,
     threshold: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Least score of a box [detector: 0.25; --boxes: 0].")
     ] = None,
     evidence: Annotated[
         float,
-        typer.Option(min=0.0, max=1.0, help="Images: least mean of the box score and the better joints'; 0 keeps all."),
-    ] = 0.47,
+        typer.Option(min=0.0, max=1.0, help="Images: least of 3/4 box score + 1/4 better joints' score; 0 keeps all."),
+    ] = 0.52,
     boxes: Annotated[Path | None, typer.Option(help="JSON of boxes to use instead of a detector.")] = None,
     save: Annotated[
         str | None,
@@ -97,7 +101,7 @@ def infer(
     from autopose.errors import UsageError
     from autopose.runtime.inference import InferOptions
     from autopose.runtime.outputs import parse_formats, refuse_overwriting
-    from autopose.runtime.run import open_estimator, run_all
+    from autopose.runtime.run import open_estimator, run_all, usual_detector
     from autopose.runtime.sources import Selection, find_sources
 
     formats = None if save is None else parse_formats(save)
@@ -119,7 +123,7 @@ def infer(
     refuse_overwriting(specs, out, formats, boxes)
     settings = {
         "model": model,
-        "detector": "full-frame" if boxes is not None else detector,
+        "detector": "full-frame" if boxes is not None else detector or usual_detector(specs),
         "least_evidence": evidence,
         "device": device.value,
         "backend": backend.value,

@@ -1,9 +1,10 @@
 """The bundled models: genotype, weights, graphs, figures and card of each, one flat folder.
 
 For a model NAME: ``NAME.json`` (genotype), ``NAME.safetensors`` (FP16 weights to train on from), ``NAME.onnx`` (and
-``NAME-flip.onnx``, which averages over the mirrored crop, for pose models; their weights are in ``NAME.data``, once),
-``NAME.figures.json`` (measured figures
-and how each was obtained) and ``NAME.md`` (the card).
+``NAME-flip.onnx``, which averages over the mirrored crop, for pose models), ``NAME.figures.json`` (measured figures and
+how each was obtained) and ``NAME.md`` (the card). The weights of several graphs of one network are in ``NAME.data``,
+once. A model that is another graph of NAME's network has neither genotype nor weights of its own: its figures say
+``"weights": NAME``.
 """
 
 import json
@@ -38,8 +39,14 @@ def zoo_folder() -> Path:
 
 
 def bundled_weights() -> dict[str, Path]:
-    """Return the bundled checkpoints by model name."""
-    return {path.stem: path for path in sorted(zoo_folder().glob("*.safetensors"))}
+    """Return the bundled checkpoints by model name; models that share a network have the same."""
+    folder = zoo_folder()
+    weights = {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+    for path in sorted(folder.glob("*.figures.json")):
+        shared = json.loads(path.read_text(encoding="utf-8")).get("weights")
+        if shared is not None:
+            weights[path.name.removesuffix(".figures.json")] = weights[shared]
+    return weights
 
 
 def catalogue() -> list[Entry]:

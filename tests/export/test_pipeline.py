@@ -6,7 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -20,14 +20,15 @@ from autopose.export import pipeline
 from autopose.export.crops import synthetic_crops
 from autopose.export.deviation import LIMITS, Limits
 from autopose.export.parity import GraphReference
-from autopose.export.pipeline import export_model
-from autopose.export.recipe import Recipe
+from autopose.export.pipeline import as_bundled, export_model
+from autopose.export.recipe import Recipe, engine_key, rebuild_command
 from autopose.export.shared_weights import share_weights
 from autopose.export.source import name_of, source_file
 from autopose.export.to_onnx import export_onnx
 from autopose.runtime.models import open_model
 from autopose.runtime.session import open_session
 from autopose.training.predictor import TorchPredictor
+from autopose.zoo import bundled_weights
 
 
 def _invoke(*arguments: object) -> Any:
@@ -282,3 +283,38 @@ main()
     assert "Traceback" not in done.stderr
     assert f"needs the package {lacking!r}" in done.stderr
     assert "pip install 'autopose[train]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "looks", "size"), [("detector-default", 2, (576, 448)), ("detector-fast", 1, (416, 320))]
+)
+def test_bundled_detectors_of_the_same_weights_are_exported_as_they_are_bundled(
+    name: str, looks: Literal[1, 2], size: tuple[int, int]
+) -> None:
+    weights = bundled_weights()
+    assert weights[name] == weights["detector-default"]
+    recipe = as_bundled(name, Recipe())
+    assert (recipe.looks, recipe.input_wh) == (looks, size)
+    assert as_bundled(name, Recipe(looks=1)) == Recipe(looks=1)  # whoever says what he wants gets that
+    assert as_bundled("default", Recipe()) == Recipe()
+    command = rebuild_command(name, None, replace(recipe, builder="tensorrt"))
+    assert command == f"autopose export {name} --trt --looks {looks} --input {size[0]}x{size[1]}"
+    keys = {engine_key(weights[name], each, "11.0") for each in (recipe, Recipe(), Recipe(looks=looks))}
+    assert len(keys) == 3
+
+
+def test_looks_and_input_size_of_a_detector(detector_checkpoint: Checkpoint, run: Path, tmp_path: Path) -> None:
+    weights, graph = tmp_path / "best.safetensors", tmp_path / "detector.onnx"
+    save_checkpoint(weights, detector_checkpoint)
+    result = _invoke(weights, "--looks", 2, "--input", "256x192", "-o", graph)
+    assert result.exit_code == 0, result.output
+    copy = export_model(str(graph), tmp_path / "copy.onnx", Recipe(looks=2, input_wh=(256, 192)))
+    assert (copy.manifest.looks, copy.manifest.codec.input_size_wh) == (2, (256, 192))
+    for model, options, reason in (
+        (graph, ["--looks", 1], "--looks 1 cannot be had from this graph"),
+        (graph, ["--input", "128x128"], "--input 128x128 cannot be had from this graph"),
+        (run, ["--looks", 2], "go with detectors"),
+        (weights, ["--input", "100x64"], "--input '100x64': both sides must be multiples of 32"),
+    ):
+        with pytest.raises(AutoposeError, match=reason):
+            raise _invoke(model, *options, "-o", tmp_path / "other.onnx").exception

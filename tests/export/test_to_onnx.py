@@ -3,21 +3,24 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from autopose.checkpoint import Checkpoint
 from autopose.errors import ModelError, ParityError
-from autopose.export import to_onnx
+from autopose.export import deployed, to_onnx
 from autopose.export.crops import synthetic_crops
 from autopose.export.to_onnx import deployed_module, export_onnx, manifest_for
 from autopose.heatmap import Codec
 from autopose.manifest import METADATA_KEY, Manifest
 from autopose.runtime.session import open_session
 from autopose.training.predictor import TorchDetector, TorchPredictor
+from autopose.zoo import zoo_folder
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,55 @@ def test_against_torch_boxes(detector_checkpoint: Checkpoint, tmp_path: Path) ->
     assert strong.sum() >= 3
     for box in boxes[0][strong]:
         assert np.abs(own_boxes[0] - box).max(-1).min() < 1e-2
+
+
+def test_two_looks_are_the_boxes_of_two_graphs(
+    detector_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On pictures of blocks of 2x2 pixels, whose half is exact: small persons of one graph, all of the other."""
+    half_wh = (192, 128)
+    half = np.random.default_rng(5).integers(0, 256, (2, half_wh[1], half_wh[0], 3), np.uint8)
+    whole = half.repeat(2, axis=1).repeat(2, axis=2)
+    size = (2 * half_wh[0], 2 * half_wh[1])
+
+    def run(name: str, images: NDArray[np.uint8], **options: Any) -> list[NDArray[np.float32]]:
+        with open_session(export_onnx(detector_checkpoint, tmp_path / name, **options), device="cpu") as session:
+            assert session.manifest.looks == options.get("looks", 1)
+            return list(session.run(images))
+
+    half_boxes, half_scores = run("less.onnx", half, input_wh=half_wh)
+    close_boxes, close_scores = run("once.onnx", whole, input_wh=size)
+    side = np.sqrt(np.prod(close_boxes[..., 2:] - close_boxes[..., :2], axis=-1))
+    sides = tuple(np.quantile(side, [0.3, 0.7]))
+    monkeypatch.setattr(deployed, "SMALL_SIDES", sides)  # so that it has persons of all kinds
+    boxes, scores = run("both.onnx", whole, input_wh=size, looks=2)
+    assert boxes.shape == (2, 200, 4)
+    assert (np.diff(scores, axis=1) <= 0).all()
+    expected = np.concatenate([close_scores * np.interp(side, sides, [1, 0]), half_scores], axis=1)
+    np.testing.assert_allclose(scores, -np.sort(-expected, axis=1), atol=1e-4)
+    corners = np.concatenate([close_boxes, 2 * half_boxes], axis=1)
+    for image in range(2):
+        for box in corners[image][expected[image] > np.median(expected)]:
+            assert np.abs(boxes[image] - box).max(-1).min() < 0.05
+
+
+def test_two_looks_want_a_size_whose_half_the_network_can_take(detector_checkpoint: Checkpoint, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="416x320 pixels; both sides must be multiples of 64 up to 4096 for two looks"):
+        export_onnx(detector_checkpoint, tmp_path / "odd.onnx", looks=2, input_wh=(416, 320))
+
+
+def test_a_network_that_runs_twice_keeps_its_weights_once() -> None:
+    """The bundled detectors are one network, which one of them runs twice."""
+    kinds, weights = [], []
+    for name in ("detector-default", "detector-fast"):
+        graph = onnx.load(zoo_folder() / f"{name}.onnx", load_external_data=False).graph
+        kinds.append(Counter(node.op_type for node in graph.node))
+        places = [{entry.key: entry.value for entry in tensor.external_data} for tensor in graph.initializer]
+        weights.append({(place["location"], place["offset"]) for place in places if place})
+    assert kinds[0]["Conv"] == 2 * kinds[1]["Conv"]
+    assert not any(kind["BatchNormalization"] for kind in kinds)
+    assert len(weights[0]) > 50
+    assert weights[0] == weights[1]
 
 
 def test_graph_is_lean_and_self_describing(pose_onnx: Path, pose_checkpoint: Checkpoint) -> None:

@@ -113,6 +113,11 @@ def test_against_the_exported_graph(pose_onnx: Path, tmp_path: Path) -> None:
             [288, 416, 3],
             {"boxes": [100, 4], "scores": [100]},
         ),
+        (
+            Manifest(task="detector", outputs=("boxes", "scores"), codec=Codec(input_size_wh=(576, 448)), looks=2),
+            [448, 576, 3],
+            {"boxes": [200, 4], "scores": [200]},
+        ),
     ],
 )
 def test_shapes_of_other_exports(manifest: Manifest, dims: list[int], outputs: dict[str, list[int]]) -> None:

@@ -23,10 +23,11 @@ from autopose.errors import AutoposeError, BackendError, MediaError, UsageError
 from autopose.image_files import read_image
 from autopose.results import load_results
 from autopose.runtime import feeds
+from autopose.runtime.detector import SessionDetector, open_detector
 from autopose.runtime.estimator import Estimator
 from autopose.runtime.inference import InferOptions, infer_source
 from autopose.runtime.picture_sinks import VideoSink
-from autopose.runtime.run import run_all
+from autopose.runtime.run import run_all, usual_detector
 from autopose.runtime.smoother import open_smoother
 from autopose.runtime.source_names import public_address
 from autopose.runtime.sources import Selection, find_sources
@@ -248,6 +249,17 @@ def test_one_source_too_large_for_a_video_does_not_stop_the_others(models: Path,
     assert result.exit_code == 1
     assert "20000x64" in result.output
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["plain.mp4"]
+
+
+def test_separate_images_are_looked_at_twice_and_videos_once(walk: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    assert usual_detector(find_sources([tmp_path])) == "default"
+    assert usual_detector(find_sources([tmp_path, walk])) == usual_detector(find_sources([walk])) == "fast"
+    for name, looks in (("default", 2), ("fast", 1)):
+        detector = open_detector(name, device="cpu", threads=1)
+        assert isinstance(detector, SessionDetector)
+        assert detector.session.manifest.looks == looks
+        detector.close()
 
 
 def test_hidden_files_of_a_folder_are_no_sources(tmp_path: Path) -> None:

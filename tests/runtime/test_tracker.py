@@ -153,7 +153,7 @@ def test_a_thing_that_stands_is_looked_at_now_and_then_only(figures: Any) -> Non
     assert tracker.dismissed(np.concatenate([bush.boxes, beside]), 3 / 25).tolist() == [True, False]
     assert not tracker.dismissed(bush.boxes, 2 / 25 + 0.52).any()
     for t in range(3):  # a person, not yet sure of an id, is looked at all the time
-        found = tracker.update(_unsure(figures, [(300, 100)], 0.3, 0.6), 0.6 + t / 25)
+        found = tracker.update(_unsure(figures, [(300, 100)], 0.4, 0.6), 0.6 + t / 25)
         assert not tracker.dismissed(found.boxes, 0.6 + (t + 1) / 25).any()
         assert len(tracker.expected(0.6 + (t + 1) / 25)) == 1
     assert len(found) == 1
@@ -170,7 +170,7 @@ def test_what_hardly_looks_like_a_person_gets_no_id(figures: Any) -> None:
     for t in range(20):  # a bush: the detector insists, the pose network finds no joints
         assert len(tracker.update(_unsure(figures, [(50, 100)], 0.35, 0.15), t / 25)) == 0
     for t in range(20, 30):  # believable, but not at first sight
-        found = tracker.update(_unsure(figures, [(300, 200)], 0.32, 0.6), t / 25)
+        found = tracker.update(_unsure(figures, [(300, 200)], 0.4, 0.6), t / 25)
         assert len(found) == (0 if t < 22 else 1)
     assert found.ids is not None
     assert found.ids.tolist() == [1]  # who was doubted has taken no number
