@@ -1,6 +1,6 @@
 """Jitter and lag of the smoothers: one photograph encoded as a 100-frame clip, and a figure that swings at 1 Hz.
 
-Usage: python benchmarks/jitter.py PHOTO [--model default] [--detector default]
+Usage: python benchmarks/jitter.py PHOTO [--model default] [--detector fast]
 
 Jitter is the standard deviation of the second differences of all joints with score >= 0.2, in pixels. Lag is the shift
 in frames at 30 per second that fits the smoothed swing best.
@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photo")
     parser.add_argument("--model", default="default")
-    parser.add_argument("--detector", default="default")
+    parser.add_argument("--detector", default="fast")
     given = parser.parse_args()
     image = read_image(given.photo)
     with tempfile.TemporaryDirectory() as folder, Estimator(given.model, given.detector, device="cpu") as estimator:

@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=2)
     parser.add_argument("--flip", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--model", default="default")
-    parser.add_argument("--detector", default="default")
+    parser.add_argument("--detector", default="fast")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:

@@ -111,16 +111,18 @@ def export_model(model: str, out: Path | None = None, recipe: Recipe | None = No
 
 
 def as_bundled(model: str, recipe: Recipe) -> Recipe:
-    """Return the recipe with the input size and the looks that a bundled detector has, where it names none itself.
+    """Return the recipe with the looks and the input size that a bundled detector has, where it names none itself.
 
-    Bundled detectors share their weights, which do not say it.
+    Bundled detectors share their weights, which do not say it. The size is that of as many looks.
     """
     graph = bundled_models("detector").get(model.removeprefix(DETECTOR)) if model.startswith(DETECTOR) else None
-    if graph is None or recipe.looks is not None or recipe.input_wh is not None:
+    if graph is None:
         return recipe
     with open_session(graph, device="cpu", threads=1) as session:
         manifest = session.manifest
-    return replace(recipe, looks=manifest.looks, input_wh=manifest.codec.input_size_wh)
+    looks = recipe.looks or manifest.looks
+    size = manifest.codec.input_size_wh if looks == manifest.looks else None
+    return replace(recipe, looks=looks, input_wh=recipe.input_wh or size)
 
 
 def graph_for(model: str, *, flip: bool) -> Path:

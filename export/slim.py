@@ -52,7 +52,8 @@ def fold_normalisations(model: onnx.ModelProto) -> None:
             gamma, beta, mean, variance = (numpy_helper.to_array(tensors[name]) for name in node.input[1:])
             scale = gamma / np.sqrt(variance + epsilon)
             shift = ((bias[0] if bias else np.zeros_like(mean)) - mean) * scale + beta
-            folded[key] = f"{key[0]}.folded", f"{key[0]}.folded_bias"
+            name = f"{key[0]}.folded_{len(folded)}"
+            folded[key] = name, f"{name}_bias"
             values = weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), shift
             graph.initializer.extend(numpy_helper.from_array(*pair) for pair in zip(values, folded[key], strict=True))
         made_by.input[1:] = folded[key]

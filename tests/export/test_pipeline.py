@@ -295,7 +295,11 @@ def test_bundled_detectors_of_the_same_weights_are_exported_as_they_are_bundled(
     assert weights[name] == weights["detector-default"]
     recipe = as_bundled(name, Recipe())
     assert (recipe.looks, recipe.input_wh) == (looks, size)
-    assert as_bundled(name, Recipe(looks=1)) == Recipe(looks=1)  # whoever says what he wants gets that
+    assert as_bundled(name, Recipe(looks=looks)) == recipe
+    wide = as_bundled(name, Recipe(input_wh=(640, 512)))
+    assert wide == Recipe(looks=looks, input_wh=(640, 512))  # whoever says what he wants gets that
+    other: Literal[1, 2] = 1 if looks == 2 else 2
+    assert as_bundled(name, Recipe(looks=other)) == Recipe(looks=other)
     assert as_bundled("default", Recipe()) == Recipe()
     command = rebuild_command(name, None, replace(recipe, builder="tensorrt"))
     assert command == f"autopose export {name} --trt --looks {looks} --input {size[0]}x{size[1]}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.reference
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from autopose.checkpoint import Checkpoint
 from autopose.errors import ModelError, ParityError
 from autopose.export import deployed, to_onnx
 from autopose.export.crops import synthetic_crops
+from autopose.export.slim import fold_normalisations
 from autopose.export.to_onnx import deployed_module, export_onnx, manifest_for
 from autopose.heatmap import Codec
 from autopose.manifest import METADATA_KEY, Manifest
@@ -104,6 +106,50 @@ def test_two_looks_are_the_boxes_of_two_graphs(
 def test_two_looks_want_a_size_whose_half_the_network_can_take(detector_checkpoint: Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="416x320 pixels; both sides must be multiples of 64 up to 4096 for two looks"):
         export_onnx(detector_checkpoint, tmp_path / "odd.onnx", looks=2, input_wh=(416, 320))
+
+
+def test_normalisations_behind_convolutions_of_the_same_weights_are_folded() -> None:
+    """One convolution with two normalisations, on two pictures' halves; a normalisation behind a ReLU stays."""
+    rng = np.random.default_rng(0)
+    tensors = {"w": rng.normal(size=(4, 3, 3, 3)), "b": rng.normal(size=4)}
+    for name in ("n", "m"):
+        tensors |= {f"{name}{kind}": rng.uniform(0.5, 2, 4) for kind in ("gamma", "beta", "mean", "variance")}
+
+    def normalisation(source: str, name: str, out: str) -> onnx.NodeProto:
+        inputs = [source, *(f"{name}{kind}" for kind in ("gamma", "beta", "mean", "variance"))]
+        return onnx.helper.make_node("BatchNormalization", inputs, [out], epsilon=1e-3)
+
+    nodes = []
+    for index, name in enumerate(("n", "n", "m")):
+        nodes.append(onnx.helper.make_node("Conv", [f"x{index}", "w", "b"], [f"c{index}"]))
+        nodes.append(normalisation(f"c{index}", name, f"y{index}"))
+    nodes += [onnx.helper.make_node("Relu", ["y2"], ["r"]), normalisation("r", "n", "z")]
+    described = onnx.helper.make_tensor_value_info
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            nodes,
+            "twice",
+            [described(f"x{index}", 1, [1, 3, 6, 6]) for index in range(3)],
+            [described(name, 1, [1, 4, 4, 4]) for name in ("y0", "y1", "z")],
+            [onnx.numpy_helper.from_array(value.astype(np.float32), name) for name, value in tensors.items()],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    images = {f"x{index}": rng.normal(size=(1, 3, 6, 6)).astype(np.float32) for index in range(3)}
+
+    def run() -> list[NDArray[np.float32]]:
+        return list(onnx.reference.ReferenceEvaluator(model).run(None, images))
+
+    before = run()
+    fold_normalisations(model)
+    onnx.checker.check_model(model, full_check=True)
+    for old, new in zip(before, run(), strict=True):
+        np.testing.assert_allclose(new, old, rtol=1e-4, atol=1e-5)
+    kinds = Counter(node.op_type for node in model.graph.node)
+    assert kinds == {"Conv": 3, "Relu": 1, "BatchNormalization": 1}
+    weights = [node.input[1] for node in model.graph.node if node.op_type == "Conv"]
+    assert weights[0] == weights[1] != weights[2]
 
 
 def test_a_network_that_runs_twice_keeps_its_weights_once() -> None:
