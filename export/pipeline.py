@@ -185,10 +185,12 @@ def _export(
 
     precision: Precision = recipe.precision or ("fp16" if recipe.builder else "fp32")
     source = resolve_source(model, flip=recipe.flip)
+    reference = _reference(source, recipe)
+    manifest: Manifest = reference.manifest.model_copy(update={"precision": precision})
+    images, checked_on = check_images(recipe.check, manifest, images=recipe.images, calibration=recipe.calibration)
     with tempfile.TemporaryDirectory() as folder:
-        graph, reference = _fp32(source, recipe, Path(folder) / "fp32.onnx")
-        manifest: Manifest = reference.manifest.model_copy(update={"precision": precision})
-        images, checked_on = check_images(recipe.check, manifest, images=recipe.images, calibration=recipe.calibration)
+        graph = Path(folder) / "fp32.onnx"
+        _write_fp32(source, recipe, graph)
         details: dict[str, Any] = {}
         if precision != "fp32":
             graph, details = _convert(graph, reference, manifest, recipe)
@@ -214,53 +216,72 @@ def _move(graph: Path, out: Path) -> dict[str, Any]:
     return {}
 
 
-def _fp32(source: Source, recipe: Recipe, path: Path) -> tuple[Path, Any]:
-    """Write (or take) the FP32 graph; return it with its reference."""
-    import onnx
-
-    from autopose.export.onnx_graph import load_graph
+def _reference(source: Source, recipe: Recipe) -> Any:
+    """Return the FP32 network that the recipe asks for, for :mod:`~.parity`; nothing is traced yet."""
     from autopose.export.parity import GraphReference
 
     if source.graph is not None:
-        if recipe.compact:
-            raise UsageError(f"{source.graph}: --compact needs the checkpoint that this graph was exported from.")
         reference = GraphReference(source.graph)
-        have = reference.manifest
-        options: list[tuple[str, Any, Any]] = [(f"--io {recipe.io}", recipe.io, have.io)]
-        if have.task == "pose":
-            options += [
-                ("--flip" if recipe.flip else "--no-flip", recipe.flip, have.flip),
-                ("--decode" if recipe.decode else "--no-decode", recipe.decode, have.decode),
-            ]
-        if recipe.looks is not None:
-            options.append((f"--looks {recipe.looks}", recipe.looks, have.looks))
-        if recipe.input_wh is not None:
-            options.append(("--input {}x{}".format(*recipe.input_wh), recipe.input_wh, have.codec.input_size_wh))
-        for option, wanted, found in options:
-            if wanted != found:
-                raise UsageError(
-                    f"{source.graph}: {option} cannot be had from this graph, which was exported otherwise.\n"
-                    "Give its checkpoint instead of the .onnx, or leave the option as it was then."
-                )
-        onnx.save(load_graph(source.graph), str(path))  # with its weights, which bundled graphs keep in another file
-        return path, reference
+        _refuse_other_options(source.graph, reference.manifest, recipe)
+        return reference
     assert source.checkpoint is not None
     require("onnxscript", extra="train", why="Exporting a checkpoint")
-    from autopose.export.to_onnx import deployed_module, export_onnx, manifest_for
+    from autopose.export.to_onnx import deployed_module, manifest_for
     from autopose.export.torch_reference import TorchReference
 
     if source.checkpoint.task == "pose" and (recipe.looks is not None or recipe.input_wh is not None):
         raise UsageError("--looks and --input go with detectors: a pose network is fed as it was trained.")
-    made_so: dict[str, Any] = {
+    manifest = manifest_for(source.checkpoint, **_graph_options(recipe))
+    return TorchReference(deployed_module(source.checkpoint, manifest), manifest)
+
+
+def _graph_options(recipe: Recipe) -> dict[str, Any]:
+    """Return what of a recipe :func:`~.to_onnx.manifest_for` takes."""
+    return {
         "flip": recipe.flip,
         "decode": recipe.decode,
         "io": recipe.io,
         "looks": recipe.looks or 1,
         "input_wh": recipe.input_wh,
     }
-    export_onnx(source.checkpoint, path, compact=recipe.compact and not recipe.builder, check=False, **made_so)
-    manifest = manifest_for(source.checkpoint, **made_so)
-    return path, TorchReference(deployed_module(source.checkpoint, manifest), manifest)
+
+
+def _refuse_other_options(graph: Path, have: Manifest, recipe: Recipe) -> None:
+    """Refuse to make of an exported graph what only its checkpoint could become."""
+    if recipe.compact:
+        raise UsageError(f"{graph}: --compact needs the checkpoint that this graph was exported from.")
+    options: list[tuple[str, Any, Any]] = [(f"--io {recipe.io}", recipe.io, have.io)]
+    if have.task == "pose":
+        options += [
+            ("--flip" if recipe.flip else "--no-flip", recipe.flip, have.flip),
+            ("--decode" if recipe.decode else "--no-decode", recipe.decode, have.decode),
+        ]
+    if recipe.looks is not None:
+        options.append((f"--looks {recipe.looks}", recipe.looks, have.looks))
+    if recipe.input_wh is not None:
+        options.append(("--input {}x{}".format(*recipe.input_wh), recipe.input_wh, have.codec.input_size_wh))
+    for option, wanted, found in options:
+        if wanted != found:
+            raise UsageError(
+                f"{graph}: {option} cannot be had from this graph, which was exported otherwise.\n"
+                "Give its checkpoint instead of the .onnx, or leave the option as it was then."
+            )
+
+
+def _write_fp32(source: Source, recipe: Recipe, path: Path) -> None:
+    """Write the FP32 graph: traced, or the one that was given."""
+    if source.graph is not None:
+        import onnx
+
+        from autopose.export.onnx_graph import load_graph
+
+        onnx.save(load_graph(source.graph), str(path))  # with its weights, which bundled graphs keep in another file
+        return
+    assert source.checkpoint is not None
+    from autopose.export.to_onnx import export_onnx
+
+    compact = recipe.compact and not recipe.builder
+    export_onnx(source.checkpoint, path, compact=compact, check=False, **_graph_options(recipe))
 
 
 def _convert(graph: Path, reference: Any, manifest: Manifest, recipe: Recipe) -> tuple[Path, dict[str, Any]]:

@@ -201,12 +201,14 @@ def test_refuses_what_an_exported_graph_cannot_become(
         (["default", "--images", "photos"], 2, "--images goes with --check or --calibration"),
         (["default", "--trt", "--compact"], 2, "--compact stores FP32"),
         (["default", "--calibration", "no-such-folder"], 1, "no such folder or annotation file"),
+        (["default", "--looks", "2"], 2, "go with detectors"),
+        (["detector-fast", "--check", __file__], 1, "a detector is checked on a folder of images"),
         (["default", "--trt", "--batch", "8,1"], 2, "expected three numbers"),
         (["default", "--trt", "--batch", "8,1,2"], 2, "smallest <= typical <= largest"),
     ],
 )
 def test_refuses_in_one_sentence(arguments: list[str], code: int, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(pipeline, "_fp32")  # before any work
+    monkeypatch.delattr(pipeline, "_write_fp32")  # before any work
     result = _invoke(*arguments)
     assert isinstance(result.exception, AutoposeError)
     assert result.exception.exit_code == code
