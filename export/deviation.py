@@ -179,7 +179,7 @@ def _nearest(found: Found, others: Found) -> tuple[list[float], list[float], int
         nearest = int(np.nanargmin(np.where(np.isfinite(distance), distance, np.inf)))
         # A peak may move to the next cell if two are equal: then its box is another prediction of the same person.
         if distance[nearest] > 0.25 * float((box[2:] - box[:2]).max()):
-            alone += score > CONFIDENT + 0.05
+            alone += bool(score > CONFIDENT + 0.05)
             continue
         distances.append(float(distance[nearest]))
         differences.append(abs(float(others[1][nearest] - score)))

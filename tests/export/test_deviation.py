@@ -1,5 +1,7 @@
 """The gate itself: what counts, what is a tie, and when it closes."""
 
+import json
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -87,6 +89,7 @@ def test_boxes_are_matched_whatever_their_order() -> None:
     assert lost.missing == 1
     with pytest.raises(ParityError, match="1 of 2 boxes are missing"):
         lost.require(LIMITS["fp16"], "detector.onnx")
+    assert json.loads(json.dumps(lost.to_dict()))["missing"] == 1  # as reports and the engines' cache keep it
 
 
 def test_boxes_that_the_reference_has_not_close_the_gate() -> None:
