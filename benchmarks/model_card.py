@@ -27,7 +27,7 @@ from autopose.data.coco import load_coco
 from autopose.data.pose_dataset import PoseDataset
 from autopose.evaluation.coco import bootstrap_interval, evaluate_boxes, evaluate_keypoints
 from autopose.evaluation.predict import predict_persons
-from autopose.export.bundle import bundle
+from autopose.export.bundle import bundle, write_figures
 from autopose.files import write_atomic
 from autopose.models.cost import profile
 from autopose.training.predictor import TorchPredictor
@@ -153,11 +153,10 @@ def main() -> None:
     exported = [path for path in written if path.suffix == ".onnx"]
     if not pose:
         for graph in exported:
-            headline, table_of_graph = detector_figures(graph, data)
+            figures, table_of_graph = detector_figures(graph, data)
             tables |= table_of_graph
-            shared = {} if graph.stem == arguments.name else {"weights": arguments.name}
-            content = {"task": "detector", **shared, "figures": headline}
-            write_atomic(folder / f"{graph.stem}.figures.json", json.dumps(content, indent=2) + "\n")
+            shared = None if graph.stem == arguments.name else arguments.name
+            write_figures(folder, graph.stem, "detector", figures, weights=shared)
     load = os.getloadavg()[0]
     times = {path.name: latency_ms(path) for path in exported}
     # What a user wants to know stands before the first heading, and comes first.

@@ -58,12 +58,19 @@ def bundle(
     if len(files) > 1:
         share_weights(files, folder / f"{name}.data")
         written.append(folder / f"{name}.data")
-    write_atomic(
-        folder / f"{name}.figures.json",
-        json.dumps({"task": checkpoint.task, "figures": dict(figures)}, indent=2) + "\n",
-    )
+    written.append(write_figures(folder, name, checkpoint.task, figures))
     write_atomic(folder / f"{name}.md", card)
-    return [*written, folder / f"{name}.figures.json", folder / f"{name}.md"]
+    return [*written, folder / f"{name}.md"]
+
+
+def write_figures(
+    folder: Path, name: str, task: str, figures: Mapping[str, Any], *, weights: str | None = None
+) -> Path:
+    """Write ``NAME.figures.json``; ``weights`` names the model whose network this one is another graph of."""
+    content = {"task": task, **({} if weights is None else {"weights": weights}), "figures": dict(figures)}
+    path = folder / f"{name}.figures.json"
+    write_atomic(path, json.dumps(content, indent=2) + "\n")
+    return path
 
 
 def _portable(config: Mapping[str, Any]) -> dict[str, Any]:

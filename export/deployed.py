@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from autopose.heatmap import Codec, Refine, blur_matrix, oks_blur_matrices
 from autopose.manifest import Manifest
-from autopose.models.center import decode_centers
+from autopose.models.center import best_first, decode_centers
 
 
 class Normalise(nn.Module):
@@ -106,9 +106,7 @@ class DetectorGraph(nn.Module):
         small, large = SMALL_SIDES
         scores = scores * ((large - side) / (large - small)).clamp(0, 1)
         half_boxes, half_scores = decode_centers(self.network(F.avg_pool2d(x, 2)), self.stride)
-        boxes, scores = torch.cat([boxes, 2 * half_boxes], dim=1), torch.cat([scores, half_scores], dim=1)
-        scores, order = scores.topk(scores.shape[1], dim=1)
-        return boxes.gather(1, order[..., None].expand(-1, -1, 4)), scores
+        return best_first(torch.cat([boxes, 2 * half_boxes], dim=1), torch.cat([scores, half_scores], dim=1))
 
 
 #: Neighbours (dx, dy) that each refinement reads, the peak itself first.

@@ -48,6 +48,7 @@ def bench_subject(
     subject: str,
     *,
     model: str = "default",
+    detector: str | None = None,
     every: int | None = None,
     max_frames: int = 100,
     rounds: int = 30,
@@ -58,21 +59,22 @@ def bench_subject(
     Args:
         subject: a pose model's name, file or run folder; else a source as ``autopose infer`` takes it.
         model: pose model where the subject is a source.
+        detector: person detector; None: the usual one for the subject.
         every: frames from one detection to the next; None for the default. On synthetic frames the persons are given
             in each frame, whatever the detector finds in every n-th.
         max_frames: of the source, or synthetic ones.
         rounds: runs of the pose network per batch size.
-        options: of the estimator: detector (None: the usual one for the subject), flip, device, threads.
+        options: of the estimator: flip, device, threads.
 
     Raises:
         ModelError: the model cannot be opened.
         MediaError: the subject is neither a model nor a source.
     """
     if is_model(subject):
-        detector = options.pop("detector", None) or "fast"  # synthetic frames are a video's
+        detector = detector or "fast"  # synthetic frames are a video's
         with open_estimator({"model": subject, "detector": detector, **options}) as estimator:
             estimator.warmup()
-            result = BenchResult(f"model {subject}", settings_of(estimator, str(detector)))
+            result = BenchResult(f"model {subject}", settings_of(estimator, detector))
             frames = synthetic_frames(max_frames)
             every = DEFAULT_EVERY if every is None else every
             pipeline = PosePipeline(estimator, every, boxes=SyntheticDetection(estimator.detector, every))
@@ -82,11 +84,11 @@ def bench_subject(
     if others:
         raise UsageError(f"{subject}: stands for {1 + len(others)} sources; name one of them.")
     selection = Selection(max_frames=max_frames)
-    detector = options.pop("detector", None) or usual_detector([spec])
+    detector = detector or usual_detector([spec])
     with open_estimator({"model": model, "detector": detector, **options}) as estimator:
         estimator.warmup()
         name = public_address(subject)
-        settings = {"source": name, **settings_of(estimator, str(detector))}
+        settings = {"source": name, **settings_of(estimator, detector)}
         result = BenchResult(f"{name} with model {model}", settings)
         probe = open_source(spec, Selection(max_frames=1))
         with_every = pipeline_for(estimator, probe, every=every)

@@ -75,15 +75,23 @@ def bench(
     from autopose.runtime.bench import as_text, comparison, load_bench
     from autopose.runtime.bench_run import bench_subject
 
-    options = {"detector": detector, "flip": flip, "device": device.value, "threads": threads}
-
     def is_saved(what: str) -> bool:
         return Path(what).suffix == ".json" and Path(what).is_file()
 
     def measure(what: str, pose_model: str) -> "BenchResult":
         if is_saved(what):
             return load_bench(Path(what))
-        return bench_subject(what, model=pose_model, every=every, max_frames=max_frames, rounds=rounds, **options)
+        return bench_subject(
+            what,
+            model=pose_model,
+            detector=detector,
+            every=every,
+            max_frames=max_frames,
+            rounds=rounds,
+            flip=flip,
+            device=device.value,
+            threads=threads,
+        )
 
     first = measure(subject, model)
     typer.echo(as_text(first))

@@ -166,8 +166,13 @@ def decode_centers(maps: Tensor, stride: int, max_persons: int = MAX_PERSONS) ->
     share = (weight * alike**_VOTE_POWER)[..., None]
     box = (boxes * share).sum(-2) / share.sum(-2)
     odds = agreement / TYPICAL_AGREEMENT
-    scores, order = (centers * odds / (1 + centers * (odds - 1))).topk(max_persons, dim=1)
-    return box.gather(1, order[..., None].expand(-1, -1, 4)) * stride, scores
+    return best_first(box * stride, centers * odds / (1 + centers * (odds - 1)))
+
+
+def best_first(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Return boxes ``(N, D, 4)`` and scores ``(N, D)`` in falling order of the scores."""
+    scores, order = scores.topk(scores.shape[1], dim=1)
+    return boxes.gather(1, order[..., None].expand(-1, -1, 4)), scores
 
 
 def _neighbourhoods(maps: Tensor) -> Tensor:
