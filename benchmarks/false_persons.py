@@ -1,6 +1,7 @@
 """True and false persons among the detections of held-out photographs, by least box score and least evidence.
 
     AUTOPOSE_DATA=FOLDER python benchmarks/false_persons.py [--model default] [--detector default] [--share 0.06]
+        [--pictures DIR]
 
 Photographs of ``scenes/teacher.json`` and every fourth of ``pose/stanford40.json`` that were held out of the training
 of the bundled models (``--share`` is ``data.tune_share``). A detection that overlaps a labelled box of score >= 0.3 by
@@ -8,15 +9,17 @@ an IoU of 0.5 or more, one to one in falling order of scores, is true; one that 
 0.3 is false; the rest counts for neither. After that come the persons found, with the runtime's own limits, in images
 without any label, and the evidence above which there is one in 100 images: those held out of the training of both
 models, then those that the detector was trained on (the pose network sees no image without a label). Then the same in
-parts of photographs of ``pose/val.json`` in which everybody is annotated: the largest part that no annotated box
-reaches into, where it has a quarter of the picture; nothing was trained on these, nor chosen by them. The last lines of
-all give the least evidence from which at most one in 20, and one in 50, of both sets' detections is false: what the
-tracker asks of several sightings, and of one. Most boxes are a teacher's, so that all figures are estimates.
+parts of the held-out photographs (all, not every fourth), and of those of ``pose/val.json`` in which everybody is
+annotated: the largest part that no box of any score reaches into, where it has a quarter of the picture. Nothing was
+trained on these, but people whom nobody labelled are in some: look at them (``--pictures DIR``). The last lines of all
+give the least evidence from which at most one in 20, and one in 50, of both sets' detections is false: what the tracker
+asks of several sightings, and of one. Most boxes are a teacher's, so that all figures are estimates.
 """
 
 import argparse
 import json
 import os
+from collections.abc import Callable, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -82,18 +85,35 @@ def empty_part(width: int, height: int, boxes: NDArray[np.float64]) -> tuple[int
     return best
 
 
-def in_empty_parts(estimator: Estimator, annotations: Path) -> str:
-    """Return a sentence on the persons found in the parts of fully annotated photographs that show nobody."""
+def in_empty_parts(
+    estimator: Estimator, annotations: Path, chosen: Callable[[Mapping[str, Any]], bool], pictures: Path | None
+) -> str:
+    """Return a sentence on the persons found in the parts of the chosen photographs that show nobody.
+
+    Args:
+        estimator: with a least evidence of 0.
+        annotations: COCO JSON.
+        chosen: whether a record of an image is of the set.
+        pictures: folder for drawn pictures of the parts in which somebody was found; None = none.
+    """
     file = read_coco(annotations)
+    boxes: dict[int, list[list[float]]] = {}
+    for record in file.annotations:
+        boxes.setdefault(record["image_id"], []).append(record["bbox"])
     found, parts = 0, 0
     for number, image in file.images.items():
-        boxes = np.array([a["bbox"] for a in file.annotations if a["image_id"] == number], np.float64).reshape(-1, 4)
-        left, top, right, bottom = empty_part(image["width"], image["height"], boxes)
-        if not image.get("complete") or (right - left) * (bottom - top) < image["width"] * image["height"] / 4:
+        if number not in boxes or not chosen(image):
+            continue
+        left, top, right, bottom = empty_part(image["width"], image["height"], np.array(boxes[number], np.float64))
+        if (right - left) * (bottom - top) < image["width"] * image["height"] / 4:
             continue
         parts += 1
         poses = estimator.predict(DiskReader().read(file.image_path(number))[top:bottom, left:right])
-        found += int((evidence(poses)[poses.box_scores >= DEFAULT_THRESHOLD] >= LEAST_EVIDENCE).sum())
+        kept = poses[(poses.box_scores >= DEFAULT_THRESHOLD) & (evidence(poses) >= LEAST_EVIDENCE)]
+        found += len(kept)
+        if pictures is not None and len(kept):
+            pictures.mkdir(parents=True, exist_ok=True)
+            kept.save(pictures / f"{annotations.stem}-{number}.jpg")
     return f"{parts} parts that show nobody: {found} persons"
 
 
@@ -135,6 +155,7 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--detector", default="default")
     parser.add_argument("--share", type=float, default=0.06)
+    parser.add_argument("--pictures", type=Path, help="folder for the parts in which somebody was found")
     options = parser.parse_args()
     data = os.environ.get("AUTOPOSE_DATA")
     if not data:
@@ -156,7 +177,15 @@ def main() -> None:
                     print(f"  {least:.2f}: {true:.0f}, {false:.0f}")
             for line in in_empty_images(estimator, content, folder, options.share):
                 print(f"{name}: {line}")
-        print(f"pose/val.json: {in_empty_parts(estimator, folder / 'pose/val.json')}")
+
+        def held_out(image: Mapping[str, Any]) -> bool:
+            return in_tune(image["file_name"], options.share)
+
+        def complete(image: Mapping[str, Any]) -> bool:
+            return image.get("complete") is True
+
+        for name, chosen in (*((name, held_out) for name in SETS), ("pose/val.json", complete)):
+            print(f"{name}: {in_empty_parts(estimator, folder / name, chosen, options.pictures)}")
     both = np.concatenate(every)
     for share in FALSE_SHARES:
         print(f"at most {share:.0%} false from evidence {least_evidence_for(share, both):.2f}")
