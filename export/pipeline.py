@@ -88,7 +88,7 @@ def export_model(model: str, out: Path | None = None, recipe: Recipe | None = No
         ParityError: the artefact deviates from the FP32 network.
         BackendError, MissingDependencyError: the engine cannot be built here.
     """
-    recipe = as_bundled(model, recipe or Recipe())
+    recipe = recipe or Recipe()
     refuse_missing("--check", recipe.check)  # before the work, not after it
     refuse_missing("--calibration", recipe.calibration)
     refuse_missing("--images", recipe.images)
@@ -100,6 +100,7 @@ def export_model(model: str, out: Path | None = None, recipe: Recipe | None = No
     out = out or Path(f"{name_of(model)}{suffixes[0]}")
     if out.exists() and out.samefile(source_file(model, flip=recipe.flip)):
         raise UsageError(f"{out}: is the model itself, which the export would overwrite. Name another file with -o.")
+    recipe = as_bundled(model, recipe)
     if recipe.builder is None:
         require("onnx", extra="train", why="Exporting a model")
         result = _export(model, out, recipe, lambda graph, path, manifest: _move(graph, path))

@@ -3,7 +3,7 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -124,7 +124,7 @@ def export(
         flip=flip,
         decode=decode,
         io=io.value,
-        looks=None if looks is None else 2 if looks == 2 else 1,
+        looks=cast("Literal[1, 2] | None", looks),
         input_wh=None if input_size is None else parse_size(input_size, "--input"),
         compact=compact,
         triton=triton,
