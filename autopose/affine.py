@@ -80,6 +80,31 @@ def warp(
     return np.asarray(warped, np.uint8)
 
 
+def warp_shrunk(
+    image: NDArray[np.uint8],
+    matrix: NDArray[np.floating],
+    size_wh: tuple[int, int],
+    border: tuple[int, int, int] = (0, 0, 0),
+) -> NDArray[np.uint8]:
+    """Do as :func:`warp`, but shrink by the means of areas first: a picture that becomes much smaller has no aliasing.
+
+    Args:
+        image: ``(H, W, 3)``.
+        matrix: ``(2, 3)`` without rotation.
+        size_wh: of the result.
+        border: what fills the outside.
+    """
+    size = np.array([image.shape[1], image.shape[0]], np.float64)
+    small = np.clip(np.rint(size * np.abs(matrix[[0, 1], [0, 1]])), 1, size).astype(int)
+    ratio = small / size
+    shrunk = cv2.resize(image, (int(small[0]), int(small[1])), interpolation=cv2.INTER_AREA)
+    # The matrix now starts from the small picture: x = (x_small + 0.5) / ratio - 0.5.
+    inner = np.array(matrix, np.float64)
+    inner[:, 2] += matrix[:, :2] @ ((1 / ratio - 1) / 2)
+    inner[:, :2] = matrix[:, :2] / ratio
+    return warp(np.asarray(shrunk, np.uint8), inner, size_wh, border)
+
+
 def letterbox_matrix(image_size_wh: tuple[int, int], input_size_wh: tuple[int, int]) -> NDArray[np.float64]:
     """Return the ``(2, 3)`` matrix that fits a whole image into the top left of the input, keeping its aspect ratio."""
     scale = min(input_size_wh[0] / image_size_wh[0], input_size_wh[1] / image_size_wh[1])

@@ -2,10 +2,11 @@
 
 import cv2
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopose.affine import center_scale_from_box, crop_matrix, invert, letterbox_matrix, transform, warp
+from autopose.affine import center_scale_from_box, crop_matrix, invert, letterbox_matrix, transform, warp, warp_shrunk
 
 SIZE = (192, 256)
 
@@ -60,3 +61,26 @@ def test_the_letterbox_keeps_pixel_edges() -> None:
     matrix = letterbox_matrix((640, 480), (320, 320))
     corners = transform(np.array([[-0.5, -0.5], [639.5, 479.5]]), matrix)  # the outer edges of the outer pixels
     np.testing.assert_allclose(corners, [[-0.5, -0.5], [319.5, 239.5]])
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_warp_shrunk_takes_the_mean_of_what_becomes_a_pixel(mirrored: bool) -> None:
+    """To a quarter: each pixel is the mean of 16, where ``warp`` takes 4 of them; the lower right is moved in by 3."""
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    matrix = letterbox_matrix((64, 48), (16, 12))
+    matrix[:, 2] -= 3
+    expected = image.reshape(12, 4, 16, 4, 3).mean((1, 3))[3:, 3:]
+    if mirrored:
+        matrix[0] = [-matrix[0, 0], 0, 12 - matrix[0, 2]]
+        expected = expected[:, ::-1]
+    shrunk = warp_shrunk(image, matrix, (13, 9))
+    assert np.abs(shrunk - expected).max() <= 1
+    assert np.abs(warp(image, matrix, (13, 9)) - expected).max() > 20
+
+
+def test_warp_shrunk_leaves_what_is_not_shrunk() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
+    matrix = np.array([[2.0, 0, 1.5], [0, 1.5, -2.25]])
+    np.testing.assert_array_equal(
+        warp_shrunk(image, matrix, (40, 20), (1, 2, 3)), warp(image, matrix, (40, 20), (1, 2, 3))
+    )

@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from autopose.affine import letterbox_matrix, warp
+from autopose.affine import letterbox_matrix, warp, warp_shrunk
 from autopose.config import Config
 from autopose.data.augment import Augment, change_colour, degrade
 from autopose.data.images import DiskReader, ImageReader
+from autopose.data.pasted import PersonPaster
 from autopose.data.scenes import Scene
+from autopose.poses import Person
 
 
 class DetectionAugment(Config):
@@ -26,6 +27,9 @@ class DetectionAugment(Config):
         stretch: largest log2 of the change of aspect ratio.
         mosaic_zoom: the same for each picture of a mosaic, relative to fitting its part of the input.
         mosaic: probability of composing 2 to 4 pictures: small persons with clean labels, many per input.
+        paste: probability of painting persons cut out of other photographs into the input.
+        pasted: how many of them at the most.
+        pasted_height: their least and largest height in input pixels, where they are not put beside somebody.
         min_visible: a box of which less than this share is inside is ignored rather than learnt.
         min_side: boxes smaller than this many input pixels are ignored.
         smooth_shrink: probability of shrinking by areas (no aliasing) instead of bilinear sampling.
@@ -37,19 +41,25 @@ class DetectionAugment(Config):
     mosaic_zoom: tuple[float, float] = (0.9, 2.5)
     stretch: float = Field(0.25, ge=0)
     mosaic: float = Field(0.4, ge=0, le=1)
+    paste: float = Field(0.0, ge=0, le=1)
+    pasted: int = Field(4, ge=1)
+    pasted_height: tuple[float, float] = (20, 160)
     min_visible: float = Field(0.35, ge=0, le=1)
     min_side: float = Field(6.0, ge=0)
     smooth_shrink: float = Field(0.5, ge=0, le=1)
     colour: Augment = Augment(blur=0.05, grey=0.05, jpeg=0.1)
 
     @model_validator(mode="after")
-    def _zooms_rise(self) -> Self:
+    def _ranges_rise(self) -> Self:
         for name in ("zoom", "mosaic_zoom"):
             low, high = getattr(self, name)
             if not 0 < low <= high < 100:
                 raise ValueError(
                     f"{name} is [{low}, {high}]; expected the smallest enlargement, above 0, then the largest"
                 )
+        low, high = self.pasted_height
+        if not 0 < low <= high < 10_000:
+            raise ValueError(f"pasted_height is [{low}, {high}]; expected the least height, above 0, then the largest")
         return self
 
 
@@ -79,6 +89,7 @@ class DetectionDataset:
         size_wh: tuple[int, int],
         augment: DetectionAugment | None = None,
         reader: ImageReader | None = None,
+        persons: Sequence[Person] = (),
     ) -> None:
         """Hold the scenes.
 
@@ -87,11 +98,13 @@ class DetectionDataset:
             size_wh: of the detector's input.
             augment: variation for training; None: the letterboxed picture, as the runtime gives it.
             reader: source of the pictures; None: the files.
+            persons: who may be painted into them (``DetectionAugment.paste``).
         """
         self.scenes = scenes
         self.size_wh = size_wh
         self.augment = augment
         self.reader: ImageReader = reader if reader is not None else DiskReader()
+        self.paster = PersonPaster(persons if augment is not None and augment.paste else (), self.reader)
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -112,6 +125,9 @@ class DetectionDataset:
             sample = self._mosaic(index, augment, rng)
         else:
             sample = self._placed(index, self.size_wh, augment.zoom, augment, rng)
+        if len(self.paster) and rng.random() < augment.paste:
+            for _ in range(int(rng.integers(augment.pasted)) + 1):
+                sample = self._with_another(sample, augment, rng)
         image = degrade(change_colour(sample.image, augment.colour, rng), augment.colour, rng)
         return DetectionSample(image, sample.boxes, sample.weight, sample.ignore)
 
@@ -143,6 +159,22 @@ class DetectionDataset:
             np.concatenate([part.ignore for part in parts]),
         )
 
+    def _with_another(
+        self, sample: DetectionSample, augment: DetectionAugment, rng: np.random.Generator
+    ) -> DetectionSample:
+        """Paint one more person into a picture; those who are hidden by it become regions to ignore."""
+        pasted = self.paster.paste(sample.image, sample.boxes, augment.pasted_height, rng)
+        if pasted is None:
+            return sample
+        image, box, hidden = pasted
+        new, learnt = box[None], np.array([(box[2:] - box[:2]).min() >= augment.min_side])
+        return DetectionSample(
+            image,
+            np.concatenate([sample.boxes[~hidden], new[learnt]]),
+            np.concatenate([sample.weight[~hidden], np.ones(learnt.sum(), np.float32)]),
+            np.concatenate([sample.ignore, sample.boxes[hidden], new[~learnt]]),
+        )
+
     def _placed(
         self,
         index: int,
@@ -167,19 +199,8 @@ class DetectionDataset:
             matrix[0] = -matrix[0]
             matrix[0, 2] += window_wh[0] - 1
         border = (0, 0, 0) if rng.random() < 0.5 else tuple(int(value) for value in rng.integers(0, 256, 3))
-        if scale.max() < 0.7 and rng.random() < augment.smooth_shrink:
-            small = np.maximum(np.rint(size * scale), 1).astype(int)
-            ratio = small / size
-            image = np.asarray(
-                cv2.resize(image, (int(small[0]), int(small[1])), interpolation=cv2.INTER_AREA), np.uint8
-            )
-            # The matrix now starts from the small picture: x = (x_small + 0.5) / ratio - 0.5.
-            inner = matrix.copy()
-            inner[:, 2] += matrix[:, :2] @ ((1 / ratio - 1) / 2)
-            inner[:, :2] = matrix[:, :2] / ratio
-            picture = warp(image, inner, window_wh, border)  # type: ignore[arg-type]
-        else:
-            picture = warp(image, matrix, window_wh, border)  # type: ignore[arg-type]
+        shrink = warp_shrunk if scale.max() < 0.7 and rng.random() < augment.smooth_shrink else warp
+        picture = shrink(image, matrix, window_wh, border)  # type: ignore[arg-type]
         return _labelled(picture, scene, matrix, window_wh, augment.min_visible, augment.min_side)
 
 

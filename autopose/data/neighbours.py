@@ -148,8 +148,12 @@ def paste_neighbour(
     if hidden.sum() * 2 >= inside.sum():
         return crop, weight
     painted = cv2.warpAffine(image, matrix, size_wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    blended = cv2.blendLinear(painted, crop, alpha, 1 - alpha)
-    return np.asarray(blended, np.uint8), np.where(hidden, np.float32(0.5), np.float32(1)) * weight
+    return blend(np.asarray(painted, np.uint8), crop, alpha), np.where(hidden, np.float32(0.5), np.float32(1)) * weight
+
+
+def blend(front: Image, behind: Image, alpha: NDArray[np.float32]) -> Image:
+    """Return the first picture where ``alpha`` ``(h, w)`` is 1, the second where it is 0, between them a mixture."""
+    return np.asarray(cv2.blendLinear(front, behind, alpha, 1 - alpha), np.uint8)
 
 
 def candidates(persons: Sequence[Person]) -> NDArray[np.int64]:

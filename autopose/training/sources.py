@@ -9,7 +9,7 @@ from pathlib import Path
 
 from autopose.data.annotations import is_coco, load_persons
 from autopose.data.coco import nobody_from_coco, persons_from_coco
-from autopose.data.coco_file import read_coco
+from autopose.data.coco_file import first_keypoints, read_coco, skeleton_of
 from autopose.data.images import DiskReader, ImageReader, PackedReader, pack_images
 from autopose.data.scenes import Scene, load_scenes, merge_scenes
 from autopose.errors import DataError
@@ -147,6 +147,19 @@ def detector_scenes(config: TrainConfig, folder: Path) -> list[Scene]:
             raise DataError(f"{path}: no image is left after the filters of source {source.annotations!r}.")
         scenes = merge_scenes(scenes, kept)
     return scenes
+
+
+def persons_of_scenes(config: TrainConfig, scenes: Sequence[Scene], folder: Path) -> list[Person]:
+    """Return the persons with joints of the detector's training photographs; none of sources that have boxes alone."""
+    paths = {scene.image_path for scene in scenes}
+    chosen: list[Person] = []
+    for source in config.data.sources:
+        path = find_annotations(source.annotations, config.data.synthetic_images, folder)
+        file = read_coco(path, images=image_folder(source))
+        if first_keypoints(file):
+            persons = persons_from_coco(file, skeleton=skeleton_of(file), sample_weight=source.repeat)
+            chosen += [p for p in persons if p.image_path in paths and source.contains in str(p.image_path)]
+    return chosen
 
 
 def write_tune_split(config: TrainConfig, folder: Path) -> Path:

@@ -26,6 +26,7 @@ from autopose.training.sources import (
     detector_scenes,
     find_annotations,
     image_reader,
+    persons_of_scenes,
     pose_persons,
     tune_source,
     with_ignored_regions,
@@ -145,7 +146,8 @@ class DetectorTask(Task):
         scenes = detector_scenes(config, folder)
         self.tune = with_ignored_regions(write_tune_split(config, folder))
         self.reader = image_reader(config.data.pack, [scene.image_path for scene in scenes])
-        self.source = DetectionDataset(scenes, config.codec.input_size_wh, config.scene_augment, self.reader)
+        persons = persons_of_scenes(config, scenes, folder) if config.scene_augment.paste else ()
+        self.source = DetectionDataset(scenes, config.codec.input_size_wh, config.scene_augment, self.reader, persons)
         self.weights = np.array([scene.weight_sample for scene in scenes])
 
     @staticmethod

@@ -14,7 +14,14 @@ from autopose.errors import ConfigError, DataError
 from autopose.evaluation.coco import evaluate_boxes
 from autopose.skeleton import COCO17
 from autopose.training.config import TrainConfig
-from autopose.training.sources import pose_persons, with_ignored_regions, write_tune_split
+from autopose.training.sources import (
+    detector_scenes,
+    in_tune,
+    persons_of_scenes,
+    pose_persons,
+    with_ignored_regions,
+    write_tune_split,
+)
 
 
 def _config(annotations: Path, *more: str) -> TrainConfig:
@@ -90,6 +97,25 @@ def test_a_source_of_boxes_that_show_nobody(tmp_path: Path) -> None:
     assert len(nobody) == len(persons) - len(nobody)  # nobody is labelled twice, and the same images are held out
     assert {person.image_path for person in nobody} == {person.image_path for person in persons}
     assert {person.weight_sample for person in nobody} == {2}
+
+
+def test_a_detector_gets_persons_to_paint_from_its_own_photographs(tmp_path: Path) -> None:
+    """Those of the pictures that are learnt from, as often as their source says; a source of boxes has none."""
+    made = write_synthetic(tmp_path / "made", images=24, seed=0, size_wh=(64, 64))
+    content = json.loads(made.read_text())
+    plain = [{key: record[key] for key in ("id", "image_id", "bbox")} for record in content["annotations"]]
+    (made.parent / "boxes.json").write_text(json.dumps(content | {"annotations": plain}))
+    sources = f'[{{annotations="{made.parent / "boxes.json"}"}}, {{annotations="{made}", repeat=2}}]'
+    config = load_config(TrainConfig, None, ["task=detector", f"data.sources={sources}", "data.tune_share=0.3"])
+    scenes = detector_scenes(config, tmp_path)
+    persons = persons_of_scenes(config, scenes, tmp_path)
+    held = {path for path in (made.parent / "images").iterdir() if in_tune(path.name, 0.3)}
+    assert held
+    assert {person.image_path for person in persons} == {scene.image_path for scene in scenes if len(scene.boxes)}
+    assert not held & {person.image_path for person in persons}
+    names = {image["id"]: Path(image["file_name"]).name for image in content["images"]}
+    assert len(persons) == sum(not in_tune(names[each["image_id"]], 0.3) for each in plain)
+    assert {person.weight_sample for person in persons} == {2}
 
 
 def test_a_detector_has_no_use_for_boxes_that_show_nobody() -> None:

@@ -119,8 +119,9 @@ def test_the_detector_learns(figures: Path, tmp_path: Path, tiny: AutoPoseGenoty
     genotype = tiny.model_copy(update={"head": "center", "head_channels": 8, "head_stride": 8})
     losses: list[float] = []
     config = _config(
-        figures, "task=detector", "train.steps=150", "train.eval_every=150", "codec.input_size_wh=[96, 96]"
-    )
+        figures, "task=detector", "train.steps=150", "train.eval_every=150", "codec.input_size_wh=[96, 96]",
+        "scene_augment.paste=0.3",
+    )  # fmt: skip
     train(genotype, config, tmp_path, report=lambda step, total, loss, metrics: losses.append(loss))
     assert losses[-1] < 0.8 * losses[0]
 
