@@ -14,6 +14,7 @@ from autopose.export.recipe import Recipe
 from autopose.export.triton import triton_config, write_repository
 from autopose.heatmap import Codec
 from autopose.manifest import METADATA_KEY, Manifest
+from autopose.runtime.models import resolve_model
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -102,6 +103,17 @@ def test_against_the_exported_graph(pose_onnx: Path, tmp_path: Path) -> None:
             assert entry["data_type"] == kinds[tensor.elem_type]
             assert entry["dims"] == [side.dim_value for side in tensor.shape.dim][1:]
     assert config["dynamic_batching"] == {"preferred_batch_size": [8, 64], "max_queue_delay_microseconds": 2000}
+
+
+@pytest.mark.parametrize("name", ["detector-default", "detector-fast"])
+def test_shapes_of_the_bundled_detectors(name: str) -> None:
+    """The number of boxes is in the graph, and only there: the manifest has none."""
+    model = onnx.load(resolve_model(name, task="detector"), load_external_data=False)
+    manifest = Manifest.from_json({item.key: item.value for item in model.metadata_props}[METADATA_KEY], "model")
+    config = parse(triton_config(manifest, engine=False, batches=(1, 4, 16)))
+    for entries, values in ((config["input"], model.graph.input), (config["output"], model.graph.output)):
+        for entry, value in zip(entries, values, strict=True):
+            assert entry["dims"] == [side.dim_value for side in value.type.tensor_type.shape.dim][1:]
 
 
 @pytest.mark.parametrize(
