@@ -29,6 +29,16 @@ def _config(annotations: Path, *more: str) -> TrainConfig:
     return load_config(TrainConfig, None, settings)
 
 
+def _figures_and_boxes(folder: Path) -> tuple[Path, Path, dict[str, Any]]:
+    """Return annotations of 24 drawn pictures, those without the joints, and what the former hold."""
+    made = write_synthetic(folder / "made", images=24, seed=0, size_wh=(64, 64))
+    content = json.loads(made.read_text())
+    boxes = [{key: record[key] for key in ("id", "image_id", "bbox")} for record in content["annotations"]]
+    alone = made.parent / "boxes.json"
+    alone.write_text(json.dumps(content | {"annotations": boxes}))
+    return made, alone, content
+
+
 @pytest.mark.parametrize("pictures", ["train2017", "images/train2017", "images"])
 def test_the_tune_split_finds_pictures_where_training_does(tmp_path: Path, pictures: str) -> None:
     made = write_synthetic(tmp_path / "made", images=12, seed=0, size_wh=(64, 64))
@@ -86,11 +96,8 @@ def test_frames_of_one_video_stay_together(tmp_path: Path) -> None:
 
 
 def test_a_source_of_boxes_that_show_nobody(tmp_path: Path) -> None:
-    made = write_synthetic(tmp_path / "made", images=24, seed=0, size_wh=(64, 64))
-    content = json.loads(made.read_text())
-    boxes = [{key: record[key] for key in ("id", "image_id", "bbox")} for record in content["annotations"]]
-    (made.parent / "nobody.json").write_text(json.dumps(content | {"annotations": boxes}))
-    sources = f'[{{annotations="{made}"}}, {{annotations="{made.parent / "nobody.json"}", nobody=true, repeat=2}}]'
+    made, boxes, _ = _figures_and_boxes(tmp_path)
+    sources = f'[{{annotations="{made}"}}, {{annotations="{boxes}", nobody=true, repeat=2}}]'
     config = load_config(TrainConfig, None, [f"data.sources={sources}", "data.tune_share=0.3"])
     persons = pose_persons(config, COCO17, tmp_path)
     nobody = [person for person in persons if np.isnan(person.keypoints).any()]
@@ -101,11 +108,8 @@ def test_a_source_of_boxes_that_show_nobody(tmp_path: Path) -> None:
 
 def test_a_detector_gets_persons_to_paint_from_its_own_photographs(tmp_path: Path) -> None:
     """Those of the pictures that are learnt from, as often as their source says; a source of boxes has none."""
-    made = write_synthetic(tmp_path / "made", images=24, seed=0, size_wh=(64, 64))
-    content = json.loads(made.read_text())
-    plain = [{key: record[key] for key in ("id", "image_id", "bbox")} for record in content["annotations"]]
-    (made.parent / "boxes.json").write_text(json.dumps(content | {"annotations": plain}))
-    sources = f'[{{annotations="{made.parent / "boxes.json"}"}}, {{annotations="{made}", repeat=2}}]'
+    made, boxes, content = _figures_and_boxes(tmp_path)
+    sources = f'[{{annotations="{boxes}"}}, {{annotations="{made}", repeat=2}}]'
     config = load_config(TrainConfig, None, ["task=detector", f"data.sources={sources}", "data.tune_share=0.3"])
     scenes = detector_scenes(config, tmp_path)
     persons = persons_of_scenes(config, scenes, tmp_path)
@@ -114,7 +118,7 @@ def test_a_detector_gets_persons_to_paint_from_its_own_photographs(tmp_path: Pat
     assert {person.image_path for person in persons} == {scene.image_path for scene in scenes if len(scene.boxes)}
     assert not held & {person.image_path for person in persons}
     names = {image["id"]: Path(image["file_name"]).name for image in content["images"]}
-    assert len(persons) == sum(not in_tune(names[each["image_id"]], 0.3) for each in plain)
+    assert len(persons) == sum(not in_tune(names[each["image_id"]], 0.3) for each in content["annotations"])
     assert {person.weight_sample for person in persons} == {2}
 
 
