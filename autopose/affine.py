@@ -69,6 +69,16 @@ def transform(points_xy: NDArray[np.floating], matrix: NDArray[np.floating]) -> 
     return np.asarray(points_xy, np.float64) @ np.swapaxes(matrix[..., :2], -1, -2) + matrix[..., None, :, 2]
 
 
+def transform_boxes(boxes_xyxy: NDArray[np.floating], matrix: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Map boxes ``(n, 4)`` by a ``(2, 3)`` matrix without rotation; of a mirrored box left stays left of right.
+
+    Boxes count pixel *edges* (COCO: x0 + width), matrices map pixel *centres*: edge e lies at coordinate e - 0.5.
+    """
+    corners = transform(boxes_xyxy.reshape(-1, 2, 2) - 0.5, matrix) + 0.5
+    mirrored = matrix[[0, 1], [0, 1]] < 0
+    return np.where(mirrored, corners[:, ::-1], corners).reshape(-1, 4)
+
+
 def warp(
     image: NDArray[np.uint8],
     matrix: NDArray[np.floating],

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.affine import invert, letterbox_matrix, transform, warp
+from autopose.affine import invert, letterbox_matrix, transform_boxes, warp
 from autopose.errors import DataError, ModelError
 from autopose.runtime.boxes import clip_boxes, keep_best_boxes
 from autopose.runtime.models import Backend, bundled_models, open_model, resolve_model
@@ -104,9 +104,7 @@ def finished_boxes(
     """Turn raw boxes ``(n, 4)`` in input pixels into the persons of the image: threshold, suppress, map back, clip."""
     chosen = np.flatnonzero(scores >= threshold)
     chosen = chosen[keep_best_boxes(boxes[chosen], scores[chosen], iou, MAX_PERSONS)]
-    # Boxes are pixel edges, matrices map pixel centres: the edge before pixel x is at x - 0.5.
-    corners = transform(boxes[chosen].reshape(-1, 2, 2) - 0.5, invert(matrix)) + 0.5
-    clipped = clip_boxes(corners.reshape(-1, 4), image_size_wh)
+    clipped = clip_boxes(transform_boxes(boxes[chosen], invert(matrix)), image_size_wh)
     solid = (clipped[:, 2:] - clipped[:, :2] >= 1).all(-1)
     return clipped[solid], np.asarray(scores[chosen][solid], np.float32)
 

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autopose.affine import center_scale_from_box, crop_matrix, invert, letterbox_matrix, transform, warp, warp_shrunk
+from autopose.affine import (
+    center_scale_from_box,
+    crop_matrix,
+    invert,
+    letterbox_matrix,
+    transform,
+    transform_boxes,
+    warp,
+    warp_shrunk,
+)
 
 SIZE = (192, 256)
 
@@ -61,6 +70,17 @@ def test_the_letterbox_keeps_pixel_edges() -> None:
     matrix = letterbox_matrix((640, 480), (320, 320))
     corners = transform(np.array([[-0.5, -0.5], [639.5, 479.5]]), matrix)  # the outer edges of the outer pixels
     np.testing.assert_allclose(corners, [[-0.5, -0.5], [319.5, 239.5]])
+
+
+def test_boxes_go_from_edge_to_edge() -> None:
+    """Halved, an image 8 wide becomes 4 wide; mirrored, what was 2 to 6 from the left of 10 is so from the right."""
+    halved = letterbox_matrix((8, 6), (4, 3))
+    np.testing.assert_allclose(
+        transform_boxes(np.array([[0, 0, 8, 6], [2, 1, 6, 4]]), halved), [[0.0, 0.0, 4.0, 3.0], [1.0, 0.5, 3.0, 2.0]]
+    )
+    mirrored = np.array([[-1.0, 0, 9], [0, 1, 0]])  # of an image 10 wide: pixel 0 becomes pixel 9
+    np.testing.assert_allclose(transform_boxes(np.array([[2, 1, 6, 4]], np.float32), mirrored), [[4, 1, 8, 4]])
+    assert transform_boxes(np.zeros((0, 4)), mirrored).shape == (0, 4)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])

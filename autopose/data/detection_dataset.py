@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from autopose.affine import letterbox_matrix, warp, warp_shrunk
+from autopose.affine import letterbox_matrix, transform_boxes, warp, warp_shrunk
 from autopose.config import Config
 from autopose.data.augment import Augment, change_colour, degrade
 from autopose.data.images import DiskReader, ImageReader
@@ -213,24 +213,14 @@ def _labelled(
     min_side: float,
 ) -> DetectionSample:
     """Carry a scene's boxes into the window; those hardly visible or tiny become regions to ignore."""
-    moved = _move(scene.boxes, matrix)
+    moved = transform_boxes(scene.boxes, matrix)
     boxes = np.clip(moved, 0, [*window_wh, *window_wh])
     sides = boxes[:, 2:] - boxes[:, :2]
     present = (sides > 0).all(1)
     visible = sides.prod(1) / np.maximum((moved[:, 2:] - moved[:, :2]).prod(1), 1e-9)
     learn = present & (visible >= min_visible) & (sides.min(1, initial=np.inf) >= min_side)
-    ignore = np.clip(_move(scene.ignore, matrix), 0, [*window_wh, *window_wh])
+    ignore = np.clip(transform_boxes(scene.ignore, matrix), 0, [*window_wh, *window_wh])
     ignore = np.concatenate([ignore[(ignore[:, 2:] > ignore[:, :2]).all(1)], boxes[present & ~learn]])
     return DetectionSample(
         image, boxes[learn].astype(np.float32), scene.weight[learn], ignore.astype(np.float32)
     )  # fmt: skip
-
-
-def _move(boxes: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Map boxes by a matrix without rotation.
-
-    Boxes count pixel *edges* (COCO: x0 + width), matrices map pixel *centres*: edge e lies at coordinate e - 0.5.
-    """
-    scale = matrix[[0, 1], [0, 1]]
-    corners = (boxes.reshape(-1, 2, 2) - 0.5) * scale + matrix[:, 2] + 0.5
-    return np.concatenate([corners.min(1), corners.max(1)], axis=1)
