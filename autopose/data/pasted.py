@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.affine import transform, warp_shrunk
+from autopose.affine import transform, transform_boxes, warp_shrunk
 from autopose.data.images import ImageReader
 from autopose.data.neighbours import blend, candidates, neighbour_matrix, silhouette
 from autopose.poses import Person
@@ -69,22 +69,21 @@ class PersonPaster:
         alpha = silhouette(transform(person.keypoints, matrix), person.weight > 0, person.skeleton, size_wh)
         if alpha is None:
             return None
+        frame, labelled = transform_boxes(np.array([[0, 0, other.shape[1], other.shape[0]], person.box_xyxy]), matrix)
         # Nothing is to be seen of a person beyond the edges of the photograph.
-        edges = transform(np.array([[-0.5, -0.5], [other.shape[1] - 0.5, other.shape[0] - 0.5]]), matrix)
-        (left, top), (right, bottom) = np.rint(np.clip([edges.min(0), edges.max(0)], 0, size_wh)).astype(int)
+        left, top, right, bottom = np.rint(np.clip(frame, 0, [*size_wh, *size_wh])).astype(int)
         present = np.zeros_like(alpha)
         present[top:bottom, left:right] = alpha[top:bottom, left:right]
-        rows, columns = (np.flatnonzero((present > 0.5).any(axis)) for axis in (1, 0))
+        solid = present > 0.5
+        rows, columns = (np.flatnonzero(solid.any(axis)) for axis in (1, 0))
         if not len(rows):
             return None
-        # Boxes count pixel edges, matrices map pixel centres.
-        corners = transform(person.box_xyxy.reshape(2, 2) - 0.5, matrix) + 0.5
-        seen = np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]])
-        low, high = np.maximum(corners.min(0), seen[0]), np.minimum(corners.max(0), seen[1])
+        low = np.maximum(labelled[:2], [columns[0], rows[0]])
+        high = np.minimum(labelled[2:], [columns[-1] + 1, rows[-1] + 1])
         if not (high > low).all():
             return None
         painted = blend(warp_shrunk(other, matrix, size_wh), image, present)
-        return painted, np.concatenate([low, high]).astype(np.float32), _hidden(boxes, present > 0.5)
+        return painted, np.concatenate([low, high]).astype(np.float32), _hidden(boxes, solid)
 
 
 def _hidden(boxes: NDArray[np.float32], painted: NDArray[np.bool_]) -> NDArray[np.bool_]:
