@@ -40,8 +40,9 @@ def draw(
         track = None if poses.ids is None else int(poses.ids[i])
         colour = TRACK_COLOURS[(track or 0) % len(TRACK_COLOURS)]
         if boxes:
-            corners = np.round(poses.boxes[i]).astype(int).tolist()
-            cv2.rectangle(canvas, tuple(corners[:2]), tuple(corners[2:]), colour, 1, cv2.LINE_AA)
+            x0, y0, x1, y1 = np.round(poses.boxes[i]).astype(int).tolist()
+            # Edges lie between pixels: the last one inside is drawn.
+            cv2.rectangle(canvas, (x0, y0), (max(x1 - 1, x0), max(y1 - 1, y0)), colour, 1, cv2.LINE_AA)
         if ids and track is not None:
             _write_id(canvas, poses, i, str(track), colour, min_score)
     return canvas

@@ -11,7 +11,7 @@ from av.error import FFmpegError, InvalidDataError
 from numpy.typing import NDArray
 
 from autopose.errors import MediaError
-from autopose.runtime.video import reason_of
+from autopose.runtime.video import as_shown, reason_of
 
 #: FFmpeg's options against delay. What is read to find out the format is thrown away, so that a file on a server would
 #: lose its first group of pictures.
@@ -62,7 +62,7 @@ class StreamFeed:
             frame = next(self._frames, None)
         except (FFmpegError, OSError):
             return None
-        return None if frame is None else np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+        return None if frame is None else as_shown(frame, self._stream.sample_aspect_ratio)
 
     def close(self) -> None:
         """Close the connection."""

@@ -155,7 +155,10 @@ def _drive(
     def write(items: list[Work]) -> list[Work]:
         for work in items:
             for sink in sinks:
-                sink.write(work.frame, work.result, work.drawn)
+                try:
+                    sink.write(work.frame, work.result, work.drawn)
+                except OSError as error:
+                    raise _not_written(sink, error) from None
         return items
 
     decode = Stage("decode", list)
@@ -188,16 +191,16 @@ def _close(sinks: Sequence[Sink], report: RunReport) -> AutoposeError | None:
             report.files += sink.close()
         except Exception as error:  # encoders and file systems raise all kinds; each becomes a sentence
             log.debug("%s", sink.destination, exc_info=error)
-            first = first or _unfinished(sink, error)
+            first = first or _not_written(sink, error)
     return first
 
 
-def _unfinished(sink: Sink, error: Exception) -> AutoposeError:
+def _not_written(sink: Sink, error: Exception) -> AutoposeError:
     if isinstance(error, AutoposeError):
         return error
     reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
     return MediaError(
-        f"{sink.destination}: could not be finished ({reason}). Make room there, or choose another folder with -o, "
+        f"{sink.destination}: could not be written ({reason}). Make room there, or choose another folder with -o, "
         "and run again."
     )
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +18,19 @@ class JsonSink(Sink):
     """The package's own results: JSON lines (``.part.jsonl``) while the run goes on, one JSON file at its end."""
 
     ending = ".json"
-    _lines: Any = None
+    _lines: IO[str]
 
     def __init__(self, context: SinkContext) -> None:
         super().__init__(context)
         self.part = context.path(".part.jsonl")
 
-    def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
+    def _begin(self, frame: Frame) -> None:
+        self.part.parent.mkdir(parents=True, exist_ok=True)
+        self._lines = self.part.open("w", encoding="utf-8")
+        self._lines.write(json.dumps(self._header()) + "\n")
+
+    def _add(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
         """Append a line and hand it to the system."""
-        if self._lines is None:
-            self.part.parent.mkdir(parents=True, exist_ok=True)
-            self._lines = self.part.open("w", encoding="utf-8")
-            self._lines.write(json.dumps(self._header()) + "\n")
         record = frame_record(poses, frame.index, frame.time_s)
         if frame.name is not None:
             record["image"] = str(Path(frame.name).absolute())
@@ -45,7 +46,7 @@ class JsonSink(Sink):
 
     def close(self) -> list[Path]:
         """Turn the lines into the JSON file, line by line."""
-        if self._lines is None:
+        if not self._begun:
             return []
         self._lines.close()
         path = self.destination

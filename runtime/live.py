@@ -27,7 +27,7 @@ class Reconnect:
     """How to come back after a loss.
 
     Attributes:
-        first_s: wait before the first attempt; doubled after each failure.
+        first_s: wait before the first attempt; doubled after each one that gave no frame.
         longest_s: longest wait between attempts.
         give_up_s: end the source after this long without a frame.
     """
@@ -117,43 +117,43 @@ class LiveSource(Source):
             self._hang_up()
 
     def _read_on(self) -> None:
-        last = time.monotonic()
+        last, lost, wait_s = time.monotonic(), False, self._reconnect.first_s
         while not self._stopped:
             image = None if self._feed is None else self._feed.read()
-            if image is not None:
-                gap, last = time.monotonic() - last, time.monotonic()
-                with self._changed:
-                    self.dropped += self._newest is not None
-                    self._newest = image, last, self.received
-                    self.received += 1
-                    self._changed.notify_all()
+            if image is None:  # also of a feed that was opened again: a camera that starts gives no picture yet
+                if not lost:
+                    log.warning("%s: the connection was lost; trying again.", self.spec.location)
+                lost = True
+                if not self._tried_again(last, wait_s):
+                    return
+                wait_s = min(2 * wait_s, self._reconnect.longest_s)
                 continue
-            if not self._come_back(last):
-                break
-            gap = time.monotonic() - last
-            self.gaps, self.gap_s = self.gaps + 1, self.gap_s + gap
-            log.warning("%s: back after %.1f s without a frame.", self.spec.location, gap)
-
-    def _come_back(self, last: float) -> bool:
-        """Try to connect again, waiting longer each time; return whether it worked."""
-        self._hang_up()
-        wait = self._reconnect.first_s
-        log.warning("%s: the connection was lost; trying again.", self.spec.location)
-        while not self._stopped and time.monotonic() - last < self._reconnect.give_up_s:
+            gap, last = time.monotonic() - last, time.monotonic()
+            if lost:
+                self.gaps, self.gap_s = self.gaps + 1, self.gap_s + gap
+                log.warning("%s: back after %.1f s without a frame.", self.spec.location, gap)
+            lost, wait_s = False, self._reconnect.first_s
             with self._changed:
-                self._changed.wait_for(lambda: self._stopped, timeout=wait)
-            if self._stopped:
-                return False
-            try:
-                self._feed = self._connect(self.spec.location)
-            except MediaError as error:
-                log.info("%s", error)
-                wait = min(2 * wait, self._reconnect.longest_s)
-            else:
-                return True
-        if not self._stopped:
+                self.dropped += self._newest is not None
+                self._newest = image, last, self.received
+                self.received += 1
+                self._changed.notify_all()
+
+    def _tried_again(self, last: float, wait_s: float) -> bool:
+        """Wait and try to connect again, with or without success; return False when it is time to end."""
+        self._hang_up()
+        if time.monotonic() - last >= self._reconnect.give_up_s:
             self.problem = f"{self.spec.location}: ended: no frame for {self._reconnect.give_up_s:g} s."
-        return False
+            return False
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped, timeout=wait_s)
+        if self._stopped:
+            return False
+        try:
+            self._feed = self._connect(self.spec.location)
+        except MediaError as error:
+            log.info("%s", error)
+        return True
 
     def _hang_up(self) -> None:
         if self._feed is not None:

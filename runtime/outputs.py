@@ -59,8 +59,10 @@ def refuse_overwriting(
         boxes: a file that is read besides.
 
     Raises:
-        UsageError: one would.
+        UsageError: one would, or the folder is a file.
     """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"-o {out}: is a file; expected a folder for the results, which need not exist.")
     sources = {_identity(place): path for spec in specs for path in spec.files for place in (path, path.parent)}
     if boxes is not None:
         sources[_identity(boxes)] = boxes

@@ -23,20 +23,21 @@ class VideoSink(Sink):
 
     ending = ".mp4"
     needs_drawing = True
-    _writer: VideoWriter | None = None
+    _writer: VideoWriter
 
-    def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
+    def _begin(self, frame: Frame) -> None:
+        fps = self.context.fps or Fraction(2)  # separate images: two per second
+        time_base = frame.time_base or 1 / fps
+        self._writer = VideoWriter(self.destination, frame.size_wh, fps=fps, time_base=time_base)
+
+    def _add(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
         """Encode the drawn frame."""
         assert drawn is not None
-        if self._writer is None:
-            fps = self.context.fps or Fraction(2)  # separate images: two per second
-            time_base = frame.time_base or 1 / fps
-            self._writer = VideoWriter(self.destination, frame.size_wh, fps=fps, time_base=time_base)
         self._writer.write(drawn, frame.pts)
 
     def close(self) -> list[Path]:
         """Finish the MP4."""
-        if self._writer is None:
+        if not self._begun:
             return []
         path = self._writer.close(self.context.spec.files[0] if self.context.has_audio else None)
         return [path] if path else []
@@ -54,7 +55,11 @@ class ImagesSink(Sink):
         super().__init__(context)
         self._written: list[Path] = []
 
-    def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
+    def _begin(self, frame: Frame) -> None:
+        if frame.stem is None:
+            remove_earlier(self.destination, r"\d{6,}\.jpg")
+
+    def _add(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
         """Write the drawn frame as JPEG."""
         assert drawn is not None
         if frame.stem is not None:
@@ -62,8 +67,6 @@ class ImagesSink(Sink):
             self._written.append(path)
         else:
             path = self.destination / f"{frame.index:06d}.jpg"
-            if not self._written:
-                remove_earlier(self.destination, r"\d{6,}\.jpg")
             self._written = [self.destination]
         try:
             write_image(path, drawn)
@@ -84,12 +87,13 @@ class CropsSink(Sink):
     ending = "-crops"
     _wrote = False
 
-    def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
+    def _begin(self, frame: Frame) -> None:
+        remove_earlier(self.destination, r".+_(p|id)\d+\.jpg")
+
+    def _add(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
         """Cut the persons out."""
         stem = frame.stem or f"{frame.index:06d}"
         for i, picture in enumerate(poses.crop(frame.image)):
-            if not self._wrote:
-                remove_earlier(self.destination, r".+_(p|id)\d+\.jpg")
             who = f"p{i}" if poses.ids is None else f"id{int(poses.ids[i])}"
             write_image(self.destination / f"{stem}_{who}.jpg", picture)
             self._wrote = True
@@ -115,7 +119,7 @@ class SheetSink(Sink):
         self._count = 0
         self._choice = random.Random(0)
 
-    def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
+    def _add(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
         """Keep some of the frame's persons."""
         for i in range(len(poses)):
             if len(self._cells) < self.columns * self.rows:
@@ -125,7 +129,9 @@ class SheetSink(Sink):
             self._count += 1
 
     def close(self) -> list[Path]:
-        """Lay the persons out on one image."""
+        """Lay the persons out on one image; without persons, remove an earlier run's."""
+        if self._begun and not self._cells:
+            self.destination.unlink(missing_ok=True)
         if not self._cells:
             return []
         gap, (width, height) = 4, self.cell_wh

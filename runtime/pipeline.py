@@ -74,10 +74,11 @@ class PosePipeline:
             raise UsageError(f"--every {self.every}: expected 1 or more frames.")
         if self.every > 1 and not self.tracking:
             raise UsageError(
-                f"--every {self.every} needs tracking: between detections boxes follow the tracked persons."
+                f"--every {self.every} needs tracking: between detections boxes follow the tracked persons. "
+                "Leave out --every or --no-track."
             )
         if self.smooth != "none" and not self.tracking:
-            raise UsageError(f"--smooth {self.smooth} needs tracking: give --smooth none with --no-track.")
+            raise UsageError(f"--smooth {self.smooth} needs tracking: leave out --smooth or --no-track.")
         self._count = 0
         self._follows = self.every > 1 and self.boxes is None
         self.tracker = Tracker(start_score=self.estimator.detector_threshold, trusting=self.boxes is not None)
@@ -165,13 +166,21 @@ def pipeline_for(
     smooth: Smoothing | None = None,
     boxes: Callable[[Frame], Found] | None = None,
 ) -> PosePipeline:
-    """Return the pipeline of a source: videos are tracked and smoothed by default, separate images are not."""
+    """Return the pipeline of a source: videos are tracked and smoothed by default, separate images are not.
+
+    ``every`` and ``smooth`` are for what is tracked: separate images among the sources of a run go without.
+
+    Raises:
+        UsageError: the options contradict each other, for whatever source.
+    """
     if boxes is not None and every is not None and every > 1:
         raise UsageError(
             f"--every {every} has no place with --boxes: given boxes are taken in every frame. Leave one out."
         )
     moving = source.spec.kind != "images"
-    tracking = moving if tracking is None else tracking
+    if tracking is None:
+        tracking = moving
+        every, smooth = (every, smooth) if moving else (None, None)
     return PosePipeline(
         estimator,
         every=(DEFAULT_EVERY if moving and tracking and boxes is None else 1) if every is None else every,

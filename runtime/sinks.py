@@ -68,6 +68,8 @@ class Sink(ABC):
     needs_drawing = False
     #: What could not be written, as a sentence.
     problem: str | None = None
+    #: Whether a frame has come.
+    _begun = False
 
     def __init__(self, context: SinkContext) -> None:
         self.context = context
@@ -77,9 +79,19 @@ class Sink(ABC):
         """Return its file or folder."""
         return self.context.path(self.ending)
 
-    @abstractmethod
     def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
         """Take a frame, its poses and, if asked for, the picture with skeletons."""
+        if not self._begun:
+            self._begin(frame)
+            self._begun = True
+        self._add(frame, poses, drawn)
+
+    def _begin(self, frame: Frame) -> None:  # noqa: B027 - some have nothing to prepare
+        """Prepare for the first frame: open files, remove those of an earlier run."""
+
+    @abstractmethod
+    def _add(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
+        """Write a frame."""
 
     @abstractmethod
     def close(self) -> list[Path]:

@@ -45,6 +45,8 @@ VIDEO_SUFFIXES = frozenset(
 )
 #: Seconds.
 _CENTURY_S = 100 * 365.25 * 86400
+#: Not every number: one that long is a file's name that was mistyped.
+_WEBCAM = re.compile(r"\d{1,4}")
 _ADDRESS = re.compile(r"^(rtsps?|rtmps?|https?|udp|tcp|srt|mms)://", re.IGNORECASE)
 
 
@@ -259,7 +261,7 @@ def _sources_of(text: str, *, lists: bool = True) -> list[SourceSpec]:
     if not text.strip():
         raise MediaError("A source is empty: expected an image, video, folder or address. Is a variable not set?")
     path = Path(text)
-    if text.isdecimal() and not path.exists():
+    if _WEBCAM.fullmatch(text) and not path.exists():
         return [SourceSpec(f"webcam-{text}", "live", text)]
     if _ADDRESS.match(text):
         stem = Path(address_stem(text))
@@ -307,7 +309,7 @@ def _of_list(path: Path) -> list[SourceSpec]:
     found: list[SourceSpec] = []
     images: list[Path] = []
     for word in words:
-        local = word.isdecimal() or _ADDRESS.match(word) or Path(word).is_absolute()
+        local = _WEBCAM.fullmatch(word) or _ADDRESS.match(word) or Path(word).is_absolute()
         for spec in _sources_of(word if local else str(path.parent / word), lists=False):
             if spec.kind == "images":
                 images += spec.files

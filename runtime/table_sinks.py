@@ -4,7 +4,7 @@ import csv
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ class TableSink(Sink):
     """CSV, one row per joint, written as the run goes on (``.part.csv``) and renamed at its end."""
 
     ending = ".csv"
-    _file: Any = None
+    _file: IO[str]
 
     def __init__(self, context: SinkContext) -> None:
         super().__init__(context)
@@ -32,20 +32,21 @@ class TableSink(Sink):
     def _part_ending(self) -> str:
         return ".part.csv"
 
-    def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
+    def _begin(self, frame: Frame) -> None:
+        self.part.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self.part.open("w", newline="", encoding="utf-8", errors=NAMES_AS_TEXT)
+        self._rows = csv.writer(self._file, lineterminator="\n")
+        self._rows.writerow(TABLE_COLUMNS)
+
+    def _add(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
         """Append the frame's rows."""
-        if self._file is None:
-            self.part.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.part.open("w", newline="", encoding="utf-8", errors=NAMES_AS_TEXT)
-            self._rows = csv.writer(self._file, lineterminator="\n")
-            self._rows.writerow(TABLE_COLUMNS)
         source = frame.name or self.context.spec.public_location
         self._rows.writerows(table_rows(poses, source, frame.index, frame.time_s))
         self._file.flush()
 
     def close(self) -> list[Path]:
         """Rename the file."""
-        if self._file is None:
+        if not self._begun:
             return []
         self._file.close()
         return [self._finished()]
@@ -97,7 +98,7 @@ class CocoSink(Sink):
     """
 
     ending = "-coco.json"
-    _lines: Any = None
+    _lines: IO[str]
 
     def __init__(self, context: SinkContext) -> None:
         super().__init__(context)
@@ -105,11 +106,12 @@ class CocoSink(Sink):
         self._names: dict[int, str] = {}
         self._warned = False
 
-    def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
+    def _begin(self, frame: Frame) -> None:
+        self.part.parent.mkdir(parents=True, exist_ok=True)
+        self._lines = self.part.open("w", encoding="utf-8")
+
+    def _add(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
         """Append a line per person."""
-        if self._lines is None:
-            self.part.parent.mkdir(parents=True, exist_ok=True)
-            self._lines = self.part.open("w", encoding="utf-8")
         number = frame.image_id
         if frame.name and (other := self._names.setdefault(number, frame.name)) != frame.name and not self._warned:
             log.warning("%s: %s and %s both have the image_id %d.", self.destination, other, frame.name, number)
@@ -120,7 +122,7 @@ class CocoSink(Sink):
 
     def close(self) -> list[Path]:
         """Turn the lines into a list."""
-        if self._lines is None:
+        if not self._begun:
             return []
         self._lines.close()
         path = self.destination
@@ -137,16 +139,15 @@ class OpenPoseSink(Sink):
     """A folder with one file per frame, named and filled as OpenPose's ``--write_json`` does."""
 
     ending = "-openpose"
-    _wrote = False
 
-    def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
+    def _begin(self, frame: Frame) -> None:
+        remove_earlier(self.destination, r".+_keypoints\.json")
+
+    def _add(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
         """Write the frame's file."""
-        if not self._wrote:
-            remove_earlier(self.destination, r".+_keypoints\.json")
         stem = frame.stem or f"{self.context.spec.name}_{frame.index:012d}"
         write_atomic(self.destination / f"{stem}_keypoints.json", json.dumps(openpose_frame(poses)))
-        self._wrote = True
 
     def close(self) -> list[Path]:
         """Return the folder."""
-        return [self.destination] if self._wrote else []
+        return [self.destination] if self._begun else []

@@ -2,8 +2,8 @@
 
 The format: five header lines (path line, field names, field values, marker names, axis names), a blank line, then one
 line per frame: number, time, X Y Z of each marker, separated by tabs; a missing marker's fields are empty.
-One camera knows no depth and no scale: X points right, Y up from the image's bottom edge, Z is 0, and one pixel is
-written as one millimetre.
+One camera knows no depth and no scale: X points right from the image's left edge, Y up from its bottom edge, Z is 0,
+and one pixel is written as one millimetre.
 """
 
 import re
@@ -39,19 +39,20 @@ class TrcSink(Sink):
         super().__init__(context)
         self._tracks: dict[int, _TrcFile] = {}
 
-    def write(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
+    def _begin(self, frame: Frame) -> None:
+        remove_earlier(self.context.out, rf"{re.escape(self.context.spec.name)}_id\d+\.trc")
+
+    def _add(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
         """Append a line to each person's file."""
         ids = range(len(poses)) if poses.ids is None else poses.ids.tolist()
         time_s = frame.time_s if frame.time_s is not None else float(frame.index)
-        if not self._tracks:
-            remove_earlier(self.context.out, rf"{re.escape(self.context.spec.name)}_id\d+\.trc")
         for i, track in enumerate(ids):
             if track not in self._tracks:
                 path = self.context.path(f"_id{track}.trc")
                 rate = float(self.context.fps or 1)
                 self._tracks[track] = _TrcFile(path, self.context.skeleton.joints, rate, frame.index, time_s)
-            xy = poses.keypoints[i].astype(np.float64)
-            xy[:, 1] = frame.size_wh[1] - 1 - xy[:, 1]
+            xy = poses.keypoints[i].astype(np.float64) + 0.5  # from the middle of the first pixel to the image's corner
+            xy[:, 1] = frame.size_wh[1] - xy[:, 1]
             xy[poses.keypoint_scores[i] < self.min_score] = np.nan
             self._tracks[track].append(xy, frame.index, time_s)
 

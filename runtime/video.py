@@ -21,6 +21,10 @@ from autopose.errors import MediaError
 CLOCK_JUMP_S = 1.0
 #: Places to skip to, in seconds before the one asked for, until a key frame lies before it.
 _SKIP_BACK_S = (0.0, 3.0, 30.0)
+#: Number of BT.709 among the matrices, primaries and transfer functions (ISO/IEC 23091-2), and of "not said".
+BT709, _UNSAID = 1, 2
+#: FFmpeg's number of the colour range in which Y goes from 0 to 255.
+_FULL = 2
 #: Containers in which a place is not found again by its time: these are decoded from the beginning.
 _NOT_TO_SKIP = frozenset({"mpeg", "h264", "hevc", "m4v", "mpegvideo"})
 
@@ -156,7 +160,7 @@ class VideoReader:
                 return
             if time_s < self.start_s - half_frame_s or index % self.stride:
                 continue
-            yield Frame(self._as_shown(decoded), index, time_s, pts, time_base)
+            yield Frame(as_shown(decoded, self._stream.sample_aspect_ratio), index, time_s, pts, time_base)
         self._judge(count, last_s)
 
     def _from_start(self, origin: int, time_base: Fraction) -> Iterator[tuple[av.VideoFrame, int | None]]:
@@ -219,23 +223,6 @@ class VideoReader:
                 given, step = pts, pts - given
             yield decoded, pts
 
-    def _as_shown(self, decoded: av.VideoFrame) -> NDArray[np.uint8]:
-        """Return a frame as players show it, ``(H, W, 3)`` BGR: with square pixels, upright, not mirrored."""
-        image = np.asarray(decoded.to_ndarray(format="bgr24"), np.uint8)
-        aspect = float(self._stream.sample_aspect_ratio or 1)
-        if aspect != 1 and 0.3 < aspect < 3:  # DV, DVD, HDV; the longer way, so that nothing is lost
-            height, width = image.shape[:2]
-            size_wh = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
-            image = np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR), np.uint8)
-        matrix: Any = decoded.side_data.get("DISPLAYMATRIX")
-        a, b, _, c, d = (1, 0, 0, 0, 1) if matrix is None else np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
-        if a * d - b * c < 0:  # mirrored, by a selfie camera: x' = a x + c y, y' = b x + d y
-            image = image if a else image.transpose(1, 0, 2)
-            image = image[:: -1 if (d or b) < 0 else 1, :: -1 if (a or c) < 0 else 1]
-            return np.ascontiguousarray(image)
-        turns = round(decoded.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
-
     def _decoded(self) -> Iterator[av.VideoFrame]:
         """Decode to the end; a packet or file that breaks off is noted, and what can still be decoded is."""
         try:
@@ -260,6 +247,36 @@ class VideoReader:
     def close(self) -> None:
         """Close the file; may be called more than once."""
         self._container.close()
+
+
+def as_shown(decoded: av.VideoFrame, sample_aspect_ratio: Fraction | None) -> NDArray[np.uint8]:
+    """Return a frame as players show it, ``(H, W, 3)`` BGR: with square pixels, upright, not mirrored.
+
+    Args:
+        decoded: the frame.
+        sample_aspect_ratio: width over height of its pixels, as the stream says; None for square ones.
+    """
+    image = np.asarray(decoded.to_ndarray(format="bgr24", src_colorspace=_guessed_matrix(decoded)), np.uint8)
+    aspect = float(sample_aspect_ratio or 1)
+    if aspect != 1 and 0.3 < aspect < 3:  # DV, DVD, HDV; the longer way, so that nothing is lost
+        height, width = image.shape[:2]
+        size_wh = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+        image = np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR), np.uint8)
+    matrix: Any = decoded.side_data.get("DISPLAYMATRIX")
+    a, b, _, c, d = (1, 0, 0, 0, 1) if matrix is None else np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    if a * d - b * c < 0:  # mirrored, by a selfie camera: x' = a x + c y, y' = b x + d y
+        image = image if a else image.transpose(1, 0, 2)
+        image = image[:: -1 if (d or b) < 0 else 1, :: -1 if (a or c) < 0 else 1]
+        return np.ascontiguousarray(image)
+    turns = round(decoded.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def _guessed_matrix(decoded: av.VideoFrame) -> int | None:
+    """Return the matrix of a frame's colours where players guess another than FFmpeg's BT.601; None to take its own."""
+    high = decoded.height > 576 or decoded.width >= 1280
+    unsaid = decoded.colorspace == _UNSAID and decoded.color_range != _FULL  # Motion JPEG is BT.601 at every size
+    return BT709 if high and unsaid and decoded.format.name.startswith("yuv4") else None
 
 
 def _opened(path: Path) -> InputContainer:

@@ -1,4 +1,8 @@
-"""H.264 videos that every browser plays: source timestamps, source audio, readable even after a kill."""
+"""H.264 videos that every browser plays: source timestamps, source audio, readable even after a kill.
+
+Colours are those of BT.709, and the file says so: of a video that does not, players take HD for BT.709 and the rest for
+BT.601.
+"""
 
 import heapq
 import logging
@@ -15,12 +19,14 @@ from numpy.typing import NDArray
 
 from autopose.errors import MediaError
 from autopose.files import atomic_path
-from autopose.runtime.video import reason_of
+from autopose.runtime.video import BT709, reason_of
 
 log = logging.getLogger(__name__)
 
 #: Audio that MP4 holds as it is; other kinds become AAC.
 _MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
+#: FFmpeg's number of the colour range in which Y goes from 16 to 235.
+_NARROW = 1
 #: Samples per second that AAC knows (ISO 14496-3, table 1.16).
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 
@@ -75,6 +81,9 @@ class VideoWriter:
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.thread_count = threads
         self._stream.codec_context.time_base = time_base
+        for tag in ("colorspace", "color_primaries", "color_trc"):
+            setattr(self._stream.codec_context, tag, BT709)
+        self._stream.codec_context.color_range = _NARROW
         self._stream.time_base = time_base
         try:
             self._container.start_encoding()
@@ -102,7 +111,8 @@ class VideoWriter:
         elif position <= self._last:
             position = self._last + self._step
         self._last = position
-        frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+        rgb = av.VideoFrame.from_ndarray(image, format="bgr24")
+        frame = rgb.reformat(format="yuv420p", dst_colorspace=BT709)
         frame.pts, frame.time_base = position, self._time_base
         self._container.mux(self._stream.encode(frame))
         self.frames += 1

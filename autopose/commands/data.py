@@ -5,6 +5,9 @@ from typing import Annotated
 
 import typer
 
+#: Pixels of a drawn picture's side at most: x264 and OpenCV take some more, memory may not.
+_LONGEST_SIDE = 8192
+
 app = typer.Typer(
     name="data",
     help="Make, pack, check and convert data sets.\n\nExamples:\n\n    autopose data synthetic figures --images 500\n\n"
@@ -19,7 +22,7 @@ def synthetic(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write into.")],
     images: Annotated[int, typer.Option(min=1, help="How many pictures, or frames of the clip.")] = 500,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pixels.")] = 0,
-    size: Annotated[str, typer.Option(metavar="WxH", help="Width and height of the pictures.")] = "320x320",
+    size: Annotated[str, typer.Option(metavar="WxH", help="Width and height, 32 to 8192.")] = "320x320",
     persons: Annotated[str, typer.Option(metavar="LOW-HIGH", help="Fewest and most persons per picture.")] = "1-3",
     video: Annotated[
         bool, typer.Option("--video", help="One clip of people walking round instead of pictures.")
@@ -34,8 +37,11 @@ def synthetic(
     """
     from autopose.console import progress
     from autopose.data.synthetic import write_synthetic
+    from autopose.errors import UsageError
 
     size_wh = _pair(size, "x", "--size", "320x320")
+    if not 32 <= min(size_wh) <= max(size_wh) <= _LONGEST_SIDE:
+        raise UsageError(f"--size {size}: expected 32 to {_LONGEST_SIDE} pixels a side.")
     low, _, high = persons.partition("-")
     few, many = _pair(f"{low}-{high or low}", "-", "--persons", "1-3")
     if video:
@@ -169,7 +175,7 @@ def _pair(text: str, separator: str, option: str, example: str) -> tuple[int, in
     from autopose.errors import UsageError
 
     first, _, second = text.partition(separator)
-    if not (first.isdigit() and second.isdigit()):
+    if not (first.isdecimal() and second.isdecimal()):
         raise UsageError(f"{option} {text!r}: expected two whole numbers, for instance {example}.")
     return int(first), int(second)
 

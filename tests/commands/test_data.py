@@ -40,7 +40,10 @@ def test_synthetic_video_comes_with_its_truth(tmp_path: Path) -> None:
     assert results.frames[4].time_s == pytest.approx(4 / 25)
 
 
-@pytest.mark.parametrize("option", [("--size", "64"), ("--persons", "a-b")])
+@pytest.mark.parametrize(
+    "option",
+    [("--size", "64"), ("--persons", "a-b"), ("--size", "²x5"), ("--size", "99999x99999"), ("--size", "31x64")],
+)
 def test_refuses_wrong_numbers(tmp_path: Path, option: tuple[str, str]) -> None:
     result = run("synthetic", str(tmp_path / "set"), *option)
     assert isinstance(result.exception, UsageError)

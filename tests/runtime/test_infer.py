@@ -293,6 +293,17 @@ def test_options_that_contradict_each_other_stop_a_run_of_several_sources(
     assert isinstance(result.exception, UsageError)
 
 
+def test_options_of_videos_do_not_stop_at_the_pictures_among_them(
+    models: Path, walk: Path, tmp_path: Path, figures: Any
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), figures.paint((320, 240), *_truth(figures, 1)))
+    result = _infer(models, tmp_path / "a.png", walk, "-o", tmp_path / "out", "--every", "3", "--smooth", "offline")
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.jpg", "a.json", "walk.json", "walk.mp4"]
+    assert load_results(tmp_path / "out" / "a.json").frames[0].poses.ids is None
+    assert json.loads((tmp_path / "out" / "walk.json").read_text())["model"]["every"] == 3
+
+
 def test_ctrl_c_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
@@ -364,6 +375,8 @@ def test_sources_by_name(tmp_path: Path, walk: Path, figures: Any) -> None:
     assert listed[2].name == "camera-stream1"  # no password in a file name
     assert [spec.name for spec in find_sources([tmp_path / "a.png", tmp_path / "sub" / "a.png"])] == ["a", "a-2"]
     assert find_sources(["0"])[0].kind == "live"
+    with pytest.raises(MediaError, match="No source"):
+        find_sources(["20251130101500"])  # a recording's name without its ending, no webcam
     (signed,) = find_sources([f"https://store/clips/{'a' * 300}.mp4?signature={'b' * 300}"])
     assert len(signed.name) <= 200  # endings and a temporary file's random part must fit into 255 bytes
     assert "b" not in signed.name
@@ -448,6 +461,22 @@ def test_a_full_disk_hides_no_error_and_spares_the_other_outputs(
         infer_source(failing, spec, options)
 
 
+def test_an_output_that_cannot_be_written_is_named(
+    models: Path, walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    (tmp_path / "file").touch()
+    result = _infer(models, walk, "-o", tmp_path / "file")
+    assert isinstance(result.exception, UsageError)
+    assert "is a file; expected a folder" in str(result.exception)
+    monkeypatch.setattr(VideoSink, "_add", full)
+    result = _infer(models, walk, "-o", tmp_path / "out", "--save", "video")
+    assert isinstance(result.exception, MediaError)
+    assert "walk.mp4: could not be written (No space left on device). Make room" in str(result.exception)
+
+
 def test_images_of_equal_names_have_outputs_of_their_own(models: Path, tmp_path: Path, figures: Any) -> None:
     for name in ("one/a.png", "two/a.png", "two/b.png", "three/a.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -461,6 +490,17 @@ def test_images_of_equal_names_have_outputs_of_their_own(models: Path, tmp_path:
     assert sorted(path.name for path in out.glob("*-openpose/*")) == [
         f"{stem}_keypoints.json" for stem in ("a-2", "a-3", "a", "b")
     ]
+
+
+@pytest.mark.parametrize("first", ["clip.part", "clip"])
+def test_a_source_called_as_a_working_file(models: Path, walk: Path, tmp_path: Path, first: str) -> None:
+    paths = [tmp_path / f"{name}.mp4" for name in ("clip.part", "clip")]  # what a killed run left is run again
+    for path in paths:
+        path.write_bytes(walk.read_bytes())
+    paths.sort(key=lambda path: path.stem != first)
+    result = _infer(models, *paths, "-o", tmp_path / "out", "--save", "video,csv", "--max-frames", "2")
+    assert result.exit_code == 0, result.output
+    assert sorted(path.suffix for path in (tmp_path / "out").iterdir()) == [".csv", ".csv", ".mp4", ".mp4"]
 
 
 @pytest.mark.parametrize("first", ["clip-coco", "clip"])

@@ -92,6 +92,31 @@ def test_it_reconnects_with_growing_waits_and_reports_the_gap(monkeypatch: pytes
     assert _live_threads() == []
 
 
+def test_a_connection_without_a_picture_is_not_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A camera that starts, or an encoder without input, takes connections and sends nothing."""
+    feeds = [_Feed(10**6), _Feed(0), _Feed(0), _Feed(0), _Feed(3)]
+    source = LiveSource(SPEC, Selection(max_frames=10**6), Reconnect(0.02, 1.0, 5.0), connect=lambda _: feeds.pop())
+    asked: list[float | None] = []
+    wait_for = source._changed.wait_for
+
+    def recorded(predicate: Callable[[], bool], timeout: float | None = None) -> bool:
+        asked.append(timeout)
+        return wait_for(predicate, timeout)
+
+    monkeypatch.setattr(source._changed, "wait_for", recorded)
+    begin = time.monotonic()
+    for _ in source:
+        if not feeds and source.report()["gaps"]:
+            break
+    lasted_s = time.monotonic() - begin
+    assert [wait for wait in asked if wait is not None] == pytest.approx([0.02, 0.04, 0.08, 0.16])
+    assert source.report()["gaps"] == 1
+    assert 0.02 + 0.04 + 0.08 + 0.16 < source.report()["gap_s"] <= round(lasted_s, 2)
+    assert len([record for record in caplog.records if "back after" in record.message]) == 1
+
+
 def _once() -> Callable[[str], _Feed]:
     """Return what connects to three frames, and to nothing afterwards."""
     feeds = [_Feed(3)]

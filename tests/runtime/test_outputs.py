@@ -175,8 +175,9 @@ def test_trc_by_the_format_description(figures: Any, tmp_path: Path, close: bool
     assert markers == list(COCO17.joints)
     np.testing.assert_allclose(times, np.arange(8) / 25)
     expected = np.array([_poses(figures, t).keypoints[0] for t in range(8)])
-    np.testing.assert_allclose(data[:, 0, 0], expected[:, 0, 0], atol=0.01)
-    np.testing.assert_allclose(data[:, 0, 1], 239 - expected[:, 0, 1], atol=0.01)
+    # Joints count from the middle of the first pixel; the frames are 240 pixels high.
+    np.testing.assert_allclose(data[:, 0, 0], expected[:, 0, 0] + 0.5, atol=0.01)
+    np.testing.assert_allclose(data[:, 0, 1], 239.5 - expected[:, 0, 1], atol=0.01)
     assert np.isnan(data[:, 3]).all()  # the ear that is not seen
     _, _, times, data = _read_trc(tmp_path / f"{before}clip_id2.trc")
     np.testing.assert_allclose(times, np.array([2, 3, 4, 5, 6]) / 25, atol=1e-6)
@@ -207,6 +208,18 @@ def test_pictures(figures: Any, tmp_path: Path) -> None:
     drawn, plain = cv2.imread(str(folder / "000000.jpg")), _frame(figures, 0).image
     assert drawn is not None
     assert np.abs(drawn.astype(int) - plain).mean() > 0.5  # something was drawn
+
+
+def test_a_run_that_finds_nobody_leaves_none_of_an_earlier_one(figures: Any, tmp_path: Path) -> None:
+    kinds: list[Format] = ["crops", "sheet", "trc", "openpose"]
+    _run(figures, tmp_path, kinds)
+    context = SinkContext(SourceSpec("clip", "video", "clip.mp4"), tmp_path, COCO17, RATE)
+    for name in kinds:
+        sink = open_sink(name, context)
+        sink.write(_frame(figures, 0), Poses.empty(), None)
+        sink.close()
+    left = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()]
+    assert left == ["clip-openpose/clip_000000000000_keypoints.json"]
 
 
 def test_sheet_stays_small(figures: Any, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from autopose.errors import MediaError
+from autopose.runtime.feeds import StreamFeed
 from autopose.runtime.video import VideoReader
 from autopose.runtime.video_writer import VideoWriter
 
@@ -303,6 +304,52 @@ def test_pixels_become_square(tmp_path: Path) -> None:
     assert [frame.size_wh for frame in VideoReader(wide)] == [(91, 48)] * 2
     tall = _encode(tmp_path / "tall.mp4", 2, Fraction(8, 9))
     assert [frame.size_wh for frame in VideoReader(tall)] == [(64, 54)] * 2
+    feed = StreamFeed(str(_encode(tmp_path / "wide.mpg", 40, Fraction(64, 45))))  # and those of a stream
+    image = feed.read()
+    feed.close()
+    assert image is not None
+    assert image.shape == (48, 91, 3)
+
+
+def test_colours_are_written_as_the_file_says(tmp_path: Path) -> None:
+    """Players take HD without a tag for BT.709; RGB 220, 30, 30 in BT.709 by hand (ITU-R BT.709-6, 3.2 to 3.4)."""
+    writer = VideoWriter(tmp_path / "red.mp4", (64, 48), fps=Fraction(10), time_base=Fraction(1, 10), crf=4)
+    for i in range(3):
+        writer.write(np.full((48, 64, 3), (30, 30, 220), np.uint8), i)
+    writer.close()
+    with av.open(str(tmp_path / "red.mp4")) as container:
+        context: Any = container.streams.video[0].codec_context
+        assert (context.colorspace, context.color_primaries, context.color_trc, context.color_range) == (1, 1, 1, 1)
+        planes = next(container.decode(video=0)).to_ndarray(format="yuv420p").astype(float)
+    luma = 0.2126 * 220 + 0.7152 * 30 + 0.0722 * 30
+    blue, red = (30 - luma) / 1.8556, (220 - luma) / 1.5748
+    expected = [16 + 219 * luma / 255, 128 + 224 * blue / 255, 128 + 224 * red / 255]
+    assert [planes[:48].mean(), planes[48:60].mean(), planes[60:].mean()] == pytest.approx(expected, abs=1.5)
+
+
+@pytest.mark.parametrize(
+    ("codec", "size_wh", "bgr"),
+    [
+        ("libx264", (1280, 720), (28, 30, 219)),  # BT.709
+        ("libx264", (64, 48), (30, 10, 202)),  # BT.601
+        ("mjpeg", (1280, 720), (41, 24, 192)),  # BT.601 of the full range, as of every JPEG
+    ],
+)
+def test_colours_without_a_tag_are_read_as_players_do(
+    tmp_path: Path, codec: str, size_wh: tuple[int, int], bgr: tuple[int, int, int]
+) -> None:
+    width, height = size_wh
+    planes = np.concatenate(
+        [np.full(width * height, 76), np.full(width * height // 4, 108), np.full(width * height // 4, 211)]
+    )
+    with av.open(str(tmp_path / "clip.mkv"), "w") as output:
+        stream: Any = output.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        frame = av.VideoFrame.from_ndarray(planes.astype(np.uint8).reshape(-1, width), format=stream.pix_fmt)
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    (read,) = VideoReader(tmp_path / "clip.mkv")
+    np.testing.assert_allclose(read.image.mean((0, 1)), bgr, atol=3)
 
 
 def test_a_clock_that_starts_anew_goes_on(tmp_path: Path) -> None:
