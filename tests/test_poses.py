@@ -69,6 +69,6 @@ def test_repr_and_json() -> None:
 
 def test_a_drawn_box_lies_inside_its_edges() -> None:
     poses = Poses(_f32([[0, 0, 80, 100]]), _f32([1]), np.zeros((1, 17, 2), np.float32), np.zeros((1, 17), np.float32))
-    drawn = poses.plot(np.zeros((100, 80, 3), np.uint8), boxes=True).any(-1)
+    drawn = poses.plot(np.zeros((100, 80, 3), np.uint8), boxes=True).max(-1) > 0
     assert all(edge.all() for edge in (drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]))
     assert not drawn[2:-2, 2:-2].any()
