@@ -5,14 +5,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any, get_args
 
 from autopose.errors import ModelError, require
 from autopose.files import atomic_path
 from autopose.genotype import Genotype
 from autopose.heatmap import Codec
+from autopose.manifest import Task
 from autopose.skeleton import Skeleton, skeleton_by_name
 
 if TYPE_CHECKING:
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Metadata key under which safetensors files carry the description.
 DESCRIPTION = "autopose.checkpoint"
+#: Version of the description.
+_SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Checkpoint:
     genotype: Genotype
     state: "Mapping[str, Tensor]"
     codec: Codec = field(default_factory=Codec)
-    task: Literal["pose", "detector"] = "pose"
+    task: Task = "pose"
     skeleton: Skeleton = field(default_factory=lambda: skeleton_by_name("coco17"))
     name: str = "unnamed"
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -82,7 +83,7 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint, *, half: bool = Fa
         value = value.detach().cpu().contiguous()
         state[key] = value.half() if half and value.is_floating_point() else value
     description = {
-        "schema_version": 1,
+        "schema_version": _SCHEMA,
         "genotype": checkpoint.genotype.model_dump(mode="json"),
         "codec": checkpoint.codec.model_dump(mode="json"),
         "task": checkpoint.task,
@@ -136,6 +137,7 @@ def load_checkpoint(source: Path | str) -> Checkpoint:
         )
     try:
         content = json.loads(metadata[DESCRIPTION])
+        _refuse_other_version(content)
         return Checkpoint(
             genotype=Genotype.from_dict(content["genotype"], str(path)),
             state=state,
@@ -147,5 +149,16 @@ def load_checkpoint(source: Path | str) -> Checkpoint:
             metrics=content["metrics"],
             sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         )
-    except (KeyError, TypeError, json.JSONDecodeError, RecursionError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:  # ValidationError is a ValueError
         raise ModelError(f"{path}: its description cannot be used ({error}). It was made by another version.") from None
+
+
+def _refuse_other_version(description: dict[str, Any]) -> None:
+    """Refuse what is of another version, or says something that no version does."""
+    for field_name, is_right in (
+        ("schema_version", description["schema_version"] == _SCHEMA),
+        ("task", description["task"] in get_args(Task)),
+        ("name", isinstance(description["name"], str)),
+    ):
+        if not is_right:
+            raise ValueError(f"{field_name} is {description[field_name]!r}")

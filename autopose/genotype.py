@@ -32,8 +32,9 @@ INDIVIDUAL_EDGES = sum(range(1, INDIVIDUAL_NODES + 1))
 AGGREGATION_EDGES = sum(BRANCHES + node for node in range(AGGREGATION_NODES))
 
 Op = Literal["conv1", "conv3", "conv5", "avgpool3", "maxpool3", "skip", "dwsep3", "dwsep5"]
-#: Widths and counts; the limit is far above any real network's, and keeps a mistyped one from taking all memory.
-Positive = Annotated[int, Field(ge=1, le=8192)]
+#: Channels of a layer at most: far above any real network's, and keeps a mistyped number from taking all memory.
+WIDEST = 8192
+Positive = Annotated[int, Field(ge=1, le=WIDEST)]
 Repeats = Annotated[int, Field(ge=1, le=64)]
 Bit = Annotated[int, Field(ge=0, le=1)]
 IndividualOps = Annotated[tuple[Op, ...], Field(min_length=INDIVIDUAL_EDGES, max_length=INDIVIDUAL_EDGES)]
@@ -94,7 +95,7 @@ class Genotype(BaseModel):
         if not isinstance(content, dict):
             raise GenotypeError(f"{where}: expected a JSON object, found {type(content).__name__}.")
         kind = content.get("kind")
-        if kind not in _KINDS:
+        if not isinstance(kind, str) or kind not in _KINDS:
             raise GenotypeError(f"{where}: field 'kind' is {kind!r}; expected one of {', '.join(_KINDS)}.")
         try:
             return _KINDS[kind]().model_validate(content)
@@ -128,8 +129,8 @@ class Genotype(BaseModel):
             content = json.loads(text)
         except json.JSONDecodeError as error:
             raise GenotypeError(f"{where}: not JSON (line {error.lineno}: {error.msg}).") from None
-        except RecursionError:
-            raise GenotypeError(f"{where}: no genotype: its brackets are nested without end.") from None
+        except (RecursionError, ValueError):  # Python reads no number of thousands of digits
+            raise GenotypeError(f"{where}: no genotype: its brackets or a number have no end.") from None
         return Genotype.from_dict(content, where)
 
 

@@ -16,6 +16,10 @@ from autopose.skeleton import Skeleton, skeleton_by_name
 METADATA_KEY = "autopose.manifest"
 
 
+#: What a model does: joints of a person in a crop, or boxes of persons in an image.
+Task = Literal["pose", "detector"]
+
+
 class Manifest(BaseModel):
     """The contract between an exported model and any runtime.
 
@@ -42,7 +46,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
-    task: Literal["pose", "detector"] = "pose"
+    task: Task = "pose"
     name: str = "unnamed"
     io: Literal["uint8", "plain"] = "uint8"
     outputs: tuple[str, ...] = ("keypoints",)

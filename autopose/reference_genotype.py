@@ -3,11 +3,11 @@
 Nothing here needs torch.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from autopose.genotype import Genotype
+from autopose.genotype import Genotype, Positive
 
 
 class ReferenceGenotype(Genotype):
@@ -21,7 +21,7 @@ class ReferenceGenotype(Genotype):
 
     kind: Literal["reference"] = "reference"
     network: Literal["hrnet", "simplebaseline"]
-    width: Annotated[int, Field(ge=1)]
+    width: Positive
     depth: Literal[0, 50, 101, 152] = 0
 
     @model_validator(mode="after")

@@ -165,7 +165,7 @@ def _cache() -> dict[str, Any]:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     return {
         "folder": str(folder),
-        "engines": len(list(folder.glob("*.engine"))) if folder.is_dir() else 0,
+        "engines": len(list(folder.glob("[!.]*/*.engine"))) if folder.is_dir() else 0,
         "free_gb": round(shutil.disk_usage(existing).free / 1e9, 1),
         "writable": _writable(existing),
     }

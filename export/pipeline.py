@@ -107,7 +107,9 @@ def export_model(model: str, out: Path | None = None, recipe: Recipe | None = No
     else:
         result = engine_for(model, out, recipe)
     if recipe.triton is not None:
-        write_repository(recipe.triton, result.path, result.manifest, batches=recipe.batches)
+        # Bundled detectors share their weights, and with them the name that these have.
+        named = result.manifest.model_copy(update={"name": model}) if _bundled_detector(model) else result.manifest
+        write_repository(recipe.triton, result.path, named, batches=recipe.batches)
     return result
 
 
@@ -116,7 +118,7 @@ def as_bundled(model: str, recipe: Recipe) -> Recipe:
 
     Bundled detectors share their weights, which do not say it. The size is that of as many looks.
     """
-    graph = bundled_models("detector").get(model.removeprefix(DETECTOR)) if model.startswith(DETECTOR) else None
+    graph = _bundled_detector(model)
     if graph is None:
         return recipe
     with open_session(graph, device="cpu", threads=1) as session:
@@ -124,6 +126,11 @@ def as_bundled(model: str, recipe: Recipe) -> Recipe:
     looks = recipe.looks or manifest.looks
     size = manifest.codec.input_size_wh if looks == manifest.looks else None
     return replace(recipe, looks=looks, input_wh=recipe.input_wh or size)
+
+
+def _bundled_detector(model: str) -> Path | None:
+    """Return the graph of a bundled detector; None if the model is none."""
+    return bundled_models("detector").get(model.removeprefix(DETECTOR)) if model.startswith(DETECTOR) else None
 
 
 def graph_for(model: str, *, flip: bool) -> Path:

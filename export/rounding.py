@@ -9,9 +9,8 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-#: These only pass values on: rounding them again would change nothing.
 _EXACT = {
-    "Concat", "DepthToSpace", "Flatten", "Gather", "Identity", "MaxPool", "Relu", "Reshape", "Resize", "Slice", "Split",
+    "Concat", "DepthToSpace", "Flatten", "Gather", "Identity", "MaxPool", "Relu", "Reshape", "Slice", "Split",
     "Squeeze", "Transpose", "Unsqueeze",
 }  # fmt: skip
 
@@ -35,7 +34,7 @@ def rounding_graph(model: onnx.ModelProto) -> onnx.ModelProto:
             nodes.append(node)
             continue
         half.update(name for name in node.output if name)
-        if node.op_type in _EXACT:
+        if _passes_on(node):
             nodes.append(node)
             continue
         copy = NodeProto.FromString(node.SerializeToString())
@@ -46,6 +45,13 @@ def rounding_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.node[:]
     graph.node.extend(nodes)
     return result
+
+
+def _passes_on(node: NodeProto) -> bool:
+    """Return whether a node only passes values on: rounding them again would change nothing."""
+    if node.op_type == "Resize":  # the nearest is ONNX's default
+        return all(item.s == b"nearest" for item in node.attribute if item.name == "mode")
+    return node.op_type in _EXACT
 
 
 def _rounded(source: str, target: str) -> list[NodeProto]:

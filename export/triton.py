@@ -40,10 +40,13 @@ def write_repository(
 
     Returns:
         The model's folder.
+
+    Raises:
+        UsageError: the repository has another model of this name.
     """
     engine = artefact.suffix.lower() in (".engine", ".plan")
-    name = triton_name(manifest)
-    target = folder / name
+    target = folder / triton_name(manifest)
+    _refuse_another_model(target, manifest)
     with atomic_path(target / "1" / ("model.plan" if engine else "model.onnx")) as temporary:
         shutil.copyfile(artefact, temporary)
     write_atomic(target / "config.pbtxt", triton_config(manifest, engine=engine, batches=batches))
@@ -51,9 +54,42 @@ def write_repository(
     return target
 
 
+def _refuse_another_model(target: Path, manifest: Manifest) -> None:
+    """Refuse a folder whose model takes or gives something else; the same network with new weights may replace it."""
+    try:
+        text = (target / "manifest.json").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return
+    known = Manifest.from_json(text, str(target / "manifest.json"))
+
+    def kind(of: Manifest) -> tuple[object, ...]:
+        return (
+            of.task,
+            of.io,
+            of.outputs,
+            of.looks,
+            of.codec.input_size_wh,
+            of.codec.heatmap_size_wh,
+            of.skeleton,
+            of.fingerprint,
+        )
+
+    if kind(known) != kind(manifest):
+        raise UsageError(
+            f"--triton: {target} holds another model (another network, input or output). Remove it, or name another "
+            "folder."
+        )
+
+
 def triton_name(manifest: Manifest) -> str:
-    """Return the model's name in the repository: letters, digits, ``_``."""
-    return re.sub(r"\W+", "_", f"autopose_{manifest.name}_{manifest.precision}{'_flip' if manifest.flip else ''}")
+    """Return the model's name in the repository: letters, digits, ``_``; it says what differs from a usual export."""
+    marks = {
+        "_flip": manifest.flip,
+        "_heatmaps": manifest.task == "pose" and not manifest.decode,
+        "_plain": manifest.io == "plain",
+    }
+    suffix = "".join(mark for mark, is_set in marks.items() if is_set)
+    return re.sub(r"\W+", "_", f"autopose_{manifest.name}_{manifest.precision}{suffix}", flags=re.ASCII)
 
 
 def triton_config(manifest: Manifest, *, engine: bool, batches: tuple[int, int, int]) -> str:

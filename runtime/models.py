@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 from autopose.errors import BackendError, ModelError
+from autopose.manifest import Task
 from autopose.runtime.first_use import engine_of, graph_of
 from autopose.runtime.session import Session, open_session
 from autopose.zoo import zoo_folder
 
-Task = Literal["pose", "detector"]
 Backend = Literal["auto", "ort", "trt"]
 
 _FLIP = "-flip"

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from autopose.config import Config
-from autopose.genotype import BRANCHES, OP_SETS, STAGES, AutoPoseGenotype, Positive
+from autopose.genotype import BRANCHES, OP_SETS, STAGES, WIDEST, AutoPoseGenotype, Positive, Repeats
 from autopose.search.latency import LatencyTable, all_units, map_sizes, unit_name, units
 from autopose.search.relaxation import AlphaGradient
 from autopose.search.space import Macro, SearchSpace, Supernet
@@ -42,9 +42,9 @@ class AutoPoseSpaceConfig(Config):
     op_set: Literal["paper", "mobile"] = "paper"
     channels: tuple[Positive, Positive, Positive, Positive] = (16, 32, 64, 128)
     derived_multiplier: int = Field(2, ge=1)
-    modules_per_stage: int = Field(2, ge=1)
-    stem_channels: int = Field(64, ge=1)
-    stem_expansion: int = Field(4, ge=1)
+    modules_per_stage: Repeats = 2
+    stem_channels: Positive = 64
+    stem_expansion: Positive = 4
     head: Literal["concat", "sum"] = "concat"
     fusion: Literal["cells", "concat"] = "cells"
     branches: Literal["searched", "single", "all"] = "searched"
@@ -53,6 +53,13 @@ class AutoPoseSpaceConfig(Config):
     alpha_gradient: AlphaGradient = "single"
     init_std: float = Field(1e-3, ge=0)
     weights: str | None = None
+
+    @model_validator(mode="after")
+    def _derived_network_is_of_the_space(self) -> "AutoPoseSpaceConfig":
+        widest = max(self.channels) * self.derived_multiplier
+        if widest > WIDEST:
+            raise ValueError(f"channels x derived_multiplier gives {widest} channels; at most {WIDEST} are possible")
+        return self
 
     @model_validator(mode="after")
     def _bits_choose_freely(self) -> "AutoPoseSpaceConfig":
@@ -166,7 +173,7 @@ class AutoPoseSpace(SearchSpace):
             individual=((("skip",) * 10,) * BRANCHES),
             aggregation=((("skip",) * 9,) * BRANCHES),
         )
-        total = torch.tensor(table.predict_ms(units(idle, input_size_wh)))
+        total = torch.tensor(table.fitted_ms(units(idle, input_size_wh)))
         for b in range(BRANCHES):
             uses = sum(stage[b] for stage in bits) * self.config.modules_per_stage
             names = [unit_name(op, idle.channels[b], sizes[b]) for op in ops]
@@ -176,4 +183,4 @@ class AutoPoseSpace(SearchSpace):
                 if logits is not None and uses:
                     cost = cost.to(logits)
                     total = total.to(logits) + uses * cells * table.scale * (logits.softmax(-1) @ cost).sum()
-        return total
+        return total.clamp_min(table.least_ms)

@@ -83,11 +83,12 @@ class BilevelSearch(Strategy):
             self.trainable(weights=False, arch=True)
             loss = self._with_latency(self.loss(arch, draw), tables, draw.macro)
             found = gradients(loss, tables)
+        value = finite(loss, step)  # before it is in the tables
         for name, table in tables.items():
             table.grad = found.get(name)
         self.s.group.average(found.values())
         self.arch_optimizer.step()
-        return finite(loss, step)
+        return value
 
     def _with_latency(self, loss: Tensor, tables: Mapping[str, Tensor], macro: Macro) -> Tensor:
         goal = self.s.reward.goal
@@ -121,16 +122,24 @@ class BilevelSearch(Strategy):
             return tuple(count - 1 for count in self.s.space.macro_choices)
         return self.controller.most_likely()
 
+    def to_rank(self) -> int:
+        """Return N of the derivation (section 3.3); where there is nothing to decide, there is one candidate."""
+        return self.loop.candidates if self.s.space.macro_choices else 1
+
+    def rank(self, progress: Progress) -> None:
+        """Sample decisions and score them with the shared weights and argmax cells, if they have not been before."""
+        macro = list(self._sample_macro(progress.epoch))
+        candidates = progress.memory.setdefault("candidates", [])
+        if all(macro != known for known, _ in candidates):
+            candidates.append([macro, self.score(tuple(macro))])
+
     def finish(self, progress: Progress) -> Found:
-        """Sample N decisions, score each with the shared weights and argmax cells, keep the best (section 3.3)."""
-        count = self.loop.candidates if self.s.space.macro_choices else 1
-        candidates: dict[Macro, float] = {}
-        for _ in range(count):
-            macro = self._sample_macro(progress.epoch)
-            if macro not in candidates:
-                candidates[macro] = self.score(macro)
-        best = max(candidates, key=lambda macro: candidates[macro])
-        return Found(best, candidates[best], list(candidates.items()))
+        """Keep the best candidate."""
+        candidates: list[tuple[Macro, float]] = [
+            (tuple(macro), score) for macro, score in progress.memory["candidates"]
+        ]
+        best, score = max(candidates, key=lambda candidate: candidate[1])
+        return Found(best, score, candidates)
 
     def figures(self) -> dict[str, float]:
         """Return the controller's entropy, by a generator of its own so that looking changes nothing."""

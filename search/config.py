@@ -23,8 +23,9 @@ class LoopConfig(Config):
         epochs: N_epoch.
         iterations: N_iter, per epoch; 0 = the shared weights stay as they begin (a trained network's).
         batch: persons per step and process, for either level.
-        arch_share: share of the training images (by a fixed hash of the name) that the architecture learns from. The
-            reward is computed on the tune split (``data.tune_share``), which neither level trains on.
+        arch_share: share of the training images (by a fixed hash of the name) that the architecture learns from; with
+            ``sync`` both levels learn from all of them. The reward is computed on the tune split
+            (``data.tune_share``), which neither level trains on.
         arch_start_epoch: epochs of weights only at the beginning.
         optimizer: of the weights, ``adam`` or ``sgd`` (momentum 0.9).
         lr: of the weights; cosine to ``lr_end``.
@@ -85,6 +86,11 @@ class LoopConfig(Config):
     save_minutes: float = Field(5.0, ge=0)
     seed: int = Field(0, ge=0)
     seeds: int = Field(1, ge=1)
+
+    @property
+    def own_share(self) -> float:
+        """Return the share of the training images that the architecture alone learns from."""
+        return 0.0 if self.gradient == "sync" else self.arch_share
 
 
 class LatencyConfig(Config):

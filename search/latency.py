@@ -70,14 +70,36 @@ class LatencyTable(Config):
         Raises:
             ConfigError: a unit that was not measured.
         """
+        return max(self.fitted_ms(parts), self.least_ms)
+
+    def fitted_ms(self, parts: Iterable[str]) -> float:
+        """Return the sum of the parts on the fitted line, whose constant may be negative: for further parts.
+
+        Raises:
+            ConfigError: a unit that was not measured.
+        """
         total = sum(count * self.of(unit) for unit, count in Counter(parts).items())
         return self.scale * total + self.offset_ms
 
+    @property
+    def least_ms(self) -> float:
+        """Return the least time that is predicted for any network: that of the quickest unit."""
+        return max(min(self.milliseconds.values(), default=0.0), 1e-3)
+
     def calibrated(self, predicted: Sequence[float], measured: Sequence[float]) -> "LatencyTable":
-        """Return the table whose predictions are fitted to measured networks by least squares."""
+        """Return the table whose predictions are fitted to measured networks by least squares.
+
+        Raises:
+            DataError: networks that should take longer took less.
+        """
         import numpy as np
 
         scale, offset = np.polyfit(np.asarray(predicted), np.asarray(measured), 1)
+        if scale <= 0:
+            raise DataError(
+                f"The latency table cannot be fitted: of {len(measured)} networks, what it calls slower was faster. "
+                "Measure again on an idle machine, with more networks."
+            )
         return self.model_copy(
             update={"scale": self.scale * float(scale), "offset_ms": self.offset_ms * float(scale) + float(offset)}
         )

@@ -61,6 +61,5 @@ class LatencyGoal:
 
 def latency_factor(latency_ms: float, config: LatencyConfig) -> float:
     """Return (latency / target) ^ exponent, at most 1 with ``only_above``."""
-    # A table's fitted constant may be negative, and with it a prediction for next to nothing.
-    factor = float((max(latency_ms, 1e-3) / config.target_ms) ** config.exponent)
+    factor = float((latency_ms / config.target_ms) ** config.exponent)
     return min(factor, 1.0) if config.only_above else factor

@@ -32,7 +32,8 @@ from autopose.training.resumable import is_resumable, load_resumable, save_resum
 
 #: Batches from which the averages of inherited normalisations are taken.
 SETTLING = 40
-#: Called with (iterations done, iterations in all, the last epoch's entry or None).
+#: Called with (iterations done, iterations in all, the last epoch's entry or None); candidates that are ranked at the
+#: end count as iterations.
 Watch = Callable[[int, int, dict[str, Any] | None], None]
 
 
@@ -124,7 +125,7 @@ class Run:
         """Yield what each remaining iteration learns from."""
         start, stop = self.progress.step, self.total
         train = self.data.batches("weights", start, stop)
-        if self.loop.arch_share == 0 or self.loop.gradient == "sync":
+        if self.loop.own_share == 0:
             for batch in train:
                 yield to_device(batch, self.device), None
             return
@@ -144,7 +145,7 @@ class Run:
                         progress.sums[name] = progress.sums.get(name, 0.0) + value
                     progress.step += 1
                     if watch is not None:
-                        watch(progress.step, self.total, None)
+                        watch(progress.step, self.total + self.strategy.to_rank(), None)
                     if self._leave(asked()):
                         return SearchResult(None, self.folder)
                 while progress.updates < self.strategy.updates(progress.epoch):
@@ -153,6 +154,13 @@ class Run:
                     if self._leave(asked()):
                         return SearchResult(None, self.folder)
                 self._end_epoch(watch)
+            while progress.ranked < self.strategy.to_rank():
+                self.strategy.rank(progress)
+                progress.ranked += 1
+                if watch is not None:
+                    watch(self.total + progress.ranked, self.total + self.strategy.to_rank(), None)
+                if self._leave(asked()):
+                    return SearchResult(None, self.folder)
         return self._finish()
 
     def _leave(self, asked: bool) -> bool:
@@ -194,7 +202,7 @@ class Run:
             }
             self.journal.write(entry)
             if watch is not None:
-                watch(progress.step, self.total, entry)
+                watch(progress.step, self.total + self.strategy.to_rank(), entry)
         progress.epoch, progress.updates, progress.sums, progress.rewards = progress.epoch + 1, 0, {}, []
         self.save()
 

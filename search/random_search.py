@@ -34,8 +34,8 @@ class RandomSearch(Strategy):
         self.s.supernet.randomize(self.s.generator)
         return self.s.space.random_macro(self.s.generator)
 
-    def ranked(self) -> int:
-        """Return how many architectures are looked at."""
+    def looked_at(self) -> int:
+        """Return how many architectures are scored, as many as the controller would have looked at."""
         policy, loop = self.s.config.controller, self.loop
         if self.separate or not self.s.space.macro_choices:
             return loop.candidates
@@ -58,12 +58,12 @@ class RandomSearch(Strategy):
     def _steps_before(self, iteration: int) -> int:
         """Return how many updates of the weights come before an iteration: it has one, or two."""
         loop = self.loop
-        twice = loop.arch_share > 0 and loop.gradient != "sync"
+        twice = loop.own_share > 0
         return iteration + (max(0, iteration - loop.arch_start_epoch * loop.iterations) if twice else 0)
 
     def _turn(self, step: int) -> int:
         """Return which separate candidate has an update of the weights: all have equally many."""
-        return step * self.ranked() // self._steps_before(self.loop.epochs * self.loop.iterations)
+        return step * self.looked_at() // self._steps_before(self.loop.epochs * self.loop.iterations)
 
     def _draw(self) -> Draw:
         if self.separate:
@@ -73,7 +73,7 @@ class RandomSearch(Strategy):
     def rate(self, step: int) -> float:
         """Return the learning rate of an update; separate candidates each get a whole cosine."""
         total = self._steps_before(self.loop.epochs * self.loop.iterations)
-        return self.between(step * self.ranked() % total if self.separate else step, total)
+        return self.between(step * self.looked_at() % total if self.separate else step, total)
 
     def _close(self, progress: Progress) -> None:
         """Score the candidate that has had its part of the budget."""
@@ -94,14 +94,18 @@ class RandomSearch(Strategy):
         """Return the current candidate, or everything switched on."""
         return self.current if self.separate else tuple(count - 1 for count in self.s.space.macro_choices)
 
-    def finish(self, progress: Progress) -> Found:
-        """Rank the candidates."""
+    def to_rank(self) -> int:
+        """Return the number of candidates that are still to be scored; of separate ones the last."""
+        return 1 if self.separate else self.looked_at()
+
+    def rank(self, progress: Progress) -> None:
+        """Score a candidate."""
         if not self.separate:
-            for _ in range(self.ranked()):
-                self.current = self._random()
-                self._close(progress)
-        else:
-            self._close(progress)
+            self.current = self._random()
+        self._close(progress)
+
+    def finish(self, progress: Progress) -> Found:
+        """Keep the best candidate."""
         memory = progress.memory
         with torch.no_grad():
             for name, table in self.s.supernet.arch.items():

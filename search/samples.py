@@ -67,7 +67,7 @@ class SearchData:
         self.skeleton: Skeleton = skeleton_by_name(config.skeleton)
         recipe = TrainConfig(skeleton=config.skeleton, codec=config.codec, data=config.data, augment=config.augment)
         persons = pose_persons(recipe, self.skeleton, folder)
-        share = config.search.arch_share
+        share = config.search.own_share
         name_of = name_for_split(person.image_path for person in persons)
         self.arch_persons = [person for person in persons if for_architecture(name_of(person.image_path), share)]
         self.weight_persons = [person for person in persons if not for_architecture(name_of(person.image_path), share)]

@@ -1,6 +1,7 @@
 """Searches with several seeds, summarised: one run says little about a method with so much noise."""
 
 import json
+import shutil
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from autopose.config import to_toml
 from autopose.errors import ModelError, UsageError
-from autopose.files import write_atomic
+from autopose.files import atomic_path, write_atomic
 from autopose.genotype import Genotype
 from autopose.search.config import SearchConfig
 from autopose.search.loop import Run, SearchResult, Watch
@@ -26,7 +27,7 @@ def search(
     watch: Watch | None = None,
     on_seed: Callable[[int], None] | None = None,
 ) -> SearchResult:
-    """Search with one seed in ``folder``, or with several in ``folder/seed-N``; then the best genotype is copied up.
+    """Search with one seed in ``folder``, or with several in ``folder/seed-N``; then the best result is copied up.
 
     Args:
         config: the search.
@@ -90,12 +91,20 @@ def _several(
         if result.genotype is None:
             return SearchResult(None, folder)
         results.append(result)
-    genotypes = [result.genotype for result in results if result.genotype is not None]
-    best = max(genotypes, key=lambda genotype: genotype.provenance["shared_weight_score"])
+    best = max(results, key=_score)
+    assert best.genotype is not None
     if group.rank == 0:
-        best.save(folder / "genotype.json")
+        if (best.folder / "best.safetensors").exists():  # the genotype comes last: who sees it finds its weights
+            with atomic_path(folder / "best.safetensors") as temporary:
+                shutil.copyfile(best.folder / "best.safetensors", temporary)
+        best.genotype.save(folder / "genotype.json")
         write_atomic(folder / "summary.json", json.dumps(summary(results), indent=2) + "\n")
-    return SearchResult(best, folder)
+    return SearchResult(best.genotype, folder)
+
+
+def _score(result: SearchResult) -> float:
+    assert result.genotype is not None
+    return float(result.genotype.provenance["shared_weight_score"])
 
 
 def _refuse_other_configuration(config: SearchConfig, folder: Path) -> None:
@@ -119,7 +128,7 @@ def _one(config: SearchConfig, folder: Path, *, resume: bool, watch: Watch | Non
 
 
 def summary(results: list[SearchResult]) -> dict[str, Any]:
-    """Return per seed the figures, and their mean and standard deviation."""
+    """Return which seed's result is the best, per seed the figures, and their mean and standard deviation."""
     rows = []
     for result in results:
         assert result.genotype is not None
@@ -140,4 +149,4 @@ def summary(results: list[SearchResult]) -> dict[str, Any]:
         key: {"mean": statistics.mean(row[key] for row in rows), "sd": statistics.pstdev(row[key] for row in rows)}
         for key in ("score", "AP", "arch_entropy", "skip_share")
     }
-    return {"runs": rows, "spread": spread}
+    return {"best": max(results, key=_score).folder.name, "runs": rows, "spread": spread}

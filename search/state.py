@@ -19,6 +19,7 @@ class Progress(resumable.Progress):
         updates: controller updates done in the current epoch.
         sums: of the current epoch's losses, by name.
         rewards: of the current epoch.
+        ranked: candidates drawn and scored after the last epoch.
         memory: what the strategy remembers.
     """
 
@@ -26,6 +27,7 @@ class Progress(resumable.Progress):
     updates: int = 0
     sums: dict[str, float] = field(default_factory=dict)
     rewards: list[float] = field(default_factory=list)
+    ranked: int = 0
     memory: dict[str, Any] = field(default_factory=dict)
 
 

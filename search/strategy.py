@@ -88,6 +88,14 @@ class Strategy(ABC):
         """Return the network-level decisions by which an epoch is judged."""
 
     @abstractmethod
+    def to_rank(self) -> int:
+        """Return the number of :meth:`rank` calls after the last epoch."""
+
+    @abstractmethod
+    def rank(self, progress: Progress) -> None:
+        """Draw a candidate, score it, and remember both."""
+
+    @abstractmethod
     def finish(self, progress: Progress) -> Found:
         """Choose the result; the supernet's tables are left at the chosen architecture."""
 

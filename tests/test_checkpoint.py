@@ -1,10 +1,12 @@
 """Checkpoints: what is written is read, damaged and foreign files are refused by name."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from autopose.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -68,6 +70,17 @@ def test_refuses_missing_damaged_and_foreign_files(tmp_path: Path) -> None:
         save_file({"a": torch.zeros(1)}, tmp_path / "z.safetensors", {"autopose.checkpoint": described})
         with pytest.raises(ModelError, match="its description cannot be used"):
             load_checkpoint(tmp_path / "z.safetensors")
+
+
+@pytest.mark.parametrize(("field", "value"), [("schema_version", 7), ("task", "segment"), ("name", 5)])
+def test_refuses_other_versions(tmp_path: Path, field: str, value: Any) -> None:
+    path = tmp_path / "x.safetensors"
+    save_checkpoint(path, _checkpoint())
+    with safe_open(str(path), framework="pt") as file:
+        content = json.loads(file.metadata()["autopose.checkpoint"])
+    save_file(dict(_checkpoint().state), path, {"autopose.checkpoint": json.dumps(content | {field: value})})
+    with pytest.raises(ModelError, match=f"{field} is {value!r}"):
+        load_checkpoint(path)
 
 
 def test_refuses_weights_that_do_not_fit() -> None:

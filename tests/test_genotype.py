@@ -76,11 +76,14 @@ def test_refuses_missing_fields_and_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[" * 100_000, "nested without end"),
+        ("[" * 100_000, "have no end"),
+        ('{"kind": ' + "9" * 5000 + "}", "have no end"),
+        ('{"kind": ["autopose"]}', "field 'kind' is"),
+        ('{"kind": "reference", "network": "hrnet", "width": 100000000}', "width"),
         (json.dumps(json.loads(Genotype.load("small").to_json()) | {"modules_per_stage": 10**9}), "modules_per_stage"),
         (json.dumps(json.loads(Genotype.load("small").to_json()) | {"channels": [10**6, 4, 4, 4]}), "channels"),
     ],
-    ids=["brackets", "modules", "channels"],
+    ids=["brackets", "digits", "kind", "width", "modules", "channels"],
 )
 def test_refuses_files_that_would_take_all_memory(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "g.json").write_text(text)

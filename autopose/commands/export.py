@@ -46,7 +46,8 @@ def export(
         str | None, typer.Option(metavar="MIN,TYPICAL,MAX", help="Batches that an engine takes [1,8,64].")
     ] = None,
     workspace: Annotated[
-        float | None, typer.Option(metavar="GIB", min=0.01, help="GPU memory that building an engine may use [4].")
+        float | None,
+        typer.Option(metavar="GIB", min=0.01, max=1024, help="GPU memory that building an engine may use [4]."),
     ] = None,
     portable: Annotated[
         bool, typer.Option("--portable", help="--trt: an engine for all GPUs from Ampere on, somewhat slower.")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from autopose.export import cache
+from autopose.export.diagnosis import _cache
 from autopose.export.recipe import Recipe, engine_key, rebuild_command
 from autopose.manifest import Manifest
 from autopose.runtime.engine_sidecar import EngineSidecar, read_sidecar, sha256_of
@@ -88,6 +89,15 @@ def test_an_interrupted_entry_does_not_count(folder: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         cache.keep("key", interrupted)
     assert cache.cached_engine("key") is None
+
+
+def test_doctor_counts_whole_entries(folder: Path) -> None:
+    for key in ("one", "two"):
+        cache.keep(key, write)
+    made = folder / ".three.abc"  # by a process that was killed
+    made.mkdir()
+    write(made / "three.engine")
+    assert _cache()["engines"] == 2
 
 
 def test_timing_caches_are_kept_whole_or_not_used(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

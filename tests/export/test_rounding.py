@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from autopose.export.rounding import rounding_graph
@@ -47,3 +48,22 @@ def test_against_the_reference_evaluator() -> None:
     np.testing.assert_array_equal(
         _run(rounding_graph(model), x), np.asarray(ReferenceEvaluator(model).run(None, {"x": x}))[0]
     )
+
+
+@pytest.mark.parametrize(("mode", "is_rounded"), [("linear", True), ("nearest", False), (None, False)])
+def test_means_of_neighbours_are_rounded(mode: str | None, is_rounded: bool) -> None:
+    """0.1 and 0.7 in FP16 have means that FP16 has not; their copies need no rounding."""
+    attributes = {} if mode is None else {"mode": mode}
+    nodes = [
+        helper.make_node("Cast", ["x"], ["a"], to=TensorProto.FLOAT16),
+        helper.make_node("Resize", ["a", "", "scales"], ["b"], **attributes),
+        helper.make_node("Cast", ["b"], ["y"], to=TensorProto.FLOAT),
+    ]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 1, n]) for name, n in (("x", 2), ("y", 6)))
+    scales = numpy_helper.from_array(np.array([1, 1, 1, 3], np.float32), "scales")
+    graph = helper.make_graph(nodes, "resizing", [x], [y], [scales])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    rounded = rounding_graph(model)
+    assert any("b.exact" in node.output for node in rounded.graph.node) == is_rounded
+    found = _run(rounded, np.array([0.1, 0.7], np.float32).reshape(1, 1, 1, 2))
+    np.testing.assert_array_equal(found, found.astype(np.float16))

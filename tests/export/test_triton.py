@@ -105,6 +105,37 @@ def test_against_the_exported_graph(pose_onnx: Path, tmp_path: Path) -> None:
     assert config["dynamic_batching"] == {"preferred_batch_size": [8, 64], "max_queue_delay_microseconds": 2000}
 
 
+def test_models_have_names_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"graph")
+    names = [
+        write_repository(
+            tmp_path / "models", tmp_path / "a.onnx", Manifest(name="fast").model_copy(update=changes)
+        ).name
+        for changes in (
+            {},
+            {"flip": False},
+            {"flip": False, "decode": False, "outputs": ("heatmaps",)},
+            {"flip": False, "decode": False, "outputs": ("heatmaps",), "io": "plain"},
+            {"precision": "fp16"},
+            {"name": "été"},
+        )
+    ]
+    assert names[:4] == [f"autopose_fast_fp32{suffix}" for suffix in ("_flip", "", "_heatmaps", "_heatmaps_plain")]
+    assert len(set(names)) == 6
+    assert all(name.isascii() for name in names)
+
+
+def test_a_model_takes_no_other_ones_place(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"graph")
+    manifest = Manifest(task="detector", outputs=("boxes", "scores"), flip=False, source_sha256="1")
+    folder = write_repository(tmp_path, tmp_path / "a.onnx", manifest)
+    (tmp_path / "a.onnx").write_bytes(b"new weights")
+    write_repository(tmp_path, tmp_path / "a.onnx", manifest.model_copy(update={"source_sha256": "2"}))
+    assert (folder / "1" / "model.onnx").read_bytes() == b"new weights"
+    with pytest.raises(UsageError, match="holds another model"):
+        write_repository(tmp_path, tmp_path / "a.onnx", manifest.model_copy(update={"looks": 2}))
+
+
 @pytest.mark.parametrize("name", ["detector-default", "detector-fast"])
 def test_shapes_of_the_bundled_detectors(name: str) -> None:
     """The number of boxes is in the graph, and only there: the manifest has none."""

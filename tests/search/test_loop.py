@@ -77,9 +77,13 @@ def test_killed_and_resumed_equals_unbroken(variant: str, tiny_search: Make, tmp
         Run(config, tmp_path / "broken").search(_die_at(2))
     with pytest.raises(KilledError):
         Run(config, tmp_path / "broken", resume=True).search(_die_at(3))
+    with pytest.raises(KilledError):  # at the first candidate that is ranked
+        Run(config, tmp_path / "broken", resume=True).search(_die_at(5))
     resumed = Run(config, tmp_path / "broken", resume=True).search()
     assert resumed.genotype is not None
     assert resumed.genotype.fingerprint() == whole.genotype.fingerprint()
+    for found in ("candidates", "ranked", "shared_weight_score"):
+        assert resumed.genotype.provenance[found] == whole.genotype.provenance[found]
     _assert_equal(_state(tmp_path / "whole", config), _state(tmp_path / "broken", config))
     assert _log(tmp_path / "whole") == _log(tmp_path / "broken")
 
@@ -120,6 +124,28 @@ def test_sigterm_saves_and_leaves(tiny_search: Make, tmp_path: Path) -> None:
     assert Run(config, tmp_path).search(terminate).genotype is None
     assert load_resumable(tmp_path / "checkpoints", Progress, config.model_dump_json())[1].step == 1
     assert Run(config, tmp_path, resume=True).search().genotype is not None
+
+
+@pytest.mark.parametrize("strategy", ["bilevel", "random"])
+def test_sigterm_among_the_candidates(tiny_search: Make, tmp_path: Path, strategy: str) -> None:
+    config = tiny_search(save_minutes=1000, strategy=strategy, candidates=4)
+    whole = Run(config, tmp_path / "whole").search().genotype
+    assert whole is not None
+    seen = []
+
+    def terminate(done: int, total: int, entry: Any) -> None:
+        seen.append((done, total))
+        if done == total - 2 and entry is None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert Run(config, tmp_path / "run").search(terminate).genotype is None
+    progress = load_resumable(tmp_path / "run" / "checkpoints", Progress, config.model_dump_json())[1]
+    assert progress.ranked == seen[-1][1] - 4 - 2  # of 2 epochs of 2 iterations
+    again = []
+    resumed = Run(config, tmp_path / "run", resume=True).search(lambda done, *_: again.append(done)).genotype
+    assert resumed is not None
+    assert again == [seen[-1][1] - 1, seen[-1][1]]  # the others are not ranked again
+    assert resumed.provenance | {"name": ""} == whole.provenance | {"name": ""}
 
 
 def test_refuses_a_folder_with_another_search(tiny_search: Make, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ Make = Callable[..., SearchConfig]
 def test_as_many_looks_and_steps_as_the_search(tiny_search: Make, tmp_path: Path, start: int) -> None:
     run = Run(tiny_search(strategy="random", arch_start_epoch=start), tmp_path)
     assert isinstance(run.strategy, RandomSearch)
-    assert run.strategy.ranked() == 2 + 2 * 2 * 1  # candidates + updates x batch x epochs with the controller
+    assert run.strategy.looked_at() == 2 + 2 * 2 * 1  # candidates + updates x batch x epochs with the controller
     steps = []
     original = run.strategy.step_weights
 

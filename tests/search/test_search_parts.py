@@ -1,14 +1,17 @@
 """Samples, figures, alarms, ablations, recipes, reports: the parts around the loop."""
 
+import json
 import math
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from autopose.checkpoint import load_checkpoint
 from autopose.config import load_config, packaged_configs
 from autopose.errors import ConfigError, DataError, ModelError, UsageError
 from autopose.genotype import AutoPoseGenotype, Genotype
@@ -86,6 +89,8 @@ def test_refuses_crops_that_the_coarsest_branch_cannot_halve(space: str) -> None
         (["search.gradient=sync", "search.arch_first=true"], "arch_first"),
         (["space=fabric", "latency.table=cpu.json"], "latency.table.*fabric"),
         (["autopose.channels=[0, 16, 24, 32]"], "channels"),
+        (["autopose.derived_multiplier=65"], "8320 channels; at most 8192"),  # found out after hours, before
+        (["autopose.modules_per_stage=65"], "modules_per_stage"),
         (["search.strategy=random", "search.random_sharing=separate", "search.iterations=0"], "0 iterations among 10"),
     ],
 )
@@ -103,6 +108,12 @@ def test_weights_architecture_and_reward_never_share_an_image(tiny_search: Make,
     assert all(parts)
     assert not parts[0] & parts[1]
     assert not (parts[0] | parts[1]) & parts[2]
+
+
+def test_both_levels_learn_from_all_images_in_step(tiny_search: Make, tmp_path: Path) -> None:
+    apart, together = SearchData(tiny_search(), tmp_path), SearchData(tiny_search(gradient="sync"), tmp_path)
+    assert together.arch_persons == []
+    assert len(together.weight_persons) == len(apart.weight_persons) + len(apart.arch_persons)
 
 
 def test_batches_depend_on_the_step_alone(tiny_search: Make, tmp_path: Path) -> None:
@@ -172,6 +183,20 @@ def test_latency_is_the_calibrated_sum(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="bench --ops"):
         LatencyTable.load(tmp_path / "none.json")
     assert report([1, 2, 3, 4], [10, 20, 40, 30])["spearman"] == pytest.approx(0.8)
+    with pytest.raises(DataError, match="Measure again"):
+        table.calibrated([1.0, 2.0, 3.0], [3.0, 2.0, 1.0])
+
+
+def test_no_network_takes_less_than_a_part(tiny_search: Make) -> None:
+    """The line's constant may be negative, and with it the sum for next to nothing."""
+    space = open_space("autopose", tiny_search().space_settings())
+    supernet = space.supernet(2)
+    names = all_units(space.template(2), (64, 64))  # type: ignore[attr-defined]
+    table = LatencyTable(device="d", milliseconds=dict.fromkeys(names, 0.1) | {names[-1]: 0.05}, offset_ms=-0.5)
+    assert table.predict_ms(names[:1]) == 0.05
+    expected = space.expected_latency_ms(dict(supernet.arch.items()), (0, 0, 0), table, (64, 64))
+    assert expected is not None
+    assert float(expected) == pytest.approx(0.05)
 
 
 def test_latency_factor() -> None:
@@ -180,7 +205,6 @@ def test_latency_factor() -> None:
     assert latency_factor(80, config) == pytest.approx(0.5)
     assert latency_factor(5, config) == pytest.approx(2)
     assert latency_factor(5, config.model_copy(update={"only_above": True})) == 1
-    assert latency_factor(-0.2, config) > latency_factor(0.01, config) > 1  # a fitted constant may be negative
 
 
 def test_a_table_that_lacks_a_unit_is_refused_before_anything_runs(tiny_search: Make, tmp_path: Path) -> None:
@@ -299,14 +323,13 @@ class _Links(HTMLParser):
 
 
 def test_several_seeds_are_summarised_and_reported(tiny_search: Make, tmp_path: Path) -> None:
-    import json
-
     result = search(tiny_search(seeds=2, epochs=1), tmp_path)
     assert result.genotype is not None
     summary = json.loads((tmp_path / "summary.json").read_text())
     scores = [row["score"] for row in summary["runs"]]
     assert summary["spread"]["score"]["mean"] == pytest.approx(sum(scores) / 2)
     assert result.genotype.provenance["shared_weight_score"] == max(scores)
+    assert summary["best"] == f"seed-{scores.index(max(scores))}"
     for seed in (0, 1):
         page = (tmp_path / f"seed-{seed}" / "report.html").read_text()
         links = _Links()
@@ -322,6 +345,17 @@ def test_several_seeds_are_summarised_and_reported(tiny_search: Make, tmp_path: 
     assert (tmp_path / "config.toml").read_text() == kept
     with pytest.raises(UsageError, match="holds a search already"):
         search(tiny_search(seeds=2, epochs=1), tmp_path)
+
+
+def test_the_weights_of_the_best_seed_are_copied_up(tiny_search: Make, tmp_path: Path) -> None:
+    content = tiny_search(seeds=2, epochs=1, iterations=1, gradient="sync").model_dump(mode="json")
+    fabric: dict[str, Any] = {"space": "fabric", "fabric": {"channels": [4, 4, 4, 4]}}
+    result = search(SearchConfig.model_validate(content | fabric), tmp_path)
+    assert result.genotype is not None
+    best = json.loads((tmp_path / "summary.json").read_text())["best"]
+    weights = (tmp_path / "best.safetensors").read_bytes()
+    assert weights == (tmp_path / best / "best.safetensors").read_bytes()
+    assert load_checkpoint(tmp_path).genotype.fingerprint() == result.genotype.fingerprint()
 
 
 def test_several_seeds_do_not_take_the_place_of_a_search(tiny_search: Make, tmp_path: Path) -> None:
