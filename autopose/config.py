@@ -14,9 +14,9 @@ from autopose.errors import ConfigError
 
 
 class Config(BaseModel):
-    """Base of every configuration section: frozen, and an unknown key is an error."""
+    """Base of every configuration section: frozen, numbers are finite, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 C = TypeVar("C", bound=Config)

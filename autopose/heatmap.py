@@ -58,7 +58,7 @@ class Codec(BaseModel):
         oks_sigmas: OKS constants per joint, for ``oks``; None: those of COCO's 17 joints.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     input_size_wh: tuple[Side, Side] = (192, 256)
     stride: int = Field(4, ge=1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from autopose.data.coco_file import person_category
+from autopose.data.categories import person_category
 from autopose.errors import DataError
 from autopose.results import FORMAT, load_results
 from autopose.runtime.crops import checked_boxes

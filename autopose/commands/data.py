@@ -139,8 +139,8 @@ def convert(
 ) -> None:
     """Write annotations of any known format in COCO's, with another skeleton if asked.
 
-    Of a COCO file pictures keep their ids; crowds and persons without joints stay. Other formats list labelled persons
-    only.
+    Of a COCO file pictures keep their ids; crowds and persons without joints stay. Other formats, and folders, list
+    labelled persons only: their pictures say "complete": false.
 
     Examples:
         autopose data convert lsp/joints.mat -o lsp.json

@@ -186,9 +186,11 @@ def _evaluate_mpii(
     """Print PCKh in the layout of the published tables; MODEL may be results, one per person in the file's order."""
     from autopose.console import progress
     from autopose.data.mpii import load_mpii
+    from autopose.errors import DataError
     from autopose.evaluation.pckh import evaluate_pckh, pckh_table
     from autopose.evaluation.predict import predict_persons
     from autopose.files import write_atomic
+    from autopose.skeleton import MPII16
 
     if model.endswith(".json"):
         results = _read_results(Path(model))
@@ -201,6 +203,12 @@ def _evaluate_mpii(
             open_pose_model(model, flip=flip, device=device.value, threads=threads) as opened,
             progress(len(persons), "persons") as bar,
         ):
+            if opened.skeleton.joints != MPII16.joints:
+                raise DataError(
+                    f"{annotations}: is of MPII, whose skeleton is mpii16; {model} finds {opened.skeleton.name}.\n"
+                    "Convert it, and score on what that writes: "
+                    f"autopose data convert {annotations} --to {opened.skeleton.name} -o OUT.json"
+                )
             results = predict_persons(opened.predict, persons, opened.codec, batch_size=batch, advance=bar.advance)
     if results_out is not None:
         write_atomic(results_out, json.dumps(results))

@@ -46,8 +46,7 @@ def export(
         str | None, typer.Option(metavar="MIN,TYPICAL,MAX", help="Batches that an engine takes [1,8,64].")
     ] = None,
     workspace: Annotated[
-        float | None,
-        typer.Option(metavar="GIB", min=0.01, max=1024, help="GPU memory that building an engine may use [4]."),
+        float | None, typer.Option(metavar="GIB", help="GPU memory that building an engine may use [4].")
     ] = None,
     portable: Annotated[
         bool, typer.Option("--portable", help="--trt: an engine for all GPUs from Ampere on, somewhat slower.")
@@ -108,6 +107,8 @@ def export(
     engine = trt or trt_rtx
     if workspace is not None and not engine:
         raise UsageError("--workspace goes with --trt or --trt-rtx.")
+    if workspace is not None and not 0.01 <= workspace <= 1024:  # which no number called nan is, either
+        raise UsageError(f"--workspace {workspace:g}: expected 0.01 to 1024 GiB.")
     if batch is not None and not engine and triton is None:
         raise UsageError("--batch goes with --trt, --trt-rtx or --triton: an ONNX file takes every batch.")
     if images is not None and check is None and calibration is None:

@@ -9,14 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from autopose.data.categories import named_joints, person_category, person_numbers
 from autopose.data.coco_file import (
     CocoFile,
     box_numbers,
     clipped_box,
     load_detections,
-    named_joints,
     number_fault,
-    person_category,
     read_coco,
     read_json,
 )
@@ -32,8 +31,8 @@ PSEUDO_WEIGHT = 0.3
 MIN_CONFIDENCE = 0.3
 
 
-def _check_joints(file: CocoFile, skeleton: Skeleton) -> None:
-    """Refuse a file whose joints are those of another skeleton, or the same ones in another order."""
+def check_joints(file: CocoFile, skeleton: Skeleton) -> None:
+    """Raise a DataError if a file names the joints of another skeleton, or the same ones in another order."""
     for other in SKELETONS.values():
         if file.joints == other.joints and other.joints != skeleton.joints:
             raise DataError(
@@ -96,7 +95,7 @@ def load_coco(
     """
     file = read_coco(annotations, images=images)
     if boxes != "gt":
-        _check_joints(file, skeleton)
+        check_joints(file, skeleton)
         return persons_from_detections(load_detections(Path(boxes)), file, skeleton, str(boxes))
     return persons_from_coco(
         file,
@@ -124,7 +123,7 @@ def persons_from_coco(
     Raises:
         DataError: the file has other joints; a box or keypoints (of the named record) cannot be used.
     """
-    _check_joints(file, skeleton)
+    check_joints(file, skeleton)
     persons = []
     for number, record in enumerate(file.annotations):
         if keep is not None and not keep(record):
@@ -180,8 +179,9 @@ def persons_from_detections(
     """
     joints = len(skeleton)
     persons = []
+    numbers = person_numbers(records, file.person_category, file.other_categories)
     for number, record in enumerate(records):
-        if record["image_id"] not in file.images or record.get("category_id", 1) not in (1, file.person_category):
+        if record["image_id"] not in file.images or record.get("category_id", 1) not in numbers:
             continue
         x, y, width, height = box_numbers(record["bbox"], f"{where}: [{number}]")
         if width <= 0 or height <= 0:
@@ -261,7 +261,7 @@ def _keypoints(
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     try:
         values = np.asarray(record["keypoints"], np.float64)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         values = np.zeros(0)
     if values.shape != (3 * len(skeleton),) or not np.isfinite(values).all():
         raise DataError(

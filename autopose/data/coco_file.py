@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autopose.data.categories import as_persons, named_joints, other_categories, person_category
+from autopose.data.images import IMAGES_OPTION, picture_exists
 from autopose.errors import DataError
-from autopose.skeleton import SKELETONS, Skeleton
+from autopose.skeleton import COCO17, SKELETONS, Skeleton
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +26,7 @@ class CocoFile:
         annotations: annotation records, in the file's order; ``category_id`` is 1 (or absent) for persons.
         joints: names that the file gives to its keypoints, in their order; none if it does not say.
         person_category: the number that the file itself has for persons.
+        other_categories: its numbers for whatever else it has.
         folder: what ``file_name`` is relative to.
     """
 
@@ -33,6 +36,7 @@ class CocoFile:
     folder: Path
     joints: tuple[str, ...] = ()
     person_category: int = 1
+    other_categories: tuple[Any, ...] = ()
 
     def image_path(self, image_id: int) -> Path:
         """Return where a picture is."""
@@ -53,45 +57,13 @@ def read_json(path: Path, what: str) -> Any:
         raise DataError(f"{path}: not valid JSON ({error}). Is it complete?") from None
 
 
-#: What the category of persons is called.
-PERSON_NAMES = ("person", "persons", "people", "human", "pedestrian")
-
-
-def person_category(content: Mapping[str, Any], path: Path) -> int:
-    """Return the number of the category of persons: that of the name, else the only one, else COCO's 1.
-
-    Without a list of categories it is 1, or 0 where all annotations have that.
-
-    Raises:
-        DataError: there are several, and none is called a person.
-    """
-    categories = [each for each in content.get("categories") or () if isinstance(each, dict) and "id" in each]
-    named = [each["id"] for each in categories if str(each.get("name")).lower() in PERSON_NAMES]
-    if named or len(categories) == 1:
-        number = (named or [categories[0]["id"]])[0]
-        if not isinstance(number, int):
-            raise DataError(f"{path}: the category of persons has the id {number!r}; expected a whole number.")
-        return number
-    if categories:
-        names = ", ".join(repr(each.get("name")) for each in categories[:5])
-        raise DataError(f"{path}: none of its {len(categories)} categories ({names}) is called 'person'. Name it so.")
-    used = [each.get("category_id", 1) for each in content["annotations"] if isinstance(each, dict)]
-    return 0 if used and all(number == 0 for number in used) else 1
-
-
-def _as_persons(annotations: Sequence[Any], category: int) -> Sequence[Mapping[str, Any]]:
-    """Return records whose ``category_id`` is 1 for a person and something else for anything else, as in COCO."""
-    if category == 1:
-        return annotations
-    return [{**each, "category_id": int(each.get("category_id", category) == category)} for each in annotations]
-
-
-def read_coco(path: Path, *, images: Path | None = None) -> CocoFile:
+def read_coco(path: Path, *, images: Path | None = None, look: bool = True) -> CocoFile:
     """Read a COCO annotation file.
 
     Args:
         path: the JSON file.
         images: folder that ``file_name`` is relative to; None: the JSON's folder or the one above, by the first image.
+        look: False: the names are absolute or relative to the JSON's folder, whether the pictures are there or not.
 
     Raises:
         DataError: missing file, broken JSON, a missing key (named), an annotation of an unknown image, no images, or
@@ -104,18 +76,16 @@ def read_coco(path: Path, *, images: Path | None = None) -> CocoFile:
     records: dict[int, Mapping[str, Any]] = {}
     for number, image in enumerate(content["images"]):
         where = f"{path}: images[{number}]"
-        _need(image, ("id", "file_name", "width", "height"), where)
-        _need_id(image["id"], where, "id")
-        for side in ("width", "height"):
-            if number_fault([image[side]], 1) or image[side] <= 0:
-                raise DataError(f"{where}: {side!r} is {image[side]!r}; expected pixels.")
+        need_keys(image, ("id", "file_name", "width", "height"), where)
+        need_id(image["id"], where, "id")
+        need_size(image, where)
         records[image["id"]] = image
     if not records:
         raise DataError(f"{path}: lists no images.")
     for number, annotation in enumerate(content["annotations"]):
         where = f"{path}: annotations[{number}]"
-        _need(annotation, ("image_id", "bbox"), where)
-        _need_id(annotation["image_id"], where, "image_id")
+        need_keys(annotation, ("image_id", "bbox"), where)
+        need_id(annotation["image_id"], where, "image_id")
         if annotation["image_id"] not in records:
             raise DataError(f"{where}: image_id {annotation['image_id']} is not among the file's images.")
     names = [str(image["file_name"]) for image in records.values()]
@@ -126,23 +96,24 @@ def read_coco(path: Path, *, images: Path | None = None) -> CocoFile:
     else:
         folders = image_folders(path)
     # The first few: a set may lack pictures, and that is found out when one is read.
-    folder = next((folder for folder in folders if any((folder / name).is_file() for name in names[:20])), None)
+    found = (folder for folder in folders if not look or any(picture_exists(folder / name) for name in names[:20]))
+    folder = next(found, None)
     if folder is None:
         raise DataError(
             f"{path}: its first image {names[0]!r} is not in {', '.join(repr(str(f)) for f in folders[:3])}"
             f"{' or the like' if len(folders) > 3 else ''}.\n"
-            "Name the folder that 'file_name' is relative to with --images DIR."
+            f"Name the folder that 'file_name' is relative to with {IMAGES_OPTION}."
         )
     category = person_category(content, path)
-    annotations = _as_persons(content["annotations"], category)
-    return CocoFile(path, records, annotations, folder, named_joints(content, category), category)
-
-
-def named_joints(content: Mapping[str, Any], category: int) -> tuple[str, ...]:
-    """Return the names that a file gives to the keypoints of its persons, in their order; none if it does not say."""
-    listed = [each for each in content.get("categories") or () if isinstance(each, dict) and each.get("id") == category]
-    named = listed[0].get("keypoints") if listed else None
-    return tuple(map(str, named)) if isinstance(named, list) else ()
+    return CocoFile(
+        path,
+        records,
+        as_persons(content["annotations"], category),
+        folder,
+        named_joints(content, category),
+        category,
+        other_categories(content, path, category),
+    )
 
 
 def first_keypoints(file: CocoFile) -> Sequence[Any]:
@@ -155,18 +126,27 @@ def skeleton_of(file: CocoFile) -> Skeleton:
     """Return the skeleton of a COCO file: that of the joints that it names, or of so many joints.
 
     Raises:
-        DataError: it is none that is known.
+        DataError: it is none that is known, or could be several.
     """
-    first = first_keypoints(file)
-    named = [skeleton for skeleton in SKELETONS.values() if skeleton.joints == file.joints]
-    # A file that does not name its joints has COCO's if their number fits.
-    counted = [skeleton for skeleton in SKELETONS.values() if 3 * len(skeleton) == len(first)]
-    if not named and (file.joints or not counted):
+    count = len(first_keypoints(file)) // 3
+    # Human-Art's files name four joints more than their 'keypoints' hold.
+    for names in (file.joints, file.joints[:count]):
+        named = next((skeleton for skeleton in SKELETONS.values() if skeleton.joints == names), None)
+        if named is not None:
+            return named
+    counted = [skeleton for skeleton in SKELETONS.values() if 3 * len(skeleton) == len(first_keypoints(file))]
+    if file.joints or not counted:
         raise DataError(
-            f"{file.path}: has {len(file.joints) or len(first) // 3} joints that are of no known skeleton. "
+            f"{file.path}: has {len(file.joints) or count} joints that are of no known skeleton. "
             f"Known: {', '.join(SKELETONS)}."
         )
-    return (named or counted)[0]
+    if len(counted) > 1 and COCO17 not in counted:
+        raise DataError(
+            f"{file.path}: has {count} joints and does not name them: {' and '.join(each.name for each in counted)} "
+            f"have as many, in other orders.\nList their names, in the file's order, as 'keypoints' of the category of "
+            "persons under 'categories'."
+        )
+    return counted[0]  # 17 joints without names are COCO's
 
 
 def image_folders(annotations: Path) -> list[Path]:
@@ -197,11 +177,11 @@ def folder_with(annotations: Path, first: str, folders: Sequence[Path]) -> Path:
         DataError: none of them does.
     """
     for folder in folders:
-        if (folder / first).is_file():
+        if picture_exists(folder / first):
             return folder
     raise DataError(
         f"{annotations}: its first picture {first!r} is not in {' or '.join(repr(str(place)) for place in folders)}.\n"
-        "Name the folder of the pictures with --images DIR."
+        f"Name the folder of the pictures with {IMAGES_OPTION}."
     )
 
 
@@ -216,8 +196,8 @@ def load_detections(path: Path) -> list[dict[str, Any]]:
         raise DataError(f"{path}: not a detection file: expected a list of records with image_id, bbox and score.")
     for number, record in enumerate(content):
         where = f"{path}: [{number}]"
-        _need(record, ("image_id", "bbox", "score"), where)
-        _need_id(record["image_id"], where, "image_id")
+        need_keys(record, ("image_id", "bbox", "score"), where)
+        need_id(record["image_id"], where, "image_id")
         if fault := number_fault([record["score"]], 1):
             raise DataError(f"{where}: 'score' {fault}.")
     return content
@@ -285,12 +265,21 @@ def _finite(value: Any) -> bool:
         return False
 
 
-def _need_id(value: Any, where: str, key: str) -> None:
+def need_id(value: Any, where: str, key: str) -> None:
+    """Raise a DataError unless a value can be an id: a number or a text."""
     if not isinstance(value, int | str):
         raise DataError(f"{where}: {key!r} is {value!r}; expected a number or a text.")
 
 
-def _need(record: Any, keys: tuple[str, ...], where: str) -> None:
+def need_size(image: Mapping[str, Any], where: str) -> None:
+    """Raise a DataError unless the width and the height of a picture's record are lengths."""
+    for side in ("width", "height"):
+        if number_fault([image[side]], 1) or image[side] <= 0:
+            raise DataError(f"{where}: {side!r} is {image[side]!r}; expected pixels.")
+
+
+def need_keys(record: Any, keys: tuple[str, ...], where: str) -> None:
+    """Raise a DataError unless a record is an object with these keys."""
     if not isinstance(record, dict):
         raise DataError(f"{where} is {str(record)[:40]!r}; expected an object with {', '.join(keys)}.")
     for key in keys:

@@ -164,6 +164,8 @@ def write_coco(
 ) -> Path:
     """Write persons of one skeleton as COCO annotations, with paths relative to the file.
 
+    The pictures say ``complete: false``: whoever else is in them, without joints or never annotated, is not listed.
+
     Raises:
         DataError: there are none, or they have several skeletons.
         MediaError: a picture, whose size is needed, cannot be decoded.
@@ -178,7 +180,8 @@ def write_coco(
             ids[person.image_path] = len(ids) + 1
             height, width = reader.read(person.image_path).shape[:2]
             name = path_from(out.resolve().parent, person.image_path.resolve())
-            images.append({"id": ids[person.image_path], "file_name": name, "width": width, "height": height})
+            size = {"width": width, "height": height}
+            images.append({"id": ids[person.image_path], "file_name": name, **size, "complete": False})
             if on_image is not None:
                 on_image()
         annotations.append(_record(person, number, ids[person.image_path]))

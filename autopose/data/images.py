@@ -13,7 +13,17 @@ from autopose.errors import DataError, MediaError
 from autopose.files import atomic_path, path_from
 from autopose.image_files import read_image
 
+#: How the folder of pictures is told to a command, and to a recipe.
+IMAGES_OPTION = """--images DIR, or, to train and search, with images="DIR" in data.sources"""
 _MAGIC = b"APPACK01"
+
+
+def picture_exists(path: Path) -> bool:
+    """Tell whether a picture's file is there; a name that no file can have, being too long, is that of none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 class ImageReader(Protocol):
@@ -33,8 +43,10 @@ class DiskReader:
 
     def read(self, path: Path) -> NDArray[np.uint8]:
         """Return the picture, see :class:`ImageReader`."""
-        if not path.is_file():
-            raise MediaError(f"No image {str(path)!r}. Is --images the folder that 'file_name' is relative to?")
+        if not picture_exists(path):
+            raise MediaError(
+                f"No image {str(path)!r}. Name the folder that 'file_name' is relative to with {IMAGES_OPTION}."
+            )
         return read_image(path, upright=False)
 
 

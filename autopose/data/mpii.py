@@ -195,7 +195,7 @@ def _distance(one: MpiiRecord, other: MpiiRecord) -> float:
 def _numbers(value: Any, shape: tuple[int, ...], where: str) -> NDArray[np.float64]:
     try:
         array = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         array = np.zeros(0)
     if array.shape != shape or not np.isfinite(array).all():
         raise DataError(f"{where}: expected {int(np.prod(shape))} finite numbers, found {str(value)[:60]!r}.")

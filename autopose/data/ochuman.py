@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.data.coco import BOX_SHARE
-from autopose.data.coco_file import clipped_box, picture_folder, read_json
+from autopose.data.coco_file import clipped_box, need_keys, need_size, number_fault, picture_folder, read_json
 from autopose.errors import DataError
 from autopose.poses import Person
 from autopose.skeleton import OCHUMAN19
@@ -56,13 +56,17 @@ def load_ochuman(annotations: Path, *, images: Path | None = None, sample_weight
     folder = None
     for image_id, image in enumerate(content["images"], start=1):
         where = f"{path}: images[{image_id - 1}]"
-        if not isinstance(image, dict) or not {"file_name", "width", "height", "annotations"} <= image.keys():
-            raise DataError(f"{where}: expected an object with file_name, width, height and annotations.")
+        need_keys(image, ("file_name", "width", "height", "annotations"), where)
+        need_size(image, where)
+        if not isinstance(image["annotations"], list):
+            raise DataError(f"{where}: 'annotations' is {str(image['annotations'])[:40]}; expected a list of objects.")
         folder = folder or picture_folder(path, str(image["file_name"]), images)
         for number, record in enumerate(image["annotations"]):
+            spot = f"{where}: annotations[{number}]"
+            if not isinstance(record, dict):
+                raise DataError(f"{spot} is {str(record)[:40]!r}; expected an object with keypoints and bbox.")
             if not record.get("keypoints"):
                 continue  # a box, or a box and a mask
-            spot = f"{where}: annotations[{number}]"
             xy, labelled = _joints(record["keypoints"], len(names), order, spot)
             if not labelled.any():
                 continue
@@ -86,7 +90,7 @@ def load_ochuman(annotations: Path, *, images: Path | None = None, sample_weight
 def _joints(values: Any, count: int, order: list[int], where: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     try:
         flat = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         flat = np.zeros(0)
     if flat.shape != (3 * count,) or not np.isfinite(flat).all():
         raise DataError(f"{where}: 'keypoints' has {flat.size} numbers; expected {3 * count} finite ones.")
@@ -97,7 +101,7 @@ def _joints(values: Any, count: int, order: list[int], where: str) -> tuple[NDAr
 
 def _box(corners: Any, size_wh: tuple[int, int], where: str) -> NDArray[np.float64]:
     """Return a box given by its corners, clipped to the image."""
-    if not isinstance(corners, list) or len(corners) != 4 or not all(isinstance(v, int | float) for v in corners):
-        raise DataError(f"{where}: bbox is {corners!r}; expected four numbers x1, y1, x2, y2.")
+    if number_fault(corners, 4):
+        raise DataError(f"{where}: bbox is {str(corners)[:60]}; expected four numbers x1, y1, x2, y2.")
     x0, y0, x1, y1 = corners
     return clipped_box([x0, y0, x1 - x0, y1 - y0], size_wh, where)

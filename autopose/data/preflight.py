@@ -9,7 +9,7 @@ from typing import Any
 
 from autopose.data.coco import person_from_record
 from autopose.data.coco_file import CocoFile, first_keypoints, read_coco, read_json, skeleton_of
-from autopose.data.images import DiskReader
+from autopose.data.images import DiskReader, picture_exists
 from autopose.data.lsp import is_lsp, load_lsp
 from autopose.data.mpii import is_mpii, load_mpii
 from autopose.data.ochuman import is_ochuman, load_ochuman
@@ -201,6 +201,9 @@ def _check_persons(path: Path, decode: bool, on_image: Callable[[], None] | None
     except DataError as error:
         report.add("unreadable", str(error))
         return report
+    if not persons:
+        report.add("nobody", f"{path}: holds no person with joints.")
+        return report
     pictures = dict.fromkeys(person.image_path for person in persons)
     report.skeleton, report.persons, report.images = persons[0].skeleton.name, len(persons), len(pictures)
     for picture in pictures:
@@ -242,7 +245,7 @@ def _check_records(report: SetReport, file: CocoFile, skeleton: str) -> None:
 
 
 def _check_picture(report: SetReport, path: Path, size_wh: tuple[int, int] | None, decode: bool) -> None:
-    if not path.is_file():
+    if not picture_exists(path):
         report.add("missing image", str(path))
         return
     if not decode:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.data.coco_file import CocoFile, box_numbers, box_score, read_coco
+from autopose.data.posetrack import ignored_regions, is_annotated
 
 #: A teacher's box of a lesser score may show a person or not.
 MIN_SCORE = 0.3
@@ -54,7 +55,8 @@ def load_scenes(
     A record with a ``score`` is a teacher's: below ``positive_score`` it becomes a region to ignore, from there its
     weight grows with the score up to 1 at ``full_score``. Crowds are ignored. In images that say ``complete: false``,
     or name a ``dataset`` that labels one person per image, everything outside of the boxes is ignored. Boxes without
-    size, or wholly outside of their image, are left out.
+    size, or wholly outside of their image, are left out, and so are PoseTrack's frames that nobody annotated; the
+    regions that it says nobody annotated are ignored (:mod:`autopose.data.posetrack`).
 
     Args:
         annotations: COCO JSON.
@@ -67,10 +69,33 @@ def load_scenes(
     Raises:
         DataError: the file (its record and field named) cannot be used.
     """
-    file = read_coco(annotations, images=images)
-    grouped: dict[int, list[tuple[str, Mapping[str, Any]]]] = {image_id: [] for image_id in file.images}
+    return scenes_from_coco(
+        read_coco(annotations, images=images),
+        positive_score=positive_score,
+        full_score=full_score,
+        complete_sources=complete_sources,
+        sample_weight=sample_weight,
+    )
+
+
+def scenes_from_coco(
+    file: CocoFile,
+    *,
+    positive_score: float = MIN_SCORE,
+    full_score: float = 0.6,
+    complete_sources: Sequence[str] = ("coco",),
+    sample_weight: float = 1.0,
+) -> list[Scene]:
+    """Return the scenes of a file that was read before, see :func:`load_scenes`.
+
+    Raises:
+        DataError: a record (named) cannot be used.
+    """
+    grouped: dict[int, list[tuple[str, Mapping[str, Any]]]] = {
+        image_id: [] for image_id, image in file.images.items() if is_annotated(image)
+    }
     for number, record in enumerate(file.annotations):
-        if record.get("category_id", 1) == 1:
+        if record.get("category_id", 1) == 1 and record["image_id"] in grouped:
             grouped[record["image_id"]].append((f"{file.path}: annotations[{number}]", record))
     return [
         _scene(file, image_id, records, positive_score, full_score, complete_sources, sample_weight)
@@ -90,6 +115,10 @@ def _scene(
     image = file.images[image_id]
     size_wh = (int(image["width"]), int(image["height"]))
     boxes, weight, ignore = [], [], []
+    for region in ignored_regions(image, f"{file.path}: image {image_id}"):
+        box = np.clip(np.array(region, np.float64), 0, [*size_wh, *size_wh])
+        if (box[2:] > box[:2]).all():
+            ignore.append(box)
     for where, record in records:
         x, y, box_width, box_height = box_numbers(record["bbox"], where)
         box = np.clip(np.array([x, y, x + box_width, y + box_height]), 0, [*size_wh, *size_wh])

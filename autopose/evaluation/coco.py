@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from autopose.data.categories import other_categories, person_category, person_numbers
 from autopose.data.coco import BOX_SHARE, MIN_CONFIDENCE
-from autopose.data.coco_file import box_numbers, box_score, number_fault, person_category, read_json
+from autopose.data.coco_file import box_numbers, box_score, number_fault, read_json
+from autopose.data.posetrack import ignored_regions, is_annotated
 from autopose.data.scenes import MIN_SCORE
 from autopose.errors import DataError, require
 from autopose.skeleton import COCO17, Skeleton
@@ -27,8 +29,9 @@ def evaluate_keypoints(results: Results, annotations: Path, *, skeleton: Skeleto
 
     Args:
         results: COCO keypoint results; may be empty.
-        annotations: COCO JSON with the ground truth; annotations without joints are ignored, crowds likewise. A joint
-            of a teacher's confidence below 0.3 is not labelled, as in training.
+        annotations: COCO JSON with the ground truth; annotations without joints are ignored, crowds likewise, and
+            images that say ``is_labeled: false``, with their results, are left out. A joint of a teacher's confidence
+            below 0.3 is not labelled, as in training.
         skeleton: whose joints and OKS constants.
 
     Raises:
@@ -65,6 +68,9 @@ def mean_oks(results: Results, annotations: Path, *, skeleton: Skeleton = COCO17
 
 def evaluate_boxes(results: Results, annotations: Path, *, complete_only: bool = False) -> dict[str, float]:
     """Return pycocotools' twelve box figures (AP, AP50, ... ARL), 0 to 1; -1 where no annotation is of that size.
+
+    PoseTrack's frames that nobody annotated are left out, as by :func:`evaluate_keypoints`, and the regions that it
+    names as such are crowds.
 
     Args:
         results: COCO box results; may be empty.
@@ -128,8 +134,10 @@ def _evaluated(
     from pycocotools.cocoeval import COCOeval
 
     content = _ground_truth(Path(annotations), kind, 3 * len(skeleton))
-    images = [image for image in content["images"] if not complete_only or image.get("complete") is True]
-    ids = sorted(image["id"] for image in images)
+    images = [image for image in content["images"] if is_annotated(image)]
+    if not images:
+        raise DataError(f"{annotations}: all images say 'is_labeled: false'; expected some that were annotated.")
+    ids = sorted(image["id"] for image in images if not complete_only or image.get("complete") is True)
     if not ids:
         raise DataError(f"{annotations}: no image says 'complete: true'; leave out --complete-only.")
     needed, count = ("keypoints", 3 * len(skeleton)) if kind == "keypoints" else ("bbox", 4)
@@ -146,10 +154,11 @@ def _evaluated(
                 f"results[{number}]: image_id {result['image_id']} is not in {annotations}. Are they of another set?"
             )
     # The results' other keys would change how pycocotools reads them. Other categories than persons are not scored.
+    persons = person_numbers(results, content["info"]["person_category"], content["info"]["other_categories"])
     plain = [
         {"image_id": r["image_id"], "category_id": 1, "score": r["score"], needed: r[needed]}
         for r in results
-        if r.get("category_id", 1) in (1, content["info"]["person_category"])
+        if r.get("category_id", 1) in persons
     ]
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
@@ -194,6 +203,10 @@ def _ground_truth(path: Path, kind: str, keypoint_numbers: int) -> dict[str, Any
         for key in ("image_id", "bbox"):
             if key not in record:
                 raise DataError(f"{path}: annotations[{number - 1}]: the key {key!r} is missing.")
+        if not isinstance(record["image_id"], int | str):
+            raise DataError(
+                f"{path}: annotations[{number - 1}]: 'image_id' is {record['image_id']!r}; expected a number or a text."
+            )
         *_, width, height = box_numbers(record["bbox"], f"{path}: annotations[{number - 1}]")
         keypoints = record.get("keypoints") or [0] * keypoint_numbers
         if kind == "bbox":
@@ -221,9 +234,27 @@ def _ground_truth(path: Path, kind: str, keypoint_numbers: int) -> dict[str, Any
                 "area": area,
             }
         )
+    if kind == "bbox":
+        records += _regions(content["images"], path, len(content["annotations"]))
     return {
-        "info": {"person_category": category},
+        "info": {"person_category": category, "other_categories": other_categories(content, path, category)},
         "images": content["images"],
         "annotations": records,
         "categories": [{"id": 1, "name": "person"}],
     }
+
+
+def _regions(images: Sequence[Mapping[str, Any]], path: Path, used: int) -> list[dict[str, Any]]:
+    """Return the regions in which nobody was annotated as crowds; their ids begin after those that are used."""
+    corners = [
+        (image["id"], box)
+        for number, image in enumerate(images)
+        for box in ignored_regions(image, f"{path}: images[{number}]")
+    ]
+    return [
+        {
+            "id": number, "image_id": image_id, "category_id": 1, "iscrowd": 1, "ignore": 0, "num_keypoints": 0,
+            "keypoints": [], "bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0),
+        }
+        for number, (image_id, (x0, y0, x1, y1)) in enumerate(corners, start=used + 1)
+    ]  # fmt: skip

@@ -145,15 +145,15 @@ def predict_boxes(
         batch_size: images per call.
         min_score: boxes below are left out.
         iou: boxes that overlap a better one by more are left out, as the runtime does.
-        reader: source of the pictures; None: the files.
+        reader: source of the pictures, which then need not be there as files; None: the files.
         advance: called with the number of images done, for progress.
 
     Raises:
         DataError: the annotation file cannot be used.
         MediaError: a picture is missing or cannot be decoded.
     """
+    file = read_coco(annotations, images=images, look=reader is None)
     reader = reader if reader is not None else DiskReader()
-    file = read_coco(annotations, images=images)
     ids = list(file.images)
     results: list[dict[str, Any]] = []
     for start in range(0, len(ids), batch_size):

@@ -34,6 +34,14 @@ def check_fit(genotype: Genotype, config: TrainConfig) -> None:
             maps = network(torch.zeros(1, 3, height, width))
         except RuntimeError:  # branches of different sizes cannot be added
             raise ConfigError(f"Genotype {genotype.name!r} cannot take inputs of {width}x{height}: {advice}") from None
+        if config.train.batch == 1:
+            try:
+                network.train()(torch.zeros(1, 3, height, width))
+            except ValueError:  # torch normalises no single value
+                raise ConfigError(
+                    f"Inputs of {width}x{height} leave one cell of the coarsest maps, which batch normalisation cannot "
+                    "learn from with train.batch=1: set it to 2 or more, or codec.input_size_wh higher."
+                ) from None
     if detector and maps.shape[-1] * maps.shape[-2] < MAX_PERSONS:
         raise ConfigError(
             f"Inputs of {width}x{height} give maps of {maps.shape[-1]}x{maps.shape[-2]}, fewer cells than the "

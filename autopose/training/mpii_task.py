@@ -29,6 +29,8 @@ class MpiiTask(PoseTask):
 
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         """Return PCKh in percent: totals and the columns of the published tables."""
-        results = predict_persons(self.predictor(network), self.held_out, self.config.codec, batch_size=32)
+        results = predict_persons(
+            self.predictor(network), self.held_out, self.config.codec, batch_size=32, reader=self.tune_reader
+        )
         figures = evaluate_pckh(results, self.held_out)
         return {key: value for key, value in figures.items() if key.partition(" ")[2] not in MPII16.joints}

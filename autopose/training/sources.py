@@ -10,12 +10,13 @@ from pathlib import Path
 from autopose.data.annotations import is_coco, load_persons
 from autopose.data.coco import nobody_from_coco, persons_from_coco
 from autopose.data.coco_file import first_keypoints, read_coco, skeleton_of
-from autopose.data.images import DiskReader, ImageReader, PackedReader, pack_images
-from autopose.data.scenes import Scene, load_scenes, merge_scenes
+from autopose.data.images import DiskReader, ImageReader, PackedReader, pack_images, picture_exists
+from autopose.data.posetrack import is_annotated
+from autopose.data.scenes import Scene, merge_scenes, scenes_from_coco
 from autopose.errors import DataError
 from autopose.files import write_atomic
 from autopose.poses import Person
-from autopose.skeleton import Skeleton
+from autopose.skeleton import Skeleton, skeleton_by_name
 from autopose.training.config import Source, TrainConfig
 from autopose.training.distributed import rank, wait
 
@@ -135,11 +136,11 @@ def detector_scenes(config: TrainConfig, folder: Path) -> list[Scene]:
     scenes: list[Scene] = []
     for source in config.data.sources:
         path = find_annotations(source.annotations, config.data.synthetic_images, folder)
-        found = load_scenes(path, images=image_folder(source), sample_weight=source.repeat)
-        name_of = name_for_split(scene.image_path for scene in found)
+        file = read_coco(path, images=image_folder(source))
+        name_of = name_for_split(file.image_path(number) for number in file.images)
         kept = [
             scene
-            for scene in found
+            for scene in scenes_from_coco(file, sample_weight=source.repeat)
             if source.contains in str(scene.image_path)
             and not in_tune(name_of(scene.image_path), config.data.tune_share)
         ]
@@ -166,7 +167,8 @@ def write_tune_split(config: TrainConfig, folder: Path) -> Path:
     """Write the held-out images of the tune annotations as a COCO file of their own and return it.
 
     Raises:
-        DataError: the annotations are not COCO's, their pictures are not found, or none is held out.
+        DataError: the annotations are not COCO's or of another skeleton, their pictures are not found, or no picture,
+            of a pose recipe no person with joints, is held out.
     """
     source = tune_source(config)
     path = find_annotations(source.annotations, config.data.synthetic_images, folder)
@@ -181,10 +183,18 @@ def write_tune_split(config: TrainConfig, folder: Path) -> Path:
     images = {
         number: {**image, "file_name": str(file.image_path(number).resolve())}
         for number, image in file.images.items()
-        if in_tune(name_of(file.image_path(number)), config.data.tune_share)
+        if is_annotated(image) and in_tune(name_of(file.image_path(number)), config.data.tune_share)
     }
     if not images:
         raise DataError(f"{path}: no image falls into the tune split; raise data.tune_share.")
+    # Of the file itself, so that errors name it and its records rather than the split's.
+    if config.task == "pose" and not persons_from_coco(
+        file, skeleton=skeleton_by_name(config.skeleton), keep=lambda record: record["image_id"] in images
+    ):
+        raise DataError(
+            f"{path}: no person with joints is in the tune split; raise data.tune_share, or name another file with "
+            "data.tune_annotations."
+        )
     person = {"id": 1, "name": "person", **({"keypoints": list(file.joints)} if file.joints else {})}
     split = {
         "info": {"description": f"tune split of {path.name}: images with crc32(name) % 1000 < share"},
@@ -211,7 +221,7 @@ def with_ignored_regions(tune: Path) -> Path:
         }
         for number, (scene, crowd, (x0, y0, x1, y1)) in enumerate(
             (scene, crowd, corners)
-            for scene in load_scenes(tune)
+            for scene in scenes_from_coco(read_coco(tune, look=False))
             for crowd, boxes in ((0, scene.boxes), (1, scene.ignore))
             for corners in boxes
         )
@@ -233,3 +243,21 @@ def image_reader(pack: str | None, paths: Sequence[Path]) -> ImageReader:
     if missing is not None:
         raise DataError(f"{file}: does not hold {missing}. Delete the pack; the next run makes it anew.")
     return reader
+
+
+def tune_reader(config: TrainConfig, reader: ImageReader, paths: Sequence[Path]) -> ImageReader:
+    """Return what reads the tune pictures: the training's pack if it holds them all, else their files.
+
+    Raises:
+        DataError: one of them is in neither; better now than at the first evaluation.
+    """
+    if isinstance(reader, PackedReader) and all(path in reader for path in paths):
+        return reader
+    missing = [path for path in dict.fromkeys(paths) if not picture_exists(path)]
+    if missing:
+        raise DataError(
+            f"{tune_source(config).annotations}: {len(missing)} of the tune split's pictures are missing, "
+            f"{str(missing[0])!r} for one.\nPut them there, or take their records out of the file; "
+            "'autopose data check DIR' finds all that are missing."
+        )
+    return DiskReader()

@@ -19,6 +19,7 @@ class Progress(resumable.Progress):
         ema_updates: updates of the weight average.
         world: number of processes.
         total: steps that the whole run has.
+        data: :func:`~autopose.training.data_checksum.data_checksum`; 0: not known, as in older states.
         loss: its running mean, for the log.
     """
 
@@ -26,6 +27,7 @@ class Progress(resumable.Progress):
     ema_updates: int = 0
     world: int = 1
     total: int = 0
+    data: int = 0
     loss: float = 0.0
 
 

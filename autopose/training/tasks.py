@@ -10,13 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from autopose.data.coco import persons_from_coco
+from autopose.data.coco_file import read_coco
 from autopose.data.detection_dataset import DetectionDataset, DetectionSample
 from autopose.data.mpii import is_mpii
 from autopose.data.pose_dataset import PoseDataset, PoseSample
+from autopose.errors import DataError
 from autopose.genotype import AutoPoseGenotype, Genotype
 from autopose.models.center import center_loss, center_targets
 from autopose.skeleton import skeleton_by_name
 from autopose.training.config import TrainConfig
+from autopose.training.data_checksum import data_checksum
 from autopose.training.distill import distilled, load_teacher
 from autopose.training.loader import SampleSource
 from autopose.training.loss import heatmap_loss, heatmap_targets
@@ -28,6 +32,7 @@ from autopose.training.sources import (
     image_reader,
     persons_of_scenes,
     pose_persons,
+    tune_reader,
     tune_source,
     with_ignored_regions,
     write_tune_split,
@@ -44,11 +49,13 @@ class Task(ABC):
         source: makes samples.
         weights: ``(n,)`` how often each sample is drawn.
         metric: name of the figure that ``evaluate`` returns and that chooses the best weights.
+        data: :func:`~autopose.training.data_checksum.data_checksum` of the samples and the tune pictures.
     """
 
     source: SampleSource
     weights: NDArray[np.float64]
     metric = "AP"
+    data: int
 
     @staticmethod
     @abstractmethod
@@ -103,10 +110,14 @@ class PoseTask(Task):
         self.weights = np.array([person.weight_sample for person in persons])
         self.teacher = load_teacher(config, device)
         self.hold_out(folder)
+        tune = [person.image_path for person in self.held_out]
+        self.tune_reader = tune_reader(config, self.reader, tune)
+        self.data = data_checksum(persons, tune)
 
     def hold_out(self, folder: Path) -> None:
-        """Set the tune split apart."""
+        """Set the tune split and its persons apart."""
         self.tune = write_tune_split(self.config, folder)
+        self.held_out = persons_from_coco(read_coco(self.tune, look=False), skeleton=self.skeleton)
 
     def predictor(self, network: nn.Module) -> TorchPredictor:
         """Return what runs the network on crops during training."""
@@ -126,12 +137,12 @@ class PoseTask(Task):
 
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         """Return the ten COCO figures."""
-        from autopose.data.coco import load_coco
         from autopose.evaluation.coco import evaluate_keypoints
         from autopose.evaluation.predict import predict_persons
 
-        persons = load_coco(self.tune, skeleton=self.skeleton)
-        results = predict_persons(self.predictor(network), persons, self.config.codec, batch_size=32)
+        results = predict_persons(
+            self.predictor(network), self.held_out, self.config.codec, batch_size=32, reader=self.tune_reader
+        )
         return evaluate_keypoints(results, self.tune, skeleton=self.skeleton)
 
 
@@ -149,6 +160,15 @@ class DetectorTask(Task):
         persons = persons_of_scenes(config, scenes, folder) if config.scene_augment.paste else ()
         self.source = DetectionDataset(scenes, config.codec.input_size_wh, config.scene_augment, self.reader, persons)
         self.weights = np.array([scene.weight_sample for scene in scenes])
+        held_out = read_coco(self.tune, look=False)
+        if all(record.get("iscrowd") for record in held_out.annotations):
+            raise DataError(
+                f"{tune_source(config).annotations}: no person's box is in the tune split; raise data.tune_share, or "
+                "name another file with data.tune_annotations."
+            )
+        tune = [held_out.image_path(number) for number in held_out.images]
+        self.tune_reader = tune_reader(config, self.reader, tune)
+        self.data = data_checksum([*scenes, *persons], tune)
 
     @staticmethod
     def collate(samples: Sequence[DetectionSample]) -> Batch:
@@ -170,7 +190,9 @@ class DetectorTask(Task):
         from autopose.evaluation.predict import predict_boxes
 
         detector = TorchDetector(network, self.stride, amp=self.config.train.amp)
-        results = predict_boxes(detector, self.tune, self.config.codec.input_size_wh, batch_size=8)
+        results = predict_boxes(
+            detector, self.tune, self.config.codec.input_size_wh, batch_size=8, reader=self.tune_reader
+        )
         return evaluate_boxes(results, self.tune)
 
 

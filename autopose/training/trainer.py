@@ -112,10 +112,11 @@ def train(
     task = make_task(config, genotype, out, device)
     per_epoch = steps_per_epoch(task.weights, settings.batch * world)
     total = settings.steps or settings.epochs * per_epoch
-    progress = Progress(identity=identity, world=world, total=total)
+    progress = Progress(identity=identity, world=world, total=total, data=task.data)
     if resume:
         progress = load_state(out, network, average, optimizer, identity)
-        _check_length(out, progress, world, total)
+        _check_same(out, progress, world, total, task.data)
+        progress.data = task.data
     if rank == 0:
         genotype.save(out / "genotype.json")
         write_atomic(out / "config.toml", to_toml(config))
@@ -200,7 +201,7 @@ def train(
     return best if best.exists() else out / "last.safetensors"
 
 
-def _check_length(out: Path, progress: Progress, world: int, total: int) -> None:
+def _check_same(out: Path, progress: Progress, world: int, total: int, data: int) -> None:
     """Refuse to go on with other data or another number of processes: the same step would mean something else.
 
     Raises:
@@ -215,6 +216,11 @@ def _check_length(out: Path, progress: Progress, world: int, total: int) -> None
         raise UsageError(
             f"{out}: was to have {progress.total} steps, and now the data make {total}: they have changed. Resume with "
             "the data of the first call, or start anew in another folder, with --init to go on from these weights."
+        )
+    if progress.data not in (0, data):
+        raise UsageError(
+            f"{out}: the data have changed since its last step (other pictures, records or weights). Resume with the "
+            "data of the first call, or start anew in another folder, with --init to go on from these weights."
         )
 
 

@@ -195,3 +195,16 @@ def test_refuses_with_a_sentence(
     result = run(*(places.get(argument, argument) for argument in arguments))
     assert isinstance(result.exception, kind), result.exception
     assert message in str(result.exception)
+
+
+def test_a_model_of_other_joints_is_refused_before_it_predicts_mpii(
+    annotations: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    person = {"image": "000000.jpg", "joints": [[50.0, 60.0 + k] for k in range(16)], "center": [50, 60], "scale": 0.5}
+    mpii = tmp_path / "valid.json"
+    mpii.write_text(json.dumps([person]))
+    monkeypatch.setattr("autopose.evaluation.predict.predict_persons", lambda *_, **__: pytest.fail("has predicted"))
+    result = run(checkpoint, mpii, "--task", "pck", "--images", annotations.parent / "images", "--device", "cpu")
+    assert isinstance(result.exception, DataError), result.exception
+    assert "whose skeleton is mpii16" in str(result.exception)
+    assert f"autopose data convert {mpii} --to coco17 -o OUT.json" in str(result.exception)

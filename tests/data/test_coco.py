@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from autopose.data.coco import load_coco, nobody_from_coco
-from autopose.data.coco_file import read_coco
+from autopose.data.coco_file import picture_folder, read_coco
+from autopose.data.images import DiskReader
 from autopose.data.scenes import load_scenes
-from autopose.errors import AutoposeError, DataError
+from autopose.errors import AutoposeError, DataError, MediaError
 from autopose.evaluation.coco import evaluate_keypoints
 from autopose.skeleton import COCO17, MPII16
 
@@ -124,6 +125,29 @@ def test_refuses_detections_without_a_score(write_coco: Any, tmp_path: Path, sco
         load_coco(write_coco({"keypoints": flat(GRID)}), boxes=detections)
 
 
+def test_names_that_no_file_can_have_are_those_of_none(write_coco: Any) -> None:
+    path = write_coco({"keypoints": flat(GRID)}, images=1)
+    content = json.loads(path.read_text())
+    content["images"][0]["file_name"] = 900 * "x"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="its first image 'xxx"):
+        load_coco(path)
+    with pytest.raises(MediaError, match="No image"):
+        DiskReader().read(path.parent / (900 * "x"))
+
+
+def test_missing_pictures_have_advice_for_commands_and_recipes(write_coco: Any, tmp_path: Path) -> None:
+    path = write_coco({"keypoints": flat(GRID)})
+    (tmp_path / "images").rename(tmp_path / "pictures")
+    advice = r"""with --images DIR, or, to train and search, with images="DIR" in data\.sources\."""
+    with pytest.raises(DataError, match=advice):
+        load_coco(path)
+    with pytest.raises(DataError, match=advice):
+        picture_folder(path, "a.jpg", None)
+    with pytest.raises(MediaError, match=advice):
+        DiskReader().read(tmp_path / "images" / "a.jpg")
+
+
 def test_ids_may_be_texts(write_coco: Any) -> None:
     path = write_coco({"keypoints": flat(GRID), "id": "p1", "iscrowd": None, "weight": None, "pseudo": None})
     (person,) = load_coco(path)
@@ -142,6 +166,7 @@ def test_ids_may_be_texts(write_coco: Any) -> None:
         ({"bbox": [1, 2, float("nan"), 3]}, r"annotations\[0\]: bbox .* finite"),
         ({"keypoints": [1, 2, 2]}, r"annotations\[0\]: 'keypoints' has 3 numbers; expected 51"),
         ({"keypoints": ["a"] * 51}, r"annotations\[0\]: 'keypoints'"),
+        ({"keypoints": [10**400] * 51}, r"annotations\[0\]: 'keypoints'"),
         ({"image_id": 5}, r"annotations\[0\]: image_id 5 is not among"),
         ({"image_id": [1]}, r"annotations\[0\]: 'image_id' is \[1\]; expected a number"),
         ({"area": "x"}, r"annotations\[0\]: 'area' has the value 'x'"),

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,9 +7,12 @@ import numpy as np
 import pytest
 
 from autopose.data.coco import load_coco
-from autopose.data.conversion import SYNONYMS, convert_joints, convert_persons, load_native, write_coco
+from autopose.data.coco_file import read_coco
+from autopose.data.conversion import SYNONYMS, convert_coco, convert_joints, convert_persons, load_native, write_coco
 from autopose.data.conversion import write_coco as write_coco_as_file
+from autopose.data.scenes import load_scenes
 from autopose.errors import DataError
+from autopose.evaluation.coco import evaluate_boxes
 from autopose.skeleton import COCO17, CROWDPOSE14, LSP14, MPII16, POSETRACK17, SKELETONS, Skeleton
 
 RNG = np.random.default_rng(0)
@@ -133,6 +137,45 @@ def test_against_real_samples(data_root: Path, file: str, skeleton: str, persons
         inside = person.keypoints[person.weight > 0]
         assert (inside >= (x0 - margin, y0 - margin)).all()
         assert (inside <= (x1 + margin, y1 + margin)).all()
+
+
+def test_whoever_is_not_listed_is_no_background(write_coco_of: Any, tmp_path: Path) -> None:
+    """Of LSP, MPII and OCHuman only persons with labelled joints are known: a detector learns nothing beside them."""
+    person = load_native(write_coco_of(LSP14))[0]
+    out = write_coco([replace(person, box_xyxy=np.array([10.0, 20.0, 40.0, 60.0]))], tmp_path / "out.json")
+    (scene,) = load_scenes(out)
+    learnt = np.ones((80, 100), bool)
+    for x0, y0, x1, y1 in scene.ignore.astype(int):
+        learnt[y0:y1, x0:x1] = False
+    assert learnt.sum() == learnt[20:60, 10:40].sum() == 30 * 40
+    pytest.importorskip("pycocotools")
+    with pytest.raises(DataError, match="--complete-only"):
+        evaluate_boxes([], out, complete_only=True)
+
+
+@pytest.mark.parametrize("skeleton", [LSP14, CROWDPOSE14], ids=lambda s: s.name)
+def test_refuses_to_guess_between_skeletons_of_as_many_joints(write_coco: Any, skeleton: Skeleton) -> None:
+    path = write_coco(record(skeleton))
+    with pytest.raises(DataError, match=r"lsp14 and crowdpose14 have as many.*\nList their names.*'categories'"):
+        load_native(path)
+    assert len(load_coco(path, skeleton=skeleton)) == 1  # who asks for one says which
+    assert {person.skeleton.name for person in load_native(write_coco(record(COCO17)))} == {COCO17.name}
+    assert {person.skeleton.name for person in load_native(write_coco(record(MPII16)))} == {MPII16.name}
+
+
+def test_files_that_name_more_joints_than_they_hold(write_coco_of: Any, tmp_path: Path) -> None:
+    """Human-Art names 21 joints; its 'keypoints' are COCO's 17, the first of them."""
+    path = write_coco_of(COCO17)
+    content = json.loads(path.read_text())
+    content["categories"][0]["keypoints"] += ["left_finger", "right_finger", "left_toe", "right_toe"]
+    path.write_text(json.dumps(content))
+    assert {person.skeleton.name for person in load_native(path)} == {COCO17.name}
+    assert convert_coco(read_coco(path), CROWDPOSE14, tmp_path / "out.json") == 2
+    content["annotations"][0]["keypoints"] = [1, 2, 2]  # is a fault of this record, not another skeleton
+    content["categories"][0]["keypoints"] = list(COCO17.joints)
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"annotations\[0\]: 'keypoints' has 3 numbers"):
+        load_native(path)
 
 
 def test_a_teachers_confidence_and_pseudo_labels_survive(write_coco: Any, tmp_path: Path) -> None:

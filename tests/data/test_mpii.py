@@ -152,6 +152,7 @@ def test_refuses_what_is_not_mpii(tmp_path: Path) -> None:
     (tmp_path / "broken.mat").write_bytes(b"MATLAB 5.0 MAT-file, but no more")
     (tmp_path / "short.csv").write_text("one.jpg,1,2\n")
     (tmp_path / "wrong.json").write_text('[{"image": "one.jpg", "joints": [[1, 2]], "scale": 1}]')
+    (tmp_path / "endless.json").write_text('[{"image": "one.jpg", "joints": [[1' + 400 * "0" + ", 2]]}]")
     (tmp_path / "test.json").write_text('[{"image": "one.jpg", "scale": 1, "center": [1, 2]}]')
     for name, message in [
         ("other.mat", "RELEASE"),
@@ -159,6 +160,7 @@ def test_refuses_what_is_not_mpii(tmp_path: Path) -> None:
         ("missing.mat", "No annotation file"),
         ("short.csv", "line 1: has 3 columns"),
         ("wrong.json", "'joints': expected 32"),
+        ("endless.json", "'joints': expected 32"),
         ("test.json", "no person with joints"),
     ]:
         with pytest.raises(DataError, match=message):

@@ -91,12 +91,38 @@ def test_folder_check_counts_it(tmp_path: Path) -> None:
     [
         ({"bbox": [1, 2, 3]}, r"images\[0\]: annotations\[0\]: bbox is \[1, 2, 3\]; expected four numbers x1, y1"),
         ({"bbox": [30, 2, 30, 50]}, "has no size"),
+        ({"bbox": [1, 2, 10**400, 4]}, "expected four numbers x1, y1"),
         ({"keypoints": [1.0, 2.0, 1]}, "'keypoints' has 3 numbers; expected 57"),
+        ({"keypoints": [10**400] * 57}, "'keypoints' has 0 numbers; expected 57"),
     ],
 )
 def test_names_the_broken_record(tmp_path: Path, fields: dict[str, Any], problem: str) -> None:
     with pytest.raises(DataError, match=problem):
         load_ochuman(write(tmp_path, [person(**fields)]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"annotations": None}, r"images\[0\]: 'annotations' is None; expected a list"),
+        ({"annotations": [5]}, r"images\[0\]: annotations\[0\] is '5'; expected an object"),
+        ({"width": "x"}, r"images\[0\]: 'width' is 'x'; expected pixels"),
+    ],
+)
+def test_names_the_broken_image(tmp_path: Path, fields: dict[str, Any], problem: str) -> None:
+    path = write(tmp_path, [person()])
+    content = json.loads(path.read_text())
+    content["images"][0] |= fields
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=problem):
+        load_ochuman(path)
+
+
+def test_a_file_without_persons_is_a_finding(tmp_path: Path) -> None:
+    path = write(tmp_path, [person(keypoints=None)])
+    (report,), _ = check_folder(tmp_path)
+    assert (report.annotations, report.persons, dict(report.faults)) == (path, 0, {"nobody": 1})
+    assert "holds no person with joints" in report.examples["nobody"][0]
 
 
 def test_refuses_other_layouts(tmp_path: Path) -> None:

@@ -236,6 +236,7 @@ def test_against_the_published_figures_of_a_detection_file(data_root: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
+        ({"image_id": [1]}, r"annotations\[0\]: 'image_id' is \[1\]; expected a number"),
         ({"bbox": None}, r"annotations\[0\]: bbox is None"),
         ({"bbox": [1, 2]}, r"annotations\[0\]: bbox is \[1, 2\]"),
         ({"keypoints": [None] * 51}, r"annotations\[0\]: 'keypoints' has the value None"),

@@ -173,6 +173,11 @@ def test_the_tune_split_shows_persons(tmp_path: Path) -> None:
         ("data.sources=[]", r"data\.sources.*at least 1"),
         ('data.sources=[{annotations="a.json", nobody=true}]', "nobody to learn from"),
         ("train.betas=[1.5,0.9]", r"train\.betas"),
+        ('data.sources=[{annotations="a.json", repeat=inf}]', r"data\.sources\.0\.repeat.* finite number"),
+        ("train.gamma=nan", r"train\.gamma.* finite number"),
+        ("train.milestones=[0.5, inf]", r"train\.milestones.* finite number"),
+        ("augment.rotation_deg=inf", r"augment\.rotation_deg.* finite number"),
+        ("scene_augment.stretch=inf", r"scene_augment\.stretch.* finite number"),
     ],
 )
 def test_refuses_what_cannot_be_trained(setting: str, message: str) -> None:
@@ -205,3 +210,23 @@ def test_a_detectors_tune_split_ignores_what_training_ignores(tmp_path: Path) ->
     results = [{"image_id": image, "score": 0.9, "bbox": box} for image, box in found]
     assert evaluate_boxes(results, tune)["AP50"] == pytest.approx(1)
     assert evaluate_boxes([*results, {"image_id": 1, "score": 0.95, "bbox": [0, 60, 20, 20]}], tune)["AP50"] < 1
+
+
+def test_frames_that_nobody_annotated_are_in_neither_part(tmp_path: Path) -> None:
+    """And yet they decide with the others whether pictures are told apart by their folders."""
+    made, _, content = _figures_and_boxes(tmp_path)
+    for number, image in enumerate(content["images"]):
+        name = f"clip{number // 3}/{number % 3:06d}.jpg"
+        (made.parent / name).parent.mkdir(exist_ok=True)
+        (made.parent / image["file_name"]).rename(made.parent / name)
+        image.update(file_name=name, is_labeled=number % 3 == number // 3 % 3)  # one of three, of different numbers
+    made.write_text(json.dumps(content))
+    config = _config(made, "task=detector")
+    trained = [scene.image_path for scene in detector_scenes(config, tmp_path)]
+    held_out = [
+        Path(image["file_name"]) for image in json.loads(write_tune_split(config, tmp_path).read_text())["images"]
+    ]
+    assert len(trained) + len(held_out) == 8
+    assert {path.parent.name for path in held_out} == {f"clip{n}" for n in range(8) if in_tune(f"clip{n}", 0.3)}
+    assert held_out
+    assert not {path.parent.name for path in held_out} & {path.parent.name for path in trained}

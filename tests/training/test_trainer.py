@@ -193,6 +193,41 @@ def test_refuses_other_data_other_processes_and_a_searchs_folder(
     assert (tmp_path / "search" / "genotype.json").read_text() == "{}"
 
 
+def test_refuses_other_data_of_as_many_steps(figures: Path, tmp_path: Path, tiny: AutoPoseGenotype) -> None:
+    """``train.steps`` hides how many samples there are; where the data lie does not matter to the checksum."""
+    config = _config(figures)
+    train(tiny, config, tmp_path, max_seconds=0)
+    before = figures.read_text()
+    content = json.loads(before)
+    held_out = {image["id"] for image in json.loads((tmp_path / "tune.json").read_text())["images"]}
+    learnt = next(record for record in content["annotations"] if record["image_id"] not in held_out)
+    tuned = next(record for record in content["annotations"] if record["image_id"] in held_out)
+    try:
+        for changed in (learnt, tuned):  # a record less, of what is learnt and of what scores it
+            fewer = [record for record in content["annotations"] if record is not changed]
+            figures.write_text(json.dumps(content | {"annotations": fewer}))
+            with pytest.raises(UsageError, match="the data have changed since its last step"):
+                train(tiny, config, tmp_path, resume=True)
+    finally:
+        figures.write_text(before)
+    train(tiny, config, tmp_path, resume=True)
+    assert load_checkpoint(tmp_path / "last.safetensors").metrics == {"step": 6}
+
+
+def test_states_that_know_nothing_of_their_data_are_resumed(
+    figures: Path, tmp_path: Path, tiny: AutoPoseGenotype, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """As those that were written before there was a checksum; from then on they know."""
+    config = _config(figures)
+    with monkeypatch.context() as patch:
+        patch.setattr("autopose.training.tasks.data_checksum", lambda samples, tune: 0)
+        train(tiny, config, tmp_path, max_seconds=0)
+    train(tiny, config, tmp_path, resume=True, max_seconds=0)
+    with monkeypatch.context() as patch:
+        patch.setattr("autopose.training.tasks.data_checksum", lambda samples, tune: 5)
+        assert "the data have changed" in str(_refused(tiny, figures, tmp_path, resume=True))
+
+
 def test_refuses_seeds_below_zero() -> None:
     with pytest.raises(ConfigError, match="seed"):
         load_config(TrainConfig, None, ["train.seed=-1"])
