@@ -61,24 +61,27 @@ def _refuse_another_model(target: Path, manifest: Manifest) -> None:
     except FileNotFoundError:
         return
     known = Manifest.from_json(text, str(target / "manifest.json"))
+    there, here = _served(known), _served(manifest)
+    for what, value in here.items():
+        if there[what] != value:
+            raise UsageError(
+                f"--triton: {target} holds another model, {known.name!r}: its {what} is {there[what]}; that of this "
+                f"one, {manifest.name!r}, is {value}.\nName another DIR, or remove that folder."
+            )
 
-    def kind(of: Manifest) -> tuple[object, ...]:
-        return (
-            of.task,
-            of.io,
-            of.outputs,
-            of.looks,
-            of.codec.input_size_wh,
-            of.codec.heatmap_size_wh,
-            of.skeleton,
-            of.fingerprint,
-        )
 
-    if kind(known) != kind(manifest):
-        raise UsageError(
-            f"--triton: {target} holds another model (another network, input or output). Remove it, or name another "
-            "folder."
-        )
+def _served(manifest: Manifest) -> dict[str, object]:
+    """Return which network a folder serves, and what its clients send and get, in words for messages."""
+    return {
+        "name": manifest.name,  # folders are ASCII, names need not be
+        "task": manifest.task,
+        "input": "{} of {}x{} pixels".format(manifest.io, *manifest.codec.input_size_wh),
+        "output": ", ".join(manifest.outputs),
+        "number of looks": manifest.looks,
+        "heatmap size": "{}x{}".format(*manifest.codec.heatmap_size_wh),
+        "skeleton": manifest.skeleton,
+        "genotype": manifest.fingerprint,
+    }
 
 
 def triton_name(manifest: Manifest) -> str:

@@ -98,6 +98,7 @@ class BilevelSearch(Strategy):
         self.trainable(weights=True, arch=True)
         tables: dict[str, Tensor] = dict(self.s.supernet.arch.items())
         loss = self._with_latency(self.loss(batch, draw), tables, draw.macro)
+        finite(loss, step)  # before it is in the tables
         self.optimizer.zero_grad(set_to_none=True)
         self.arch_optimizer.zero_grad(set_to_none=True)
         loss.backward()

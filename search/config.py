@@ -18,7 +18,7 @@ class LoopConfig(Config):
 
     Attributes:
         strategy: ``bilevel``, or ``random``: the baseline of equal budget.
-        gradient: ``first`` or ``second`` order, or ``sync``: weights and architecture in one step on the training part.
+        gradient: ``first`` or ``second`` order, or ``sync``: both levels in one step, on all training images.
         arch_first: update the architecture before the weights (DARTS) instead of after (Algorithm 1).
         epochs: N_epoch.
         iterations: N_iter, per epoch; 0 = the shared weights stay as they begin (a trained network's).

@@ -8,7 +8,9 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
 
 from autopose.config import Config
 from autopose.errors import ConfigError, DataError
@@ -29,8 +31,8 @@ class LatencyTable(Config):
 
     device: str
     threads: int = 1
-    milliseconds: dict[str, float]
-    scale: float = 1.0
+    milliseconds: dict[str, Annotated[float, Field(ge=0)]]
+    scale: float = Field(1.0, gt=0)
     offset_ms: float = 0.0
 
     @staticmethod
@@ -42,10 +44,12 @@ class LatencyTable(Config):
         """
         try:
             return LatencyTable.model_validate(json.loads(Path(path).read_text(encoding="utf-8")))
+        except ValidationError as error:
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         except (OSError, ValueError) as error:
-            raise DataError(
-                f"{path}: no latency table ({str(error).splitlines()[0]}). Make one with: autopose bench --ops"
-            ) from None
+            reason = str(error).splitlines()[0]
+        raise DataError(f"{path}: no latency table ({reason}). Make one with: autopose bench --ops")
 
     def save(self, path: Path | str) -> None:
         """Write the table as JSON, one unit per line."""

@@ -13,18 +13,18 @@ import onnx
 import pytest
 from typer.testing import CliRunner
 
-from autopose.checkpoint import Checkpoint, save_checkpoint
+from autopose.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from autopose.cli import app
 from autopose.errors import AutoposeError, ModelError, UsageError
 from autopose.export import pipeline
 from autopose.export.crops import synthetic_crops
-from autopose.export.deviation import LIMITS, Limits
+from autopose.export.deviation import LIMITS, Deviation, Limits
 from autopose.export.parity import GraphReference
 from autopose.export.pipeline import as_bundled, export_model
 from autopose.export.recipe import Recipe, engine_key, rebuild_command
 from autopose.export.shared_weights import share_weights
 from autopose.export.source import name_of, source_file
-from autopose.export.to_onnx import export_onnx
+from autopose.export.to_onnx import export_onnx, manifest_for
 from autopose.runtime.models import open_model
 from autopose.runtime.session import open_session
 from autopose.training.predictor import TorchPredictor
@@ -198,6 +198,8 @@ def test_refuses_what_an_exported_graph_cannot_become(
         (["default", "-o", "model.engine"], 2, "writes a .onnx file"),
         (["default", "--batch", "1,8,64"], 2, "--batch goes with --trt"),
         (["default", "--workspace", "2"], 2, "--workspace goes with --trt"),
+        (["default", "--trt", "--workspace", "inf"], 2, "--workspace inf: expected 0.01 to 1024 GiB"),
+        (["default", "--trt", "--workspace", "nan"], 2, "--workspace nan: expected"),
         (["default", "--images", "photos"], 2, "--images goes with --check or --calibration"),
         (["default", "--trt", "--compact"], 2, "--compact stores FP32"),
         (["default", "--calibration", "no-such-folder"], 1, "no such folder or annotation file"),
@@ -307,6 +309,25 @@ def test_bundled_detectors_of_the_same_weights_are_exported_as_they_are_bundled(
     assert command == f"autopose export {name} --trt --looks {looks} --input {size[0]}x{size[1]}"
     keys = {engine_key(weights[name], each, "11.0") for each in (recipe, Recipe(), Recipe(looks=looks))}
     assert len(keys) == 3
+
+
+def test_bundled_detectors_are_served_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share their weights, and the name in these; the graphs themselves are not of interest here."""
+    monkeypatch.chdir(tmp_path)
+
+    def exported(model: str, out: Path, recipe: Recipe, finish: Any) -> pipeline.Result:
+        manifest = manifest_for(load_checkpoint(bundled_weights()[model]), looks=recipe.looks, input_wh=recipe.input_wh)  # type: ignore[arg-type]
+        out.write_bytes(model.encode())
+        return pipeline.Result(out, manifest, Deviation(*[0] * 9), "nothing")
+
+    monkeypatch.setattr(pipeline, "_export", exported)
+    for model in ("detector-fast", "detector-default"):
+        export_model(model, None, Recipe(triton=Path("models")))
+    served = {folder.name: (folder / "1" / "model.onnx").read_bytes() for folder in Path("models").iterdir()}
+    assert served == {
+        "autopose_detector_fast_fp32": b"detector-fast",
+        "autopose_detector_default_fp32": b"detector-default",
+    }
 
 
 def test_looks_and_input_size_of_a_detector(detector_checkpoint: Checkpoint, run: Path, tmp_path: Path) -> None:

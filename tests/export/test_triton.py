@@ -132,8 +132,17 @@ def test_a_model_takes_no_other_ones_place(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(b"new weights")
     write_repository(tmp_path, tmp_path / "a.onnx", manifest.model_copy(update={"source_sha256": "2"}))
     assert (folder / "1" / "model.onnx").read_bytes() == b"new weights"
-    with pytest.raises(UsageError, match="holds another model"):
-        write_repository(tmp_path, tmp_path / "a.onnx", manifest.model_copy(update={"looks": 2}))
+    for changes, reason in (
+        ({"looks": 2}, "its number of looks is 1; that of this one, 'unnamed', is 2"),
+        ({"codec": Codec(input_size_wh=(416, 320))}, "its input is uint8 of 192x256 pixels.* is uint8 of 416x320"),
+        ({"fingerprint": "abc"}, "its genotype is "),
+    ):
+        with pytest.raises(UsageError, match=f"holds another model, 'unnamed': {reason}"):
+            write_repository(tmp_path, tmp_path / "a.onnx", manifest.model_copy(update=changes))
+    assert (folder / "1" / "model.onnx").read_bytes() == b"new weights"
+    write_repository(tmp_path, tmp_path / "a.onnx", manifest.model_copy(update={"name": "日本"}))
+    with pytest.raises(UsageError, match="its name is 日本"):  # both are only underscores in ASCII
+        write_repository(tmp_path, tmp_path / "a.onnx", manifest.model_copy(update={"name": "中国"}))
 
 
 @pytest.mark.parametrize("name", ["detector-default", "detector-fast"])

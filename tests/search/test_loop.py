@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from autopose.config import to_toml
-from autopose.errors import ModelError, UsageError
+from autopose.errors import ConfigError, ModelError, UsageError
 from autopose.genotype import Genotype
 from autopose.models.network import build_network
 from autopose.search.config import SearchConfig
@@ -146,6 +146,21 @@ def test_sigterm_among_the_candidates(tiny_search: Make, tmp_path: Path, strateg
     assert resumed is not None
     assert again == [seen[-1][1] - 1, seen[-1][1]]  # the others are not ranked again
     assert resumed.provenance | {"name": ""} == whole.provenance | {"name": ""}
+
+
+@pytest.mark.parametrize(
+    "mode", [{"arch_first": True}, {"arch_first": True, "gradient": "second"}, {"gradient": "sync"}]
+)
+def test_a_loss_that_is_no_number_never_reaches_the_cells(
+    tiny_search: Make, tmp_path: Path, mode: dict[str, Any]
+) -> None:
+    run = Run(tiny_search(**mode), tmp_path)
+    before = {name: table.detach().clone() for name, table in run.supernet.arch.items()}
+    loss = run.strategy.loss
+    run.strategy.loss = lambda *args: loss(*args) * float("nan")  # type: ignore[method-assign]
+    with pytest.raises(ConfigError, match=r"became nan.*search\.clip"):
+        run.search()
+    assert all(torch.equal(table, before[name]) for name, table in run.supernet.arch.items())
 
 
 def test_refuses_a_folder_with_another_search(tiny_search: Make, tmp_path: Path) -> None:

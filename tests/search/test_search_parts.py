@@ -91,6 +91,8 @@ def test_refuses_crops_that_the_coarsest_branch_cannot_halve(space: str) -> None
         (["autopose.channels=[0, 16, 24, 32]"], "channels"),
         (["autopose.derived_multiplier=65"], "8320 channels; at most 8192"),  # found out after hours, before
         (["autopose.modules_per_stage=65"], "modules_per_stage"),
+        (["autopose.stem_channels=100000"], "stem_channels"),
+        (["autopose.stem_expansion=9000"], "stem_expansion"),
         (["search.strategy=random", "search.random_sharing=separate", "search.iterations=0"], "0 iterations among 10"),
     ],
 )
@@ -185,6 +187,13 @@ def test_latency_is_the_calibrated_sum(tmp_path: Path) -> None:
     assert report([1, 2, 3, 4], [10, 20, 40, 30])["spearman"] == pytest.approx(0.8)
     with pytest.raises(DataError, match="Measure again"):
         table.calibrated([1.0, 2.0, 3.0], [3.0, 2.0, 1.0])
+    for broken, reason in (
+        ({"scale": 0}, "scale: Input should be greater than 0"),
+        ({"milliseconds": {"a": float("nan")}}, r"milliseconds\.a: .*finite"),
+    ):
+        (tmp_path / "broken.json").write_text(json.dumps(table.model_dump() | broken))
+        with pytest.raises(DataError, match=reason):
+            LatencyTable.load(tmp_path / "broken.json")
 
 
 def test_no_network_takes_less_than_a_part(tiny_search: Make) -> None:
@@ -294,6 +303,11 @@ def test_calibration_finds_the_line_on_which_the_networks_lie(monkeypatch: pytes
     assert (found.table.scale, found.table.offset_ms) == pytest.approx((0.8, 1.0))
     assert found.other_half["mean_relative_error"] == pytest.approx(0, abs=1e-9)
     assert found.other_half["networks"] == 3
+    # Of the quickest three networks, the slower ones were faster: no reason to refuse what all six say.
+    order = sorted(range(6), key=lambda k: sums[k])
+    odd = [sums[k] for k in (order[2], order[1], order[0], *order[3:])]
+    monkeypatch.setattr(latency_networks, "measure_networks", lambda *args, **kwargs: odd)
+    assert calibrate(former, space, [networks[k] for k in order], (64, 64)).table.scale > 0
 
 
 @pytest.mark.slow
@@ -349,7 +363,7 @@ def test_several_seeds_are_summarised_and_reported(tiny_search: Make, tmp_path: 
 
 def test_the_weights_of_the_best_seed_are_copied_up(tiny_search: Make, tmp_path: Path) -> None:
     content = tiny_search(seeds=2, epochs=1, iterations=1, gradient="sync").model_dump(mode="json")
-    fabric: dict[str, Any] = {"space": "fabric", "fabric": {"channels": [4, 4, 4, 4]}}
+    fabric: dict[str, Any] = {"space": "fabric", "fabric": {"backbone": "stem", "backbone_width": 4, "parts": 1}}
     result = search(SearchConfig.model_validate(content | fabric), tmp_path)
     assert result.genotype is not None
     best = json.loads((tmp_path / "summary.json").read_text())["best"]
