@@ -33,8 +33,10 @@ class Detector(Protocol):
 def checked_found(found: tuple[Any, Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return what a detector gave as boxes ``(n, 4)`` and scores ``(n,)``; nothing of any shape means nobody.
 
+    Boxes without area are left out.
+
     Raises:
-        DataError: it has another form, or a value that is not finite.
+        DataError: it has another form, a value that is not finite, or corners in the wrong order.
     """
     boxes, scores = (np.asarray(part, np.float32) for part in found)
     if not boxes.size and not scores.size:
@@ -46,7 +48,14 @@ def checked_found(found: tuple[Any, Any]) -> tuple[NDArray[np.float32], NDArray[
         )
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         raise DataError("The detector gave a box or a score that is not finite.")
-    return boxes, scores
+    wrong = (boxes[:, 2:] < boxes[:, :2]).any(1)
+    if wrong.any():
+        raise DataError(
+            f"The detector gave the box {boxes[wrong][0].tolist()}; expected corners x0, y0, x1, y1 in image pixels, "
+            "not width and height."
+        )
+    held = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    return boxes[held], scores[held]
 
 
 @runtime_checkable

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, get_args, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,6 +56,7 @@ class Estimator:
     Raises:
         ModelError: a model cannot be found or cannot do what is asked.
         BackendError: the device or backend cannot be had.
+        ValueError: ``device``, ``backend`` or ``cropping`` is no such word.
     """
 
     def __init__(
@@ -72,6 +73,10 @@ class Estimator:
         batch_size: int = 16,
         cropping: Cropping = "auto",
     ) -> None:
+        kinds = ("device", device, Device), ("backend", backend, Backend), ("cropping", cropping, Cropping)
+        for name, value, kind in kinds:
+            if value not in get_args(kind):
+                raise ValueError(f"{name} {value!r}: expected {', '.join(get_args(kind))}.")
         self.session = open_model(model, flip=flip, backend=backend, device=device, threads=threads)
         try:
             self.predictor = SessionPredictor(self.session, flip=flip, batch_size=batch_size)

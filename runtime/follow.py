@@ -24,7 +24,8 @@ class Follower:
     """Estimates one frame after the other; where nothing was detected, boxes come from the frame before.
 
     A guess is dropped when its mean joint score falls below ``keep`` of what the person had, and the detector is asked
-    at once. Where the detector overlooks a person who is still well seen, the guess goes on for ``Tracker.bridge_s``.
+    at once, as it is when it has not been for ``Tracker.bridge_s``: people walk out of guesses that old. Where the
+    detector overlooks a person who is still well seen, the guess goes on for as long.
     Doubtful boxes count where a person was before, and nowhere else.
 
     Args:
@@ -39,6 +40,7 @@ class Follower:
     def __init__(self, estimator: "Estimator", tracker: Tracker, *, keep: float = 0.65) -> None:
         self.estimator, self.tracker, self.keep = estimator, tracker, keep
         self.redetected = 0
+        self._detected_s = -np.inf
 
     def step(self, image: NDArray[np.uint8], found: Found | None, time_s: float) -> Poses:
         """Return the tracked poses of a frame.
@@ -49,12 +51,16 @@ class Follower:
             time_s: of the frame.
         """
         expected = self.tracker.expected(time_s)
+        if found is None and time_s - self._detected_s > self.tracker.bridge_s:
+            self.redetected += 1
+            found = find_all(self.estimator.detector, image)
         if found is None:
             poses, guessed, dropped = self._estimate(image, _nothing(), expected)
             if not dropped:
                 return self.tracker.update(poses, time_s, guessed=guessed)
             self.redetected += 1
             found = find_all(self.estimator.detector, image)
+        self._detected_s = time_s
         boxes, scores = found
         worth = (scores >= self.tracker.start_score) & ~self.tracker.dismissed(boxes, time_s)
         worth |= self.tracker.concerns(boxes, time_s)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,8 @@ class PosePipeline:
     fps: float = 25.0
 
     def __post_init__(self) -> None:
+        if self.smooth not in get_args(Smoothing):
+            raise ValueError(f"smooth {self.smooth!r}: expected {', '.join(get_args(Smoothing))}.")
         if self.every < 1:
             raise UsageError(f"--every {self.every}: expected 1 or more frames.")
         if self.every > 1 and not self.tracking:

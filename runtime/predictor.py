@@ -40,9 +40,12 @@ class SessionPredictor:
 
     Raises:
         ModelError: the model cannot do what is asked.
+        ValueError: ``batch_size`` is below 1.
     """
 
     def __init__(self, session: Session, *, flip: bool = True, batch_size: int = 16) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size {batch_size}: expected 1 or more crops.")
         check_flip(session.manifest, flip, str(session.path))
         self.session = session
         self.flip = flip

@@ -82,7 +82,7 @@ class OneEuroSmoother(Smoother):
         state.size += 0.1 * (size - state.size)
         gap = time_s - state.seen_s
         known = seen & (gap <= self.forget_s) & (gap > 0)
-        fresh = seen & (gap > self.forget_s)
+        fresh = seen & ((gap > self.forget_s) | (gap < 0))  # a clock that was set back
         state.xy[fresh], state.speed[fresh] = raw[fresh], 0
         dt = np.where(known, gap, 1.0)[:, None]
         speed = (raw - state.xy) / state.size / dt

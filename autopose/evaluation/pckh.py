@@ -73,7 +73,7 @@ def evaluate_pckh(
         raise DataError(f"PCKh compares person by person: got {len(results)} results for {len(persons)} persons.")
     if not persons:
         raise DataError("There is no annotated person to score.")
-    strange = next((person for person in persons if person.skeleton is not MPII16), None)
+    strange = next((person for person in persons if person.skeleton.joints != MPII16.joints), None)
     if strange is not None:
         raise DataError(f"PCKh is a figure of MPII: expected the skeleton mpii16, found {strange.skeleton.name}.")
     reference, name = head_lengths(persons)

@@ -153,6 +153,20 @@ def test_the_threshold_holds_for_a_detector_of_ones_own(models: Path, picture: A
     assert counts == [2, 1]
 
 
+@pytest.mark.parametrize(
+    "option", [{"device": "gpu"}, {"device": "cuda:0"}, {"backend": "onnx"}, {"cropping": "gpu"}, {"batch_size": 0}]
+)
+def test_refuses_words_that_are_no_choice(models: Path, option: dict[str, Any]) -> None:
+    """``gpu`` would have run on the CPU without a word."""
+    with pytest.raises(ValueError, match=next(iter(option))):
+        Estimator(models / "pose-flip.onnx", models / "detector.onnx", **option)
+
+
+def test_refuses_a_smoothing_that_is_none(estimator: Estimator, walk: Path) -> None:
+    with pytest.raises(ValueError, match="smooth 'savgol': expected online, offline, none"):
+        estimator.track(walk, smooth="savgol")
+
+
 def test_refuses_missing_detector(models: Path) -> None:
     with pytest.raises(ModelError, match="no-such"):
         Estimator(models / "pose-flip.onnx", "no-such", device="cpu")
@@ -202,6 +216,7 @@ def test_a_detector_may_give_lists(models: Path, walk: Path, picture: Any) -> No
         (np.zeros((1, 5)), np.zeros(1), r"\(1, 5\).*expected \(n, 4\)"),
         (np.zeros((2, 4)), np.zeros(1), r"scores of shape \(1,\)"),
         ([[0, 0, float("nan"), 9]], [0.5], "not finite"),
+        ([[287, 46, 190, 319]], [1.0], "not width and height"),
     ],
 )
 def test_refuses_what_a_detector_should_not_give(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from autopose.runtime.smoother import open_smoother
 from autopose.runtime.source_names import public_address
 from autopose.runtime.sources import Selection, find_sources
 from autopose.runtime.video import VideoReader
+from autopose.runtime.video_writer import VideoWriter
 
 
 @pytest.fixture(scope="module")
@@ -291,6 +293,18 @@ def test_options_that_contradict_each_other_stop_a_run_of_several_sources(
     other.write_bytes(walk.read_bytes())
     result = _infer(models, walk, other, "-o", tmp_path / "out", "--no-track", "--every", "2")
     assert isinstance(result.exception, UsageError)
+
+
+def test_nobody_vanishes_between_detections_that_are_far_apart(
+    estimator: Estimator, tmp_path: Path, figures: Any
+) -> None:
+    """A frame every 1.5 s, as of a slow stream: a detection is good for a second only."""
+    path = tmp_path / "slow.mp4"
+    writer = VideoWriter(path, (320, 240), fps=Fraction(2, 3), time_base=Fraction(1, 2))
+    for t in range(6):
+        writer.write(figures.paint((320, 240), *_truth(figures, 0)), 3 * t)
+    writer.close()
+    assert [len(poses) for _, poses in estimator.track(path, every=5, smooth="none")] == [2] * 6
 
 
 def test_options_of_videos_do_not_stop_at_the_pictures_among_them(
