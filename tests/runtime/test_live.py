@@ -62,6 +62,20 @@ def test_a_slow_reader_gets_the_newest_frame() -> None:
     assert _live_threads() == []
 
 
+def _waits(source: LiveSource, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the list to which the times that a source asks to wait will be added."""
+    asked: list[float] = []
+    wait_for = source._changed.wait_for
+
+    def recorded(predicate: Callable[[], bool], timeout: float | None = None) -> bool:
+        if timeout is not None:
+            asked.append(timeout)
+        return wait_for(predicate, timeout)
+
+    monkeypatch.setattr(source._changed, "wait_for", recorded)
+    return asked
+
+
 def test_it_reconnects_with_growing_waits_and_reports_the_gap(monkeypatch: pytest.MonkeyPatch) -> None:
     attempts: list[float] = []
 
@@ -72,20 +86,13 @@ def test_it_reconnects_with_growing_waits_and_reports_the_gap(monkeypatch: pytes
         return _Feed(20)
 
     source = LiveSource(SPEC, Selection(max_frames=10**6), Reconnect(0.02, 1.0, 5.0), connect)
-    asked: list[float | None] = []
-    wait_for = source._changed.wait_for
-
-    def recorded(predicate: Callable[[], bool], timeout: float | None = None) -> bool:
-        asked.append(timeout)
-        return wait_for(predicate, timeout)
-
-    monkeypatch.setattr(source._changed, "wait_for", recorded)
+    waits = _waits(source, monkeypatch)
     times = []
     for frame in source:
         times.append(frame.time_s)
         if len(attempts) >= 6:
             break
-    assert [wait for wait in asked if wait is not None][:4] == pytest.approx([0.02, 0.04, 0.08, 0.16])
+    assert waits[:4] == pytest.approx([0.02, 0.04, 0.08, 0.16])
     assert source.report()["gaps"] >= 1
     assert source.report()["gap_s"] > 0.02 + 0.04 + 0.08
     assert source.problem is None
@@ -98,20 +105,13 @@ def test_a_connection_without_a_picture_is_not_back(
     """A camera that starts, or an encoder without input, takes connections and sends nothing."""
     feeds = [_Feed(10**6), _Feed(0), _Feed(0), _Feed(0), _Feed(3)]
     source = LiveSource(SPEC, Selection(max_frames=10**6), Reconnect(0.02, 1.0, 5.0), connect=lambda _: feeds.pop())
-    asked: list[float | None] = []
-    wait_for = source._changed.wait_for
-
-    def recorded(predicate: Callable[[], bool], timeout: float | None = None) -> bool:
-        asked.append(timeout)
-        return wait_for(predicate, timeout)
-
-    monkeypatch.setattr(source._changed, "wait_for", recorded)
+    waits = _waits(source, monkeypatch)
     begin = time.monotonic()
     for _ in source:
         if not feeds and source.report()["gaps"]:
             break
     lasted_s = time.monotonic() - begin
-    assert [wait for wait in asked if wait is not None] == pytest.approx([0.02, 0.04, 0.08, 0.16])
+    assert waits == pytest.approx([0.02, 0.04, 0.08, 0.16])
     assert source.report()["gaps"] == 1
     assert 0.02 + 0.04 + 0.08 + 0.16 < source.report()["gap_s"] <= round(lasted_s, 2)
     assert len([record for record in caplog.records if "back after" in record.message]) == 1
