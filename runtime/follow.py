@@ -51,13 +51,11 @@ class Follower:
             time_s: of the frame.
         """
         expected = self.tracker.expected(time_s)
-        if found is None and time_s - self._detected_s > self.tracker.bridge_s:
-            self.redetected += 1
-            found = find_all(self.estimator.detector, image)
-        if found is None:
+        if found is None and time_s - self._detected_s <= self.tracker.bridge_s:
             poses, guessed, dropped = self._estimate(image, _nothing(), expected)
             if not dropped:
                 return self.tracker.update(poses, time_s, guessed=guessed)
+        if found is None:
             self.redetected += 1
             found = find_all(self.estimator.detector, image)
         self._detected_s = time_s

@@ -144,8 +144,7 @@ class Run:
                     for name, value in losses.items():
                         progress.sums[name] = progress.sums.get(name, 0.0) + value
                     progress.step += 1
-                    if watch is not None:
-                        watch(progress.step, self.total + self.strategy.to_rank(), None)
+                    self._tell(watch)
                     if self._leave(asked()):
                         return SearchResult(None, self.folder)
                 while progress.updates < self.strategy.updates(progress.epoch):
@@ -157,11 +156,15 @@ class Run:
             while progress.ranked < self.strategy.to_rank():
                 self.strategy.rank(progress)
                 progress.ranked += 1
-                if watch is not None:
-                    watch(self.total + progress.ranked, self.total + self.strategy.to_rank(), None)
+                self._tell(watch)
                 if self._leave(asked()):
                     return SearchResult(None, self.folder)
         return self._finish()
+
+    def _tell(self, watch: Watch | None, entry: dict[str, Any] | None = None) -> None:
+        if watch is not None:
+            done, total = self.progress.step + self.progress.ranked, self.total + self.strategy.to_rank()
+            watch(done, total, entry)
 
     def _leave(self, asked: bool) -> bool:
         """Save if it is time or somebody asked to stop; return whether to stop."""
@@ -201,8 +204,7 @@ class Run:
                 for name, table in probabilities.items()
             }
             self.journal.write(entry)
-            if watch is not None:
-                watch(progress.step, self.total + self.strategy.to_rank(), entry)
+            self._tell(watch, entry)
         progress.epoch, progress.updates, progress.sums, progress.rewards = progress.epoch + 1, 0, {}, []
         self.save()
 

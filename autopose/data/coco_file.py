@@ -128,13 +128,14 @@ def skeleton_of(file: CocoFile) -> Skeleton:
     Raises:
         DataError: it is none that is known, or could be several.
     """
-    count = len(first_keypoints(file)) // 3
+    numbers = len(first_keypoints(file))
+    count = numbers // 3
     # Human-Art's files name four joints more than their 'keypoints' hold.
     for names in (file.joints, file.joints[:count]):
         named = next((skeleton for skeleton in SKELETONS.values() if skeleton.joints == names), None)
         if named is not None:
             return named
-    counted = [skeleton for skeleton in SKELETONS.values() if 3 * len(skeleton) == len(first_keypoints(file))]
+    counted = [skeleton for skeleton in SKELETONS.values() if 3 * len(skeleton) == numbers]
     if file.joints or not counted:
         raise DataError(
             f"{file.path}: has {len(file.joints) or count} joints that are of no known skeleton. "

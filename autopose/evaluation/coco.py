@@ -10,7 +10,7 @@ import numpy as np
 
 from autopose.data.categories import other_categories, person_category, person_numbers
 from autopose.data.coco import BOX_SHARE, MIN_CONFIDENCE
-from autopose.data.coco_file import box_numbers, box_score, number_fault, read_json
+from autopose.data.coco_file import box_numbers, box_score, need_id, number_fault, read_json
 from autopose.data.posetrack import ignored_regions, is_annotated
 from autopose.data.scenes import MIN_SCORE
 from autopose.errors import DataError, require
@@ -203,10 +203,7 @@ def _ground_truth(path: Path, kind: str, keypoint_numbers: int) -> dict[str, Any
         for key in ("image_id", "bbox"):
             if key not in record:
                 raise DataError(f"{path}: annotations[{number - 1}]: the key {key!r} is missing.")
-        if not isinstance(record["image_id"], int | str):
-            raise DataError(
-                f"{path}: annotations[{number - 1}]: 'image_id' is {record['image_id']!r}; expected a number or a text."
-            )
+        need_id(record["image_id"], f"{path}: annotations[{number - 1}]", "image_id")
         *_, width, height = box_numbers(record["bbox"], f"{path}: annotations[{number - 1}]")
         keypoints = record.get("keypoints") or [0] * keypoint_numbers
         if kind == "bbox":
