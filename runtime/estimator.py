@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from autopose.affine import warp
 from autopose.errors import DataError
 from autopose.poses import Poses
+from autopose.runtime.arguments import check_count, check_share
 from autopose.runtime.boxes import keep_best_poses
 from autopose.runtime.crops import Crops, checked_boxes, crops_from_boxes, split
 from autopose.runtime.detector import DEFAULT_THRESHOLD, Detector, checked_found, open_detector
@@ -56,7 +57,8 @@ class Estimator:
     Raises:
         ModelError: a model cannot be found or cannot do what is asked.
         BackendError: the device or backend cannot be had.
-        ValueError: ``device``, ``backend`` or ``cropping`` is no such word.
+        ValueError: ``device``, ``backend`` or ``cropping`` is no such word, or a number is out of its range.
+        TypeError: a number is none, or ``detector`` can neither be opened nor called.
     """
 
     def __init__(
@@ -77,6 +79,15 @@ class Estimator:
         for name, value, kind in kinds:
             if value not in get_args(kind):
                 raise ValueError(f"{name} {value!r}: expected {', '.join(get_args(kind))}.")
+        check_share("detector_threshold", detector_threshold)
+        check_share("least_evidence", least_evidence)
+        check_count("threads", threads)
+        check_count("batch_size", batch_size)
+        if not isinstance(detector, str | Path) and not callable(detector):
+            raise TypeError(
+                f"detector {detector!r}: expected a name, a file or a callable; to do without one, 'full-frame', "
+                "or boxes with each image."
+            )
         self.session = open_model(model, flip=flip, backend=backend, device=device, threads=threads)
         try:
             self.predictor = SessionPredictor(self.session, flip=flip, batch_size=batch_size)

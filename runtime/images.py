@@ -16,14 +16,18 @@ def as_bgr(image: Any, *, rgb: bool = False) -> NDArray[np.uint8]:
 
     Args:
         image: a path; an array ``(H, W, 3)``, ``(H, W, 4)`` or ``(H, W)`` uint8; a PIL image.
-        rgb: the array's channels are R, G, B (A) instead of OpenCV's B, G, R (A). PIL images are RGB by nature.
+        rgb: the array's channels are R, G, B (A) instead of OpenCV's B, G, R (A). PIL images are RGB by nature, and
+            are turned upright as their EXIF entry says, as files are.
 
     Raises:
         MediaError: it is none of these, or it has no pixels.
     """
     if isinstance(image, str | PathLike):
         return read_image(image)
-    if hasattr(image, "convert") and hasattr(image, "getbands"):  # PIL, without importing it
+    if hasattr(image, "convert") and hasattr(image, "getbands"):  # PIL, imported only for its own
+        from PIL import ImageOps
+
+        image = ImageOps.exif_transpose(image)
         if image.mode == "F":
             raise MediaError("Got a PIL image of mode 'F', whose range is not known. Convert it to 'L' or 'RGB' first.")
         if image.mode.startswith("I"):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from autopose.errors import UsageError
 from autopose.poses import Poses
+from autopose.runtime.arguments import check_count
 from autopose.runtime.crops import Crops
 from autopose.runtime.follow import Follower, Found, find_all
 from autopose.runtime.smoother import Smoothing, open_smoother
@@ -223,9 +224,13 @@ def track(
     Raises:
         MediaError: the source cannot be read.
         UsageError: options contradict each other, or the source stands for several.
+        ValueError: ``smooth`` is no such word, or a number is out of its range.
+        TypeError: an option is unknown, or a number of frames is not whole.
     """
     if unknown:
         raise TypeError(f"track() got unknown options: {', '.join(unknown)}")
+    for name, value in ("every", every), ("stride", stride), ("max_frames", max_frames):
+        check_count(name, value)
     specs = find_sources([source])
     if len(specs) != 1:
         raise UsageError(f"track({str(source)!r}): stands for {len(specs)} sources; give them one by one.")

@@ -154,7 +154,12 @@ def test_the_threshold_holds_for_a_detector_of_ones_own(models: Path, picture: A
 
 
 @pytest.mark.parametrize(
-    "option", [{"device": "gpu"}, {"device": "cuda:0"}, {"backend": "onnx"}, {"cropping": "gpu"}, {"batch_size": 0}]
+    "option",
+    [
+        *({"device": "gpu"}, {"device": "cuda:0"}, {"backend": "onnx"}, {"cropping": "gpu"}, {"batch_size": 0}),
+        *({"threads": 0}, {"threads": -1}, {"detector_threshold": 25}, {"least_evidence": -0.1}),
+        {"detector_threshold": float("nan")},
+    ],
 )
 def test_refuses_words_that_are_no_choice(models: Path, option: dict[str, Any]) -> None:
     """``gpu`` would have run on the CPU without a word."""
@@ -165,6 +170,27 @@ def test_refuses_words_that_are_no_choice(models: Path, option: dict[str, Any]) 
 def test_refuses_a_smoothing_that_is_none(estimator: Estimator, walk: Path) -> None:
     with pytest.raises(ValueError, match="smooth 'savgol': expected online, offline, none"):
         estimator.track(walk, smooth="savgol")
+
+
+@pytest.mark.parametrize("option", [{"every": 2.0}, {"stride": 1.5}, {"max_frames": 10.0}, {"every": "2"}])
+def test_refuses_frames_that_are_not_whole(estimator: Estimator, walk: Path, option: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=f"{next(iter(option))} .*: expected a whole number"):
+        estimator.track(walk, **option)
+
+
+def test_refuses_numbers_that_are_none(models: Path) -> None:
+    with pytest.raises(TypeError, match="threads 1.5: expected a whole number"):
+        Estimator(models / "pose-flip.onnx", models / "detector.onnx", threads=1.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="detector_threshold '0.5': expected a number"):
+        Estimator(models / "pose-flip.onnx", models / "detector.onnx", detector_threshold="0.5")  # type: ignore[arg-type]
+    with Estimator(models / "pose-flip.onnx", models / "detector.onnx", threads=np.int64(1), batch_size=np.int32(2),
+                   detector_threshold=np.float32(0.5)) as opened:  # fmt: skip
+        assert opened.detector_threshold == 0.5
+
+
+def test_refuses_no_detector(models: Path) -> None:
+    with pytest.raises(TypeError, match="full-frame"):
+        Estimator(models / "pose-flip.onnx", None, device="cpu")  # type: ignore[arg-type]
 
 
 def test_refuses_missing_detector(models: Path) -> None:
@@ -237,6 +263,23 @@ def test_deep_pictures_of_pillow(estimator: Estimator) -> None:
     np.testing.assert_array_equal(seen[..., 0], ramp // 256)
     with pytest.raises(MediaError, match="mode 'F'"):
         estimator.predict(Image.fromarray(ramp.astype(np.float32)))
+
+
+@pytest.mark.parametrize("turned", range(1, 9))
+def test_pictures_of_pillow_are_turned_upright_as_files_are(estimator: Estimator, tmp_path: Path, turned: int) -> None:
+    path = tmp_path / "turned.jpg"
+    picture = np.zeros((64, 96, 3), np.uint8)
+    picture[:20, :30] = 255  # one corner tells all eight orientations apart
+    exif = Image.Exif()
+    exif[0x0112] = turned
+    Image.fromarray(picture).save(path, exif=exif)
+    of_file = estimator.predict(path).image
+    with Image.open(path) as opened:
+        of_pillow = estimator.predict(opened).image
+    assert of_file is not None
+    assert of_pillow is not None
+    assert of_pillow.shape == of_file.shape == ((64, 96, 3) if turned < 5 else (96, 64, 3))
+    assert np.abs(of_pillow.astype(int) - of_file).max() < 16  # two decoders of JPEG
 
 
 def test_joints_that_are_no_numbers_count_as_not_seen(

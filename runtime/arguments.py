@@ -1,0 +1,32 @@
+"""Numbers that callers in Python give, checked where they come in; the command line checks its own."""
+
+from numbers import Integral, Real
+from typing import Any
+
+
+def check_count(name: str, value: Any) -> None:
+    """Take a whole number of 1 or more, or None.
+
+    Raises:
+        TypeError: it is no whole number.
+        ValueError: it is below 1.
+    """
+    if value is None:
+        return
+    if not isinstance(value, Integral):
+        raise TypeError(f"{name} {value!r}: expected a whole number.")
+    if int(value) < 1:
+        raise ValueError(f"{name} {value}: expected 1 or more.")
+
+
+def check_share(name: str, value: Any) -> None:
+    """Take a number from 0 to 1.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is out of range, or nan.
+    """
+    if not isinstance(value, Real):
+        raise TypeError(f"{name} {value!r}: expected a number.")
+    if not 0 <= float(value) <= 1:
+        raise ValueError(f"{name} {value}: expected 0 to 1.")
