@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from autopose.runtime.estimator import Estimator
-from autopose.runtime.given_boxes import load_boxes
+from autopose.runtime.given_boxes import GivenBoxes
 from autopose.runtime.ort_session import usable_cores
 from autopose.runtime.pipeline import PosePipeline, timed_work
 from autopose.runtime.stages import Stage, run_stages
@@ -58,7 +58,7 @@ print(json.dumps({"persons": persons, "seconds": time.perf_counter() - begin, "c
 
 def pipeline(estimator: Estimator, video: Path, boxes: Path) -> dict[str, float]:
     """Run the pipeline; its own stages tell which is the slowest."""
-    poser = PosePipeline(estimator, every=1, tracking=False, smooth="none", boxes=load_boxes(boxes))
+    poser = PosePipeline(estimator, every=1, tracking=False, smooth="none", boxes=GivenBoxes(boxes))
     decode, stages = Stage("decode", list), poser.stages()
     begin, cpu = time.perf_counter(), time.process_time()
     persons = sum(len(work.result) for work in run_stages(timed_work(VideoReader(video), decode), stages))
@@ -69,7 +69,7 @@ def pipeline(estimator: Estimator, video: Path, boxes: Path) -> dict[str, float]
 
 def plain_loop(estimator: Estimator, video: Path, boxes: Path) -> dict[str, float]:
     """Crop, run and decode box after box, in order."""
-    given = load_boxes(boxes)
+    given = GivenBoxes(boxes)
     persons = 0
     begin, cpu = time.perf_counter(), time.process_time()
     for frame in VideoReader(video):

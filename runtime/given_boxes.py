@@ -1,9 +1,10 @@
 """Boxes from a file instead of a detector: COCO's lists of boxes, or an earlier results file."""
 
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -16,12 +17,14 @@ from autopose.runtime.crops import checked_boxes
 from autopose.runtime.follow import Found
 from autopose.runtime.video import Frame
 
+log = logging.getLogger(__name__)
+
 #: Corners x1, y1, x2, y2 and a score.
 ScoredBox = tuple[list[float], float]
 
 
-def load_boxes(path: Path, *, least_score: float = 0.0) -> Callable[[Frame], Found]:
-    """Return a function that gives the boxes of a frame; none where the file has none.
+class GivenBoxes:
+    """The boxes of a file, frame by frame; frames that do not stand in it have nobody, and are counted.
 
     Args:
         path: a results file of ``autopose infer`` (matched by image file name or frame number), a COCO file with
@@ -32,22 +35,53 @@ def load_boxes(path: Path, *, least_score: float = 0.0) -> Callable[[Frame], Fou
     Raises:
         DataError: the file cannot be used.
     """
-    try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"No file of boxes {str(path)!r}.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is no JSON file of boxes: {error}.") from None
-    is_results = isinstance(content, dict) and content.get("format") == FORMAT
-    known = _from_results(path) if is_results else _from_coco(content, path)
 
-    def boxes(frame: Frame) -> Found:
-        found = [(box, score) for box, score in known.of(frame) if score >= least_score]
-        where = f"{path}, {frame.name or f'frame {frame.index}'}"
+    def __init__(self, path: Path, *, least_score: float = 0.0) -> None:
+        try:
+            content: Any = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DataError(f"No file of boxes {str(path)!r}.") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise DataError(f"{path}: is no JSON file of boxes: {error}.") from None
+        is_results = isinstance(content, dict) and content.get("format") == FORMAT
+        self.path, self.least_score = path, least_score
+        self._known = _from_results(path) if is_results else _from_coco(content, path)
+        #: A list of detections alone does not tell images without persons from those that it does not know.
+        self._is_list = isinstance(content, list)
+        self._asked, self._unknown = 0, 0
+
+    def __call__(self, frame: Frame) -> Found:
+        """Return the corners ``(n, 4)`` and scores ``(n,)`` of a frame.
+
+        Raises:
+            DataError: a box has no area in the frame, or it is not clear which boxes are this image's.
+        """
+        known = self._known.of(frame)
+        self._asked += 1
+        self._unknown += known is None
+        found = [(box, score) for box, score in known or () if score >= self.least_score]
+        where = f"{self.path}, {frame.name or f'frame {frame.index}'}"
         corners = checked_boxes([box for box, _ in found], frame.size_wh, where)
         return corners, np.array([score for _, score in found], np.float32)
 
-    return boxes
+    def problem(self) -> str | None:
+        """Say, after the last frame, if the file does not belong to the frames; warn if it knows only some of them."""
+        if not self._unknown or not self._known:
+            return None
+        if self._unknown == self._asked:
+            none = (
+                f"{self.path}: none of the {self._asked} frames or images stands in it, so nobody was found. "
+                f"{self._known}. Give the file that was made for this source."
+            )
+            if not self._is_list:
+                return none
+            log.warning("%s", none)
+        elif not self._is_list:
+            log.warning(
+                "%s: %d of %d frames or images do not stand in it; they were taken to have nobody.",
+                *(self.path, self._unknown, self._asked),
+            )
+        return None
 
 
 @dataclass
@@ -69,8 +103,20 @@ class _KnownBoxes:
             path = Path(PureWindowsPath(path).as_posix())
         return self.by_name.setdefault(path.name, {}).setdefault(path, [])
 
-    def of(self, frame: Frame) -> list[ScoredBox]:
+    def __bool__(self) -> bool:
+        return bool(self.by_name or self.by_number)
+
+    def __str__(self) -> str:
+        """Return the first images, or numbers, as a sentence."""
+        if self.by_name:
+            return f"It names {_some(path for same in self.by_name.values() for path in same)}"
+        return f"It has boxes by frame number or image id: {_some(self.by_number)}"
+
+    def of(self, frame: Frame) -> list[ScoredBox] | None:
         """Return the boxes of a frame: a separate image goes by its name, a frame of a video by its number.
+
+        Returns:
+            None for a frame that does not stand in the file.
 
         Raises:
             DataError: there are several images of this name, and the folders do not tell which one it is.
@@ -78,10 +124,15 @@ class _KnownBoxes:
         if frame.name is not None and self.by_name:
             path = Path(frame.name)
             return _nearest(self.by_name.get(path.name, {}), path)
-        return self.by_number.get(frame.image_id, [])
+        return self.by_number.get(frame.image_id)
 
 
-def _nearest(images: dict[Path, list[ScoredBox]], path: Path) -> list[ScoredBox]:
+def _some(names: Iterable[Any]) -> str:
+    first = [str(name) for name in islice(names, 4)]
+    return ", ".join(first[:3]) + (" ..." if len(first) > 3 else "")
+
+
+def _nearest(images: dict[Path, list[ScoredBox]], path: Path) -> list[ScoredBox] | None:
     """Return the boxes of the image that shares most folders with ``path``, counted from the file name upwards."""
     shared = {other: _common_end(path.parts, other.parts) for other in images}
     most = max(shared.values(), default=0)
@@ -92,7 +143,7 @@ def _nearest(images: dict[Path, list[ScoredBox]], path: Path) -> list[ScoredBox]
             f"{path}: the file of boxes has {len(best)} images of this name ({some}), and the "
             "folders do not tell which one this is. Run the folders one by one, each with its own boxes."
         )
-    return images[best[0]] if best else []
+    return images[best[0]] if best else None
 
 
 def _common_end(left: Sequence[str], right: Sequence[str]) -> int:
@@ -120,8 +171,9 @@ def _from_coco(content: Any, path: Path) -> _KnownBoxes:
         if isinstance(content.get("annotations"), list):
             category = person_category(content, path)
         names = _image_names(content.get("images") or [], path)
-        for name in names.values():
+        for number, name in names.items():
             known.named(name)
+            known.by_number[number] = []
         content = content.get("annotations")
     if not isinstance(content, list):
         raise DataError(f"{path}: is neither a results file of autopose nor COCO annotations or detections.")

@@ -106,9 +106,9 @@ def infer_source(
     try:
         given = None
         if options.boxes is not None:
-            from autopose.runtime.given_boxes import load_boxes
+            from autopose.runtime.given_boxes import GivenBoxes
 
-            given = load_boxes(options.boxes, least_score=options.least_box_score)
+            given = GivenBoxes(options.boxes, least_score=options.least_box_score)
         pipeline = pipeline_for(
             estimator, source, every=options.every, tracking=options.tracking, smooth=options.smooth, boxes=given
         )
@@ -118,6 +118,8 @@ def infer_source(
     finally:
         source.close()
     report.problem = source.problem or next((sink.problem for sink in sinks if sink.problem), None)
+    if report.problem is None and given is not None:
+        report.problem = given.problem()
     if not report.frames and report.problem is None:
         report.problem = f"{report.source}: gave no frame, so nothing was written."
     report.live = source.report()

@@ -179,12 +179,12 @@ def test_refuses_frames_that_are_not_whole(estimator: Estimator, walk: Path, opt
 
 
 def test_refuses_numbers_that_are_none(models: Path) -> None:
-    with pytest.raises(TypeError, match="threads 1.5: expected a whole number"):
+    with pytest.raises(TypeError, match=r"threads .*: expected a whole number"):
         Estimator(models / "pose-flip.onnx", models / "detector.onnx", threads=1.5)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="detector_threshold '0.5': expected a number"):
+    with pytest.raises(TypeError, match=r"detector_threshold .*: expected a number"):
         Estimator(models / "pose-flip.onnx", models / "detector.onnx", detector_threshold="0.5")  # type: ignore[arg-type]
-    with Estimator(models / "pose-flip.onnx", models / "detector.onnx", threads=np.int64(1), batch_size=np.int32(2),
-                   detector_threshold=np.float32(0.5)) as opened:  # fmt: skip
+    numbers: dict[str, Any] = {"threads": np.int64(1), "batch_size": np.int32(2), "detector_threshold": np.float32(0.5)}
+    with Estimator(models / "pose-flip.onnx", models / "detector.onnx", **numbers) as opened:
         assert opened.detector_threshold == 0.5
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from autopose.errors import DataError
-from autopose.runtime.given_boxes import load_boxes
+from autopose.runtime.given_boxes import GivenBoxes
 from autopose.runtime.video import Frame
 
 PICTURE = np.zeros((100, 200, 3), np.uint8)
@@ -28,7 +28,7 @@ def _coco(**box: Any) -> dict[str, Any]:
 
 
 def test_a_coco_file_with_images_gives_a_videos_frames_their_boxes_by_id(tmp_path: Path) -> None:
-    boxes = load_boxes(_file(tmp_path, _coco(score=0.5)))
+    boxes = GivenBoxes(_file(tmp_path, _coco(score=0.5)))
     corners, scores = boxes(Frame(PICTURE, 7, 0.28))
     np.testing.assert_array_equal(corners, [[10, 20, 40, 60]])
     np.testing.assert_array_equal(scores, [0.5])
@@ -36,7 +36,7 @@ def test_a_coco_file_with_images_gives_a_videos_frames_their_boxes_by_id(tmp_pat
 
 
 def test_images_named_by_a_coco_file_go_by_name_alone(tmp_path: Path) -> None:
-    boxes = load_boxes(_file(tmp_path, _coco()))
+    boxes = GivenBoxes(_file(tmp_path, _coco()))
     np.testing.assert_array_equal(boxes(Frame(PICTURE, 0, name="b/000009.jpg"))[0], [[10, 20, 40, 60]])
     assert len(boxes(Frame(PICTURE, 7, name="b/000007.jpg"))[0]) == 0  # this one's id is 3; 7 is another image's
 
@@ -44,7 +44,7 @@ def test_images_named_by_a_coco_file_go_by_name_alone(tmp_path: Path) -> None:
 def test_images_of_equal_names_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     images = [{"id": 1, "file_name": "a/x/0.jpg"}, {"id": 2, "file_name": "b/x/0.jpg"}, {"id": 3, "file_name": "0.jpg"}]
     annotations = [{"image_id": number, "bbox": [number, 0, 10, 10]} for number in (1, 2, 3)]
-    boxes = load_boxes(_file(tmp_path, {"images": images, "annotations": annotations}))
+    boxes = GivenBoxes(_file(tmp_path, {"images": images, "annotations": annotations}))
     found = {name: boxes(Frame(PICTURE, 0, name=name))[0] for name in ("/d/a/x/0.jpg", "b/x/0.jpg", "/d/c/b/x/0.jpg")}
     assert {name: corners[:, 0].tolist() for name, corners in found.items()} == {
         "/d/a/x/0.jpg": [1], "b/x/0.jpg": [2], "/d/c/b/x/0.jpg": [2],
@@ -54,35 +54,35 @@ def test_images_of_equal_names_are_told_apart_by_their_folders(tmp_path: Path) -
 
 
 def test_a_list_of_detections_goes_by_number(tmp_path: Path) -> None:
-    boxes = load_boxes(_file(tmp_path, _coco()["annotations"]))
+    boxes = GivenBoxes(_file(tmp_path, _coco()["annotations"]))
     for frame in (Frame(PICTURE, 0, name="x_0007.jpg"), Frame(PICTURE, 7, name="seven.jpg"), Frame(PICTURE, 7, 0.3)):
         np.testing.assert_array_equal(boxes(frame)[0], [[10, 20, 40, 60]])
 
 
 def test_other_categories_are_left_out(tmp_path: Path) -> None:
-    assert len(load_boxes(_file(tmp_path, _coco(category_id=2)))(Frame(PICTURE, 7))[0]) == 0
+    assert len(GivenBoxes(_file(tmp_path, _coco(category_id=2)))(Frame(PICTURE, 7))[0]) == 0
 
 
 def test_crowds_are_no_persons(tmp_path: Path) -> None:
-    assert len(load_boxes(_file(tmp_path, _coco(iscrowd=1)))(Frame(PICTURE, 7))[0]) == 0
-    assert len(load_boxes(_file(tmp_path, _coco(iscrowd=0)))(Frame(PICTURE, 7))[0]) == 1
+    assert len(GivenBoxes(_file(tmp_path, _coco(iscrowd=1)))(Frame(PICTURE, 7))[0]) == 0
+    assert len(GivenBoxes(_file(tmp_path, _coco(iscrowd=0)))(Frame(PICTURE, 7))[0]) == 1
 
 
 def test_boxes_below_a_score_that_was_asked_for_are_left_out(tmp_path: Path) -> None:
     path = _file(tmp_path, _coco(score=0.2))
-    assert len(load_boxes(path)(Frame(PICTURE, 7))[0]) == 1
-    assert len(load_boxes(path, least_score=0.3)(Frame(PICTURE, 7))[0]) == 0
+    assert len(GivenBoxes(path)(Frame(PICTURE, 7))[0]) == 1
+    assert len(GivenBoxes(path, least_score=0.3)(Frame(PICTURE, 7))[0]) == 0
 
 
 def test_persons_by_the_name_of_their_category(tmp_path: Path) -> None:
     content = _coco(category_id=0) | {"categories": [{"id": 0, "name": "person"}, {"id": 1, "name": "ball"}]}
-    assert len(load_boxes(_file(tmp_path, content))(Frame(PICTURE, 7))[0]) == 1
+    assert len(GivenBoxes(_file(tmp_path, content))(Frame(PICTURE, 7))[0]) == 1
 
 
 def test_names_from_windows(tmp_path: Path) -> None:
     content = _coco()
     content["images"][1]["file_name"] = "C:\\clips\\a\\000009.jpg"
-    found = load_boxes(_file(tmp_path, content))(Frame(PICTURE, 0, name="/clips/a/000009.jpg"))[0]
+    found = GivenBoxes(_file(tmp_path, content))(Frame(PICTURE, 0, name="/clips/a/000009.jpg"))[0]
     np.testing.assert_array_equal(found, [[10, 20, 40, 60]])
 
 
@@ -102,5 +102,36 @@ def test_names_from_windows(tmp_path: Path) -> None:
 def test_refuses_with_the_place(tmp_path: Path, content: Any, message: str) -> None:
     path = _file(tmp_path, content)
     with pytest.raises(DataError, match=message) as caught:
-        load_boxes(path)
+        GivenBoxes(path)
     assert str(path) in str(caught.value)
+
+
+def test_tells_unknown_frames_from_those_without_persons(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = _file(tmp_path, _coco())
+    frames = {name: Frame(PICTURE, 0, name=f"a/{name}.jpg") for name in ("000007", "000009", "000001")}
+    without = GivenBoxes(path)
+    without(frames["000007"])  # stands in the file, with nobody
+    assert without.problem() is None
+    assert not caplog.messages
+    other = GivenBoxes(path)
+    assert len(other(frames["000001"])[0]) == 0
+    problem = other.problem()
+    assert problem is not None
+    assert "none of the 1 frames or images stands in it" in problem
+    assert "It names a/000007.jpg, a/000009.jpg" in problem
+    other(frames["000009"])
+    assert other.problem() is None
+    assert "1 of 2 frames or images do not stand in it" in caplog.text
+
+
+def test_a_list_leaves_out_who_has_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A list of detections is silent on images without persons, so that all are unknown is a warning, no problem."""
+    boxes = GivenBoxes(_file(tmp_path, _coco()["annotations"]))
+    boxes(Frame(PICTURE, 0, 0.0))
+    assert boxes.problem() is None
+    assert "by frame number or image id: 7" in caplog.text
+    caplog.clear()
+    empty = GivenBoxes(_file(tmp_path, []))
+    empty(Frame(PICTURE, 0, 0.0))
+    assert empty.problem() is None
+    assert not caplog.messages

@@ -185,6 +185,11 @@ def test_boxes_from_a_file(models: Path, walk: Path, tmp_path: Path) -> None:
     (tmp_path / "coco.json").write_text(json.dumps(detections))
     result = _infer(models, walk, "-o", again, "--boxes", tmp_path / "coco.json", "--save", "json")
     assert [len(entry.poses) for entry in load_results(again / "walk.json").frames] == [0] * 3 + [1] + [0] * 20
+    other = {"images": [{"id": 100, "file_name": "other.jpg"}], "annotations": []}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    result = _infer(models, walk, "-o", again, "--boxes", tmp_path / "other.json", "--save", "json")
+    assert result.exit_code == 1
+    assert "none of the 24 frames or images stands in it" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(
