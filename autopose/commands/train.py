@@ -1,10 +1,13 @@
 """``autopose train``: train the network of a genotype."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+log = logging.getLogger(__name__)
 
 
 def train(
@@ -26,7 +29,8 @@ def train(
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="One step on synthetic data: shapes, cost, estimated hours.")
+        bool,
+        typer.Option("--dry-run", help="One step on synthetic data: shapes, cost, hours; what is wrong with the data."),
     ] = False,
     max_hours: Annotated[float | None, typer.Option(help="Stop, resumable, after this time.")] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the final figures here.")] = None,
@@ -67,6 +71,11 @@ def train(
         print(text)
         if json_out is not None:
             write_atomic(json_out, text + "\n")
+        known = [entry["problem"] for entry in figures["data"] if "problem" in entry]
+        for problem in dict.fromkeys([*known, *figures["problems"]]):
+            log.warning("%s", problem)
+        if figures["problems"]:
+            raise typer.Exit(1)
         return
     folder = chosen_folder(out, "train", resume=resume)
     step, total = 0, 0

@@ -3,12 +3,15 @@
 import os
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from autopose.data.coco_file import read_coco
+from autopose.data.mpii import is_mpii
 from autopose.errors import DataError
 from autopose.genotype import Genotype
 from autopose.models.cost import profile
@@ -18,7 +21,16 @@ from autopose.training.bfloat16 import autocast, in_bfloat16
 from autopose.training.config import Source, TrainConfig
 from autopose.training.distill import load_teacher
 from autopose.training.fit import check_fit
-from autopose.training.sources import asked_for, find_annotations, source_persons
+from autopose.training.mpii_task import held_out_persons
+from autopose.training.sources import (
+    asked_for,
+    find_annotations,
+    image_folder,
+    source_persons,
+    tune_source,
+    write_detector_tune_split,
+    write_tune_split,
+)
 from autopose.training.tasks import Batch, detector_loss, pose_loss
 from autopose.training.trainer import make_optimizer
 
@@ -39,7 +51,8 @@ def dry_run(genotype: Genotype, config: TrainConfig) -> dict[str, Any]:
 
     Returns:
         ``input`` and ``output`` shapes, ``params``, ``macs``, ``macs_gi``, ``data`` (each annotation file: found or
-        what is missing, persons), ``samples`` per epoch, ``batch``, ``steps``, ``memory_gib`` (weights with gradients,
+        what is missing, persons), ``problems`` (sentences: what would keep ``train`` from starting; that a published
+        set is not here is none), ``samples`` per epoch, ``batch``, ``steps``, ``memory_gib`` (weights with gradients,
         optimiser and average; activations of a whole batch), ``step`` (device, batch, seconds of it, loss) and
         ``hours`` on this machine with nothing else running, evaluation and loading not counted. ``hours`` and ``steps``
         are None if the number of samples is not known.
@@ -80,6 +93,7 @@ def dry_run(genotype: Genotype, config: TrainConfig) -> dict[str, Any]:
         "macs": cost.macs,
         "macs_gi": round(cost.macs_gi, 3),
         "data": data,
+        "problems": _problems(config, data),
         "samples": samples,
         "batch": batch,
         "steps": steps,
@@ -174,19 +188,52 @@ def _data(config: TrainConfig, skeleton: Skeleton) -> tuple[list[dict[str, Any]]
     return found, round(samples) if known else None
 
 
+def _problems(config: TrainConfig, data: list[dict[str, Any]]) -> list[str]:
+    """Return what is wrong with sources, unless they may be rehearsed without, and with the tune split; each once."""
+    problems = [entry["problem"] for entry in data if "problem" in entry and not _rehearsed(entry)]
+    name = tune_source(config).annotations
+    # The synthetic set is drawn when a run starts, and always usable.
+    if name != "synthetic" and not any(entry["annotations"] == name and _rehearsed(entry) for entry in data):
+        try:
+            with TemporaryDirectory() as folder:
+                path = find_annotations(name, config.data.synthetic_images, Path(folder))
+                if config.task == "detector":
+                    write_detector_tune_split(config, Path(folder))
+                elif is_mpii(path):
+                    held_out_persons(config)
+                else:
+                    write_tune_split(config, Path(folder))
+        except DataError as error:
+            problems.append(_sentence(error))
+    return list(dict.fromkeys(problems))
+
+
+def _rehearsed(entry: dict[str, Any]) -> bool:
+    """Tell whether a source is not here, but of known size: what a recipe may be rehearsed without."""
+    return not entry["found"] and entry["annotations"] in PUBLISHED_PERSONS
+
+
+def _sentence(error: DataError) -> str:
+    return " ".join(str(error).splitlines())
+
+
 def _source(source: Source, config: TrainConfig, skeleton: Skeleton) -> dict[str, Any]:
     entry: dict[str, Any] = {"annotations": source.annotations, "found": True, "persons": None}
     if source.annotations == "synthetic":
         return entry | {"persons": 2 * config.data.synthetic_images}  # 1 to 3 figures each
     try:
         path = find_annotations(source.annotations, config.data.synthetic_images, Path(os.devnull))
-        if config.task == "detector":
-            return entry
-        persons, _ = source_persons(source, path, skeleton, config.data.pseudo_weight)
-        return entry | {"persons": sum(asked_for(person, source) for person in persons)}
     except DataError as error:
-        return entry | {
-            "found": False,
-            "problem": " ".join(str(error).splitlines()),
-            "persons": PUBLISHED_PERSONS.get(source.annotations),
-        }
+        persons = PUBLISHED_PERSONS.get(source.annotations)
+        return entry | {"found": False, "problem": _sentence(error), "persons": persons}
+    try:
+        if config.task == "detector":
+            read_coco(path, images=image_folder(source))
+            return entry
+        found, _ = source_persons(source, path, skeleton, config.data.pseudo_weight)
+    except DataError as error:
+        return entry | {"problem": _sentence(error)}
+    count = sum(asked_for(person, source) for person in found)
+    if not count:
+        entry["problem"] = f"{path}: no person passes the filters of source {source.annotations!r}."
+    return entry | {"persons": count}

@@ -1,16 +1,41 @@
 """Training on MPII: the pose task, scored by PCKh on held-out images."""
 
+import os
 from pathlib import Path
 
 from torch import nn
 
 from autopose.data.annotations import load_persons
-from autopose.errors import DataError
 from autopose.evaluation.pckh import evaluate_pckh, head_lengths
 from autopose.evaluation.predict import predict_persons
-from autopose.skeleton import MPII16
-from autopose.training.sources import find_annotations, image_folder, in_tune, name_for_split, tune_source
+from autopose.poses import Person
+from autopose.skeleton import MPII16, skeleton_by_name
+from autopose.training.config import TrainConfig
+from autopose.training.sources import (
+    find_annotations,
+    image_folder,
+    in_tune,
+    name_for_split,
+    nobody_held_out,
+    tune_source,
+)
 from autopose.training.tasks import PoseTask
+
+
+def held_out_persons(config: TrainConfig) -> list[Person]:
+    """Return the tune split's persons.
+
+    Raises:
+        DataError: the annotations cannot be used, or nobody is held out.
+    """
+    source = tune_source(config)
+    path = find_annotations(source.annotations, config.data.synthetic_images, Path(os.devnull))
+    persons = load_persons(path, images=image_folder(source), skeleton=skeleton_by_name(config.skeleton))
+    name_of = name_for_split(person.image_path for person in persons)
+    held_out = [person for person in persons if in_tune(name_of(person.image_path), config.data.tune_share)]
+    if not held_out:
+        raise nobody_held_out(path, "no image", (name_of(person.image_path) for person in persons))
+    return held_out
 
 
 class MpiiTask(PoseTask):
@@ -18,13 +43,7 @@ class MpiiTask(PoseTask):
 
     def hold_out(self, folder: Path) -> None:
         """Set the tune persons apart; MPII's files have no COCO counterpart that could be written."""
-        source = tune_source(self.config)
-        path = find_annotations(source.annotations, self.config.data.synthetic_images, folder)
-        persons = load_persons(path, images=image_folder(source), skeleton=self.skeleton)
-        name_of = name_for_split(person.image_path for person in persons)
-        self.held_out = [p for p in persons if in_tune(name_of(p.image_path), self.config.data.tune_share)]
-        if not self.held_out:
-            raise DataError(f"{path}: no image falls into the tune split; raise data.tune_share.")
+        self.held_out = held_out_persons(self.config)
         self.metric = f"{head_lengths(self.held_out)[1]}@0.5"
 
     def evaluate(self, network: nn.Module) -> dict[str, float]:

@@ -80,9 +80,34 @@ def name_for_split(paths: Iterable[Path]) -> Callable[[Path], str]:
     return (lambda path: path.parent.name) if frames else (lambda path: path.name)
 
 
+def _place(name: str) -> int:
+    """Return where an image stands among a thousand places: a fixed hash of its name."""
+    return zlib.crc32(os.fsencode(Path(name).name)) % 1000
+
+
 def in_tune(name: str, share: float) -> bool:
     """Return whether an image belongs to the tune split: a fixed hash of its name (:func:`name_for_split`)."""
-    return zlib.crc32(os.fsencode(Path(name).name)) % 1000 < share * 1000
+    return _place(name) < share * 1000
+
+
+def nobody_held_out(path: Path, what: str, names: Iterable[str]) -> DataError:
+    """Return the error of a tune split in which nothing can be scored.
+
+    Args:
+        path: of the annotations.
+        what: is missing in it.
+        names: of the pictures that could be scored, as :func:`name_for_split` has them.
+    """
+    first = min((_place(name) for name in names), default=None)
+    if first is None:
+        return DataError(
+            f"{path}: {what} is in the tune split, and none is in the whole file. Name another file with "
+            "data.tune_annotations."
+        )
+    return DataError(
+        f"{path}: {what} is in the tune split. Set data.tune_share to {(first + 1) / 1000:g} or more, or name another "
+        "file with data.tune_annotations."
+    )
 
 
 def source_persons(
@@ -180,21 +205,21 @@ def write_tune_split(config: TrainConfig, folder: Path) -> Path:
         )
     file = read_coco(path, images=image_folder(source))
     name_of = name_for_split(file.image_path(number) for number in file.images)
+    names = {number: name_of(file.image_path(number)) for number, image in file.images.items() if is_annotated(image)}
     images = {
-        number: {**image, "file_name": str(file.image_path(number).resolve())}
-        for number, image in file.images.items()
-        if is_annotated(image) and in_tune(name_of(file.image_path(number)), config.data.tune_share)
+        number: {**file.images[number], "file_name": str(file.image_path(number).resolve())}
+        for number, name in names.items()
+        if in_tune(name, config.data.tune_share)
     }
     if not images:
-        raise DataError(f"{path}: no image falls into the tune split; raise data.tune_share.")
+        raise nobody_held_out(path, "no image", names.values())
     # Of the file itself, so that errors name it and its records rather than the split's.
+    skeleton = skeleton_by_name(config.skeleton)
     if config.task == "pose" and not persons_from_coco(
-        file, skeleton=skeleton_by_name(config.skeleton), keep=lambda record: record["image_id"] in images
+        file, skeleton=skeleton, keep=lambda record: record["image_id"] in images
     ):
-        raise DataError(
-            f"{path}: no person with joints is in the tune split; raise data.tune_share, or name another file with "
-            "data.tune_annotations."
-        )
+        persons = persons_from_coco(file, skeleton=skeleton, keep=lambda record: record["image_id"] in names)
+        raise nobody_held_out(path, "no person with joints", (name_of(person.image_path) for person in persons))
     person = {"id": 1, "name": "person", **({"keypoints": list(file.joints)} if file.joints else {})}
     split = {
         "info": {"description": f"tune split of {path.name}: images with crc32(name) % 1000 < share"},
@@ -227,6 +252,23 @@ def with_ignored_regions(tune: Path) -> Path:
         )
     ]  # fmt: skip
     write_atomic(tune, json.dumps(content))
+    return tune
+
+
+def write_detector_tune_split(config: TrainConfig, folder: Path) -> Path:
+    """Write a detector's tune split (:func:`with_ignored_regions`) and return it.
+
+    Raises:
+        DataError: as :func:`write_tune_split`, or no person's box is held out.
+    """
+    tune = with_ignored_regions(write_tune_split(config, folder))
+    if all(record["iscrowd"] for record in read_coco(tune, look=False).annotations):
+        source = tune_source(config)
+        path = find_annotations(source.annotations, config.data.synthetic_images, folder)
+        file = read_coco(path, images=image_folder(source))
+        name_of = name_for_split(file.image_path(number) for number in file.images)
+        shown = [scene.image_path for scene in scenes_from_coco(file) if len(scene.boxes)]
+        raise nobody_held_out(path, "no person's box", map(name_of, shown))
     return tune
 
 

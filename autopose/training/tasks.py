@@ -15,7 +15,6 @@ from autopose.data.coco_file import read_coco
 from autopose.data.detection_dataset import DetectionDataset, DetectionSample
 from autopose.data.mpii import is_mpii
 from autopose.data.pose_dataset import PoseDataset, PoseSample
-from autopose.errors import DataError
 from autopose.genotype import AutoPoseGenotype, Genotype
 from autopose.models.center import center_loss, center_targets
 from autopose.skeleton import skeleton_by_name
@@ -34,7 +33,7 @@ from autopose.training.sources import (
     pose_persons,
     tune_reader,
     tune_source,
-    with_ignored_regions,
+    write_detector_tune_split,
     write_tune_split,
 )
 
@@ -155,17 +154,12 @@ class DetectorTask(Task):
         assert isinstance(genotype, AutoPoseGenotype)
         self.config, self.device, self.stride = config, device, genotype.head_stride
         scenes = detector_scenes(config, folder)
-        self.tune = with_ignored_regions(write_tune_split(config, folder))
+        self.tune = write_detector_tune_split(config, folder)
         self.reader = image_reader(config.data.pack, [scene.image_path for scene in scenes])
         persons = persons_of_scenes(config, scenes, folder) if config.scene_augment.paste else ()
         self.source = DetectionDataset(scenes, config.codec.input_size_wh, config.scene_augment, self.reader, persons)
         self.weights = np.array([scene.weight_sample for scene in scenes])
         held_out = read_coco(self.tune, look=False)
-        if all(record.get("iscrowd") for record in held_out.annotations):
-            raise DataError(
-                f"{tune_source(config).annotations}: no person's box is in the tune split; raise data.tune_share, or "
-                "name another file with data.tune_annotations."
-            )
         tune = [held_out.image_path(number) for number in held_out.images]
         self.tune_reader = tune_reader(config, self.reader, tune)
         self.data = data_checksum([*scenes, *persons], tune)

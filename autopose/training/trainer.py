@@ -88,7 +88,6 @@ def train(
     check_fit(genotype, config)
     if device is None:
         device = own_device()
-    out.mkdir(parents=True, exist_ok=True)
     log_file = out / "log.jsonl"
     if is_resumable(out) and not resume:
         raise UsageError(f"{out}: holds a run already. Add --resume to go on, or choose another folder with -o.")

@@ -1,11 +1,15 @@
 """Rehearsals of every packaged recipe, and what a rehearsal says about shapes, cost, data and misfits."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from autopose.cli import app
 from autopose.config import load_config, packaged_configs
+from autopose.data.synthetic import write_synthetic
 from autopose.errors import ConfigError
 from autopose.genotype import AutoPoseGenotype, Genotype
 from autopose.training.config import TrainConfig
@@ -89,6 +93,46 @@ def test_a_missing_file_is_said_and_its_published_size_used(tiny: AutoPoseGenoty
     assert not source["found"]
     assert "AUTOPOSE_DATA" in source["problem"]
     assert source["persons"] == 149813
+
+
+@pytest.mark.parametrize("head", ["heatmap", "center"])
+def test_says_what_would_keep_training_from_starting(tmp_path: Path, tiny: AutoPoseGenotype, head: str) -> None:
+    genotype = tiny if head == "heatmap" else Genotype.load("detector-small")
+    made = write_synthetic(tmp_path / "figures", images=6, size_wh=(96, 96))
+
+    def problems(*settings: str, annotations: Path = made) -> list[str]:
+        base = ["codec.input_size_wh=[96, 96]", f'data.sources=[{{annotations="{annotations}"}}]']
+        base += ["task=detector"] if head == "center" else []
+        found: list[str] = dry_run(genotype, load_config(TrainConfig, None, [*base, *settings]))["problems"]
+        return found
+
+    (missing,) = problems(annotations=tmp_path / "mine.json")
+    assert "No annotation file" in missing
+    (tmp_path / "broken.json").write_text("{")
+    (broken,) = problems(annotations=tmp_path / "broken.json")
+    assert "broken.json" in broken
+    (unscored,) = problems("data.tune_share=0.001")
+    share = re.search(r"no image is in the tune split\. Set data\.tune_share to (\S+) or more", unscored)
+    assert share is not None
+    least = float(share[1])
+    assert not problems(f"data.tune_share={least}")
+    assert problems(f"data.tune_share={least - 0.001}")
+    assert list(tmp_path.glob("**/tune.json")) == []
+
+
+def test_the_command_ends_as_training_would(tiny: AutoPoseGenotype, tmp_path: Path) -> None:
+    genotype = tmp_path / "tiny.json"
+    tiny.save(genotype)
+    small = ["--set", "codec.input_size_wh=[64, 64]", "--dry-run"]
+    mine = ["--set", 'data.sources=[{annotations="mine.json"}]']
+    done = CliRunner().invoke(app, ["train", str(genotype), "--config", "smoke", *small])
+    assert done.exit_code == 0, done.output
+    done = CliRunner().invoke(app, ["train", str(genotype), "--config", "paper", *small])  # COCO, of known size
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["problems"] == []
+    done = CliRunner().invoke(app, ["train", str(genotype), "--config", "smoke", *mine, *small])
+    assert done.exit_code == 1
+    assert "No annotation file 'mine.json'" in json.loads(done.stdout)["problems"][0]
 
 
 def test_a_detector_rehearses() -> None:

@@ -46,9 +46,9 @@ def changed(made: Path, **fields: Any) -> Path:
 
 def test_refuses_to_be_scored_on_nobody(made: Path, tiny: AutoPoseGenotype, detector: AutoPoseGenotype) -> None:
     tune = changed(made, annotations=[])
-    with pytest.raises(DataError, match=r"tune-of-mine\.json: no person with joints is in the tune split; raise data"):
+    with pytest.raises(DataError, match=r"tune-of-mine\.json: no person with joints is in the tune split, and none"):
         task_of(made, tiny, tune)
-    with pytest.raises(DataError, match=r"tune-of-mine\.json: no person's box is in the tune split; raise data"):
+    with pytest.raises(DataError, match=r"tune-of-mine\.json: no person's box is in the tune split, and none"):
         task_of(made, detector, tune)
 
 

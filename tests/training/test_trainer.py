@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from autopose.checkpoint import load_checkpoint
 from autopose.config import load_config
 from autopose.data.synthetic import write_synthetic
-from autopose.errors import AutoposeError, ConfigError, ModelError, UsageError
+from autopose.errors import AutoposeError, ConfigError, DataError, ModelError, UsageError
 from autopose.genotype import AutoPoseGenotype
 from autopose.training.config import TrainConfig
 from autopose.training.resumable import NEWEST, PREVIOUS
@@ -157,6 +157,13 @@ def test_refuses_to_overwrite_to_resume_nothing_and_to_mix_runs(
     for generation in (NEWEST, PREVIOUS):
         (tmp_path / generation).write_bytes(b"not safetensors")
     assert "no state can be resumed" in str(_refused(tiny, figures, tmp_path, resume=True))
+
+
+def test_a_run_that_cannot_start_leaves_no_folder(figures: Path, tmp_path: Path, tiny: AutoPoseGenotype) -> None:
+    config = load_config(TrainConfig, None, [f'data.sources=[{{annotations="{figures}"}}]', "data.tune_share=0.001"])
+    with pytest.raises(DataError, match="tune split"):
+        train(tiny, config, tmp_path / "runs" / "run")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_refuses_weights_of_another_network_and_diverging_losses(
