@@ -1,6 +1,7 @@
 """What the command line shows while it works: progress bars on a terminal, nothing elsewhere, errors as sentences."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ def set_verbosity(*, quiet: bool = False, verbose: bool = False) -> None:
     level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("autopose").setLevel(level)
+    if not verbose:  # OpenCV, not yet imported: what it says of a damaged picture is in our own sentence
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 
 def is_quiet() -> bool:

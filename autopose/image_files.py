@@ -14,6 +14,13 @@ from autopose.files import write_atomic
 #: Suffixes that a folder's listing takes for images.
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".jp2", ".ppm", ".pgm"})
 
+_QUALITY = {
+    ".jpg": cv2.IMWRITE_JPEG_QUALITY,
+    ".jpeg": cv2.IMWRITE_JPEG_QUALITY,
+    ".jpe": cv2.IMWRITE_JPEG_QUALITY,
+    ".webp": cv2.IMWRITE_WEBP_QUALITY,
+}
+
 
 def read_image(path: str | PathLike[str], *, upright: bool = True) -> NDArray[np.uint8]:
     """Read an image file as ``(H, W, 3)`` BGR.
@@ -52,14 +59,15 @@ def write_image(path: Path, image: NDArray[np.uint8], quality: int = 92) -> None
     Args:
         path: of the file.
         image: ``(H, W, 3)`` BGR.
-        quality: of a JPEG, 0 to 100.
+        quality: of a JPEG or WebP, 0 to 100.
 
     Raises:
         MediaError: the format is unknown, or cannot hold such an image.
     """
     # Encoded here, not by cv2.imwrite: that crashes on names that are no UTF-8, and cannot write many on Windows.
+    setting = _QUALITY.get(path.suffix.lower())  # OpenCV warns of one that is not the format's
     try:
-        done, content = cv2.imencode(path.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        done, content = cv2.imencode(path.suffix, image, [] if setting is None else [setting, quality])
     except cv2.error as error:
         done, reason = False, f": {error.err}"
     else:

@@ -34,7 +34,8 @@ class BenchResult:
 
     Attributes:
         subject: what was measured.
-        settings: all that the figures depend on: model, detector, backend, device, flip, threads, cores ...
+        settings: all that the figures depend on: model, detector, backend, device, flip, threads, cores, every,
+            max_frames ...
         network: batch size -> ms per run (``p50_ms``, ``p95_ms``) and ``persons_per_s``.
         stages: stage, alone and in one thread -> ms per frame: ``p50_ms``, ``p95_ms``, ``total_s``.
         pipeline: all stages side by side: ``frames``, ``persons``, ``seconds``, ``fps``, ``persons_per_s``.

@@ -77,6 +77,7 @@ def bench_subject(
             result = BenchResult(f"model {subject}", settings_of(estimator, detector))
             frames = synthetic_frames(max_frames)
             every = DEFAULT_EVERY if every is None else every
+            result.settings |= {"every": every, "max_frames": max_frames}
             pipeline = PosePipeline(estimator, every, boxes=SyntheticDetection(estimator.detector, every))
             _measure(result, estimator, lambda: frames, synthetic_boxes, pipeline, rounds)
         return result
@@ -93,6 +94,7 @@ def bench_subject(
         probe = open_source(spec, Selection(max_frames=1))
         with_every = pipeline_for(estimator, probe, every=every)
         probe.close()
+        result.settings |= {"every": with_every.every, "max_frames": max_frames}
         _measure(result, estimator, lambda: open_source(spec, selection), None, with_every, rounds)
     return result
 

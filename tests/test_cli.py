@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import typer.main
 from typer.testing import CliRunner
@@ -149,3 +151,16 @@ def test_module_runs_as_a_program(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert result.stderr.startswith("autopose: ")
     assert "Traceback" not in result.stderr
+
+
+def test_of_a_damaged_picture_only_our_sentence_is_shown(tmp_path: Path) -> None:
+    """OpenCV would print lines of its own."""
+    picture = tmp_path / "half.bmp"
+    whole = cv2.imencode(".bmp", np.zeros((40, 40, 3), np.uint8))[1].tobytes()
+    picture.write_bytes(whole[: len(whole) // 2])
+    command = [sys.executable, "-m", "autopose", "infer", str(picture), "-o", str(tmp_path / "out")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines() == [
+        f"autopose: {picture}: cannot be decoded as an image ({len(whole) // 2} bytes). It is damaged or no image."
+    ]

@@ -61,15 +61,26 @@ def test_a_cut_off_file(tmp_path: Path, format_: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".webp"])
-def test_written_images_are_read_by_others(tmp_path: Path, suffix: str) -> None:
+def test_written_images_are_read_by_others(tmp_path: Path, suffix: str, capfd: pytest.CaptureFixture[str]) -> None:
     image = np.random.default_rng(1).integers(0, 255, (30, 40, 3), np.uint8)
     path = tmp_path / f"x{suffix}"
     write_image(path, image)
+    assert capfd.readouterr() == ("", "")  # OpenCV warns of a setting that is not the format's
     assert begins_as_image(path)
     read_by_pillow = np.asarray(Image.open(path).convert("RGB"))[..., ::-1]
     np.testing.assert_array_equal(read_by_pillow, read_image(path))
     if suffix != ".webp":
         np.testing.assert_array_equal(read_by_pillow, image)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".webp"])
+def test_the_quality_is_that_of_the_format(tmp_path: Path, suffix: str) -> None:
+    image = np.random.default_rng(1).integers(0, 255, (30, 40, 3), np.uint8)
+    sizes = []
+    for quality in (20, 90):
+        write_image(tmp_path / f"x{suffix}", image, quality)
+        sizes.append((tmp_path / f"x{suffix}").stat().st_size)
+    assert sizes[0] < 0.7 * sizes[1]
 
 
 def test_what_cannot_be_written_or_is_no_image(tmp_path: Path) -> None:

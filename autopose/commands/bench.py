@@ -23,7 +23,7 @@ def bench(
         str,
         typer.Argument(
             metavar="[MODEL|SOURCE|RESULT.json]",
-            help="A pose model (timed on synthetic frames), a source (with --model), or a saved result.",
+            help="A pose model (timed on synthetic frames), a source (with --model), or a file that --json wrote.",
         ),
     ] = "default",
     against: Annotated[
@@ -33,11 +33,11 @@ def bench(
     detector: Annotated[
         str | None, typer.Option(help="Person detector [separate images: default; else: fast].")
     ] = None,
-    every: Annotated[int | None, typer.Option(help="Detect in every n-th frame.")] = None,
-    flip: Annotated[bool, typer.Option(help="Average over the mirrored crop.")] = True,
+    every: Annotated[int | None, typer.Option(min=1, help="Detect in every n-th frame [videos: 2].")] = None,
+    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average over the mirrored crop [on].")] = None,
     device: Annotated[Device, typer.Option(help="Where the networks run.")] = Device.auto,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each network.")] = None,
-    max_frames: Annotated[int, typer.Option(min=1, help="Frames to take.")] = 100,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Frames to take [100].")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Runs of the pose network per batch size.")] = 30,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     ops: Annotated[
@@ -53,7 +53,8 @@ def bench(
 ) -> None:
     """Time the pose network by batch size, each stage alone, and the whole pipeline.
 
-    A model given with --against is timed on the source of the first figures, where they have one.
+    A model given with --against is timed on the source of the first figures, where they have one. Against a saved
+    result it is timed with the options of that result, unless others are given.
 
     Examples:
         autopose bench default --json before.json
@@ -75,22 +76,24 @@ def bench(
     from autopose.runtime.bench import as_text, comparison, load_bench
     from autopose.runtime.bench_run import bench_subject
 
-    def is_saved(what: str) -> bool:
-        return Path(what).suffix == ".json" and Path(what).is_file()
+    # Read before anything is measured, which takes minutes.
+    saved = {what: load_bench(Path(what)) for what in (subject, against) if what and what.endswith(".json")}
+    one_saved = next(iter(saved.values()), None)
+    before = {} if one_saved is None else one_saved.settings
 
     def measure(what: str, pose_model: str) -> "BenchResult":
-        if is_saved(what):
-            return load_bench(Path(what))
+        if what in saved:
+            return saved[what]
         return bench_subject(
             what,
             model=pose_model,
-            detector=detector,
-            every=every,
-            max_frames=max_frames,
+            detector=before.get("detector") if detector is None else detector,
+            every=before.get("every") if every is None else every,
+            max_frames=before.get("max_frames", 100) if max_frames is None else max_frames,
             rounds=rounds,
-            flip=flip,
+            flip=before.get("flip", True) if flip is None else flip,
             device=device.value,
-            threads=threads,
+            threads=before.get("threads") if threads is None else threads,
         )
 
     first = measure(subject, model)
@@ -102,7 +105,7 @@ def bench(
         if source is None or against.endswith(".json"):
             second = measure(against, against)
         else:  # a saved source is as it may be read, a stream's address without its password
-            second = measure(str(source) if is_saved(subject) else subject, against)
+            second = measure(str(source) if subject in saved else subject, against)
         typer.echo(as_text(second))
         typer.echo(comparison(first, second))
 

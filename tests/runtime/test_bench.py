@@ -68,6 +68,29 @@ def test_a_saved_result_of_a_video_against_a_model_is_measured_on_that_video(
     assert "model: pose-flip -> maps" in output
 
 
+def test_a_saved_result_is_read_first_and_its_options_hold(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, detector, before = models / "pose-flip.onnx", models / "detector.onnx", tmp_path / "before.json"
+
+    def invoke(*words: object) -> Any:
+        return CliRunner().invoke(app, ["bench", *map(str, words), "--device", "cpu", "--rounds", "1"])
+
+    result = invoke(model, "--detector", detector, "--every", 3, "--max-frames", 5, "--threads", 1, "--json", before)
+    assert result.exit_code == 0, result.output
+    assert load_bench(before).settings["every"] == 3
+    after = tmp_path / "after.json"
+    assert invoke(model, "--against", before, "--json", after).exit_code == 0
+    settings = load_bench(after).settings
+    assert {key: settings[key] for key in ("every", "max_frames", "threads", "detector", "flip")} == {
+        "every": 3, "max_frames": 5, "threads": 1, "detector": str(detector), "flip": True,
+    }  # fmt: skip
+    result = invoke(before, "--against", model, "--every", 1)
+    assert "every: 3 -> 1" in result.output
+    monkeypatch.setattr("autopose.runtime.bench_run.bench_subject", None)  # nothing is measured before
+    assert isinstance(invoke(model, "--against", tmp_path / "missing.json").exception, DataError)
+
+
 @pytest.mark.parametrize(("every", "detections"), [(None, 3), (1, 5), (3, 2)])
 def test_the_pipeline_on_synthetic_frames_detects_as_it_says(models: Path, every: int | None, detections: int) -> None:
     calls = 0
