@@ -11,6 +11,9 @@ from autopose.poses import Poses
 from autopose.runtime.smoother import Smoother
 from autopose.runtime.tracker import joined
 
+#: Of equal times, written as multiples of a container's unit.
+CLOCK_S = 1e-3
+
 
 @dataclass
 class _Waiting:
@@ -40,10 +43,21 @@ class OfflineSmoother(Smoother):
         half_window: frames on either side of the one that is smoothed.
         max_gap: longest gap to fill, in frames.
         min_score: of joints that are trusted.
+        half_window_s: frames further away in time say nothing of this one, where frames are few in a second.
+        max_gap_s: longest time from sighting to sighting that is a straight line.
     """
 
-    def __init__(self, *, half_window: int = 4, max_gap: int = 10, min_score: float = 0.2) -> None:
+    def __init__(
+        self,
+        *,
+        half_window: int = 4,
+        max_gap: int = 10,
+        min_score: float = 0.2,
+        half_window_s: float = 0.25,
+        max_gap_s: float = 0.5,
+    ) -> None:
         self.half_window, self.max_gap, self.min_score = half_window, max_gap, min_score
+        self.half_window_s, self.max_gap_s = half_window_s, max_gap_s
         self._unfilled: deque[_Waiting] = deque()
         self._before_gap: _Waiting | None = None
         self._filled: deque[_Waiting] = deque()
@@ -53,7 +67,7 @@ class OfflineSmoother(Smoother):
         """Take a frame; return those whose neighbourhood is complete."""
         self._unfilled.append(_Waiting(item, time_s, poses))
         ready: list[tuple[Any, Poses]] = []
-        while len(self._unfilled) > self.max_gap + 1:
+        while len(self._unfilled) > self.max_gap:
             self._fill_head()
             ready += self._smooth(self.half_window)
         return ready
@@ -71,7 +85,8 @@ class OfflineSmoother(Smoother):
         frame, previous = self._unfilled[0], self._before_gap
         if previous is not None and previous.poses.ids is not None and frame.poses.ids is not None:
             for track in previous.poses.ids.tolist():
-                if frame.row(track) is None and (later := self._next_sighting(track)) is not None:
+                later = self._next_sighting(track) if frame.row(track) is None else None
+                if later is not None and later.time_s - previous.time_s < self.max_gap_s + CLOCK_S:
                     _insert(frame, track, previous, later)
         self._before_gap = self._unfilled.popleft()
         self._filled.append(self._before_gap)
@@ -99,7 +114,8 @@ class OfflineSmoother(Smoother):
         if poses.ids is None or not len(poses):
             return poses
         last = min(len(self._filled), at + self.half_window + 1)
-        window = [self._filled[i] for i in range(max(0, at - self.half_window), last)]
+        near = (self._filled[i] for i in range(max(0, at - self.half_window), last))
+        window = [other for other in near if abs(other.time_s - frame.time_s) < self.half_window_s + CLOCK_S]
         keypoints = poses.keypoints.copy()
         for i, track in enumerate(poses.ids.tolist()):
             rows = [(other, row) for other in window if (row := other.row(track)) is not None]

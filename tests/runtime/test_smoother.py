@@ -89,12 +89,12 @@ def test_offline_against_scipy() -> None:
     np.testing.assert_allclose(smooth[4:-4], expected[4:-4], atol=1e-3)
 
 
-def _with_gap(gap: range, max_gap: int) -> list[Poses]:
+def _with_gap(gap: range, max_gap: int, fps: float = FPS) -> list[Poses]:
     smoother = OfflineSmoother(half_window=2, max_gap=max_gap)
     done: list[tuple[Any, Poses]] = []
     for t in range(30):
         poses = _poses(np.full((17, 2), 10.0 * t))
-        done += smoother.push(t, poses[:0] if t in gap else poses, t / FPS)
+        done += smoother.push(t, poses[:0] if t in gap else poses, t / fps)
     done += smoother.flush()
     assert [item for item, _ in done] == list(range(30))
     return [poses for _, poses in done]
@@ -110,7 +110,23 @@ def test_offline_fills_short_gaps_on_the_line() -> None:
 
 
 def test_offline_leaves_long_gaps() -> None:
-    assert [len(poses) for poses in _with_gap(range(10, 17), max_gap=5)][10:17] == [0] * 7
+    for length in (6, 7):
+        assert [len(poses) for poses in _with_gap(range(10, 10 + length), max_gap=5)][10 : 10 + length] == [0] * length
+
+
+@pytest.mark.parametrize(("fps", "filled"), [(8.0, True), (3.0, False)])
+def test_offline_gaps_are_measured_in_seconds_too(fps: float, filled: bool) -> None:
+    """Two frames without a person are 0.375 s from sighting to sighting at 8 frames a second, a whole second at 3."""
+    assert [len(poses) for poses in _with_gap(range(10, 12), max_gap=5, fps=fps)][10:12] == [filled] * 2
+
+
+def test_offline_frames_far_apart_are_not_mixed() -> None:
+    """At one frame a second a neighbour is another posture: joints stay as they were found."""
+    noisy = _standing(np.random.default_rng(2))[:20]
+    smoother = open_smoother("offline", 1.0)
+    done = [pair for t, xy in enumerate(noisy) for pair in smoother.push(t, _poses(xy), float(t))]
+    done += smoother.flush()
+    np.testing.assert_allclose([poses.keypoints[0] for _, poses in done], noisy, atol=1e-4)
 
 
 def test_offline_holds_few_frames() -> None:
