@@ -42,7 +42,7 @@ class Tracker:
 
     Args:
         start_score: box score from which a pose may start a track.
-        lost_s: a track that was not seen for longer is forgotten.
+        lost_s: a track that was not seen for longer, nor in the frame before, is forgotten.
         least: similarity below which nothing is matched.
         bridge_s: for so long the detector may overlook a person whose own poses go on.
         trusting: every box is a person's, as its giver says: each pose gets an id at once and is returned.
@@ -75,7 +75,12 @@ class Tracker:
         if guessed is None:
             guessed = np.zeros(len(poses), np.bool_)
         kept_s = {True: self.lost_s, False: self.bridge_s}
-        self.tracks = [track for track in self.tracks if time_s - track.seen_s <= kept_s[track.id > 0]]
+        self.tracks = [
+            track
+            for track in self.tracks
+            # Who was in the frame before is not lost, however long ago that was (a time lapse).
+            if time_s - track.seen_s <= kept_s[track.id > 0] or track.seen_s == self._last_s
+        ]
         sure = poses.box_scores >= self.start_score
         ids = np.zeros(len(poses), np.int64)
         free = list(range(len(self.tracks)))
@@ -145,7 +150,7 @@ class Tracker:
         clear = self.trusting or track.evidence >= CLEAR
         if not clear and (track.detections < SIGHTINGS or not track.hopeful):
             return
-        lost = [t for t in self.tracks if t.id > 0 and t.seen_s < time_s and t.hits >= KNOWN]
+        lost = [t for t in self.tracks if t.id > 0 and 0 < time_s - t.seen_s <= self.lost_s and t.hits >= KNOWN]
         likely = max(lost, key=lambda t: t.reached_by(track, time_s), default=None)
         if likely is not None and likely.reached_by(track, time_s) > 0:
             self.tracks.remove(likely)

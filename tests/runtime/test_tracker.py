@@ -59,9 +59,18 @@ def test_a_person_hidden_for_a_while_keeps_the_id(figures: Any) -> None:
 def test_a_person_gone_for_long_is_someone_new(figures: Any) -> None:
     tracker = Tracker(lost_s=1.0)
     tracker.update(_poses(figures, [(50, 100)]), 0.0)
+    tracker.update(_poses(figures, []), 1.5)
     ids = tracker.update(_poses(figures, [(50, 100)]), 3.0).ids
     assert ids is not None
     assert ids.tolist() == [2]
+
+
+@pytest.mark.parametrize("score", [0.9, 0.5])
+def test_ids_hold_in_a_time_lapse(figures: Any, score: float) -> None:
+    """A frame every five seconds: who stands where somebody stood in the frame before is taken for the same person."""
+    tracker = Tracker()
+    found = [tracker.update(_poses(figures, [(50, 100), (300 + 4 * t, 100)], score), 5.0 * t).ids for t in range(8)]
+    assert [[] if ids is None else ids.tolist() for ids in found[3:]] == [[1, 2]] * 5
 
 
 def test_doubtful_poses_continue_tracks_but_start_none(figures: Any) -> None:
