@@ -80,7 +80,9 @@ def data_frame(poses: Poses, frame: int = 0, time_s: float | None = None) -> Any
     table = pandas.DataFrame(table_rows(poses, None, frame, time_s), columns=list(TABLE_COLUMNS))
     table["time_s"] = pandas.to_numeric(table["time_s"])
     table["id"] = pandas.to_numeric(table["id"]).astype("Int64")
-    return table
+    # Said, since a table without rows has nothing to tell them by.
+    kinds = {"str": ("source", "joint"), "int64": ("frame", "person"), "float64": ("time_s", "x", "y", "score")}
+    return table.astype({column: kind for kind, columns in kinds.items() for column in columns})
 
 
 def supervision_key_points(poses: Poses) -> Any:

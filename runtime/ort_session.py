@@ -199,8 +199,7 @@ class OrtSession(Session):
         Raises:
             BackendError: the session is closed, or a side of an output changes from run to run.
         """
-        if self.closed:
-            raise BackendError(f"{self.path}: the session is closed. Open the model again with open_session().")
+        self.check_open()
         return self._run_bound(images)
 
     def _run_bound(

@@ -50,8 +50,7 @@ class Session(ABC):
         Raises:
             BackendError: the session is closed or the batch has the wrong type, shape or length.
         """
-        if self.closed:
-            raise BackendError(f"{self.path}: the session is closed. Open the model again with open_session().")
+        self.check_open()
         width, height = self.manifest.codec.input_size_wh
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (height, width, 3) or not len(images):
             raise BackendError(
@@ -68,6 +67,11 @@ class Session(ABC):
     @abstractmethod
     def _run(self, inputs: NDArray[np.uint8] | NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         """Run the graph on its own input: uint8 NHWC BGR, or what :func:`normalised` makes, by ``manifest.io``."""
+
+    def check_open(self) -> None:
+        """Raise a BackendError if the session is closed."""
+        if self.closed:
+            raise BackendError(f"{self.path}: the session is closed. Open the model again with open_session().")
 
     def close(self) -> None:
         """Free the model; further calls of ``run`` are refused."""

@@ -148,6 +148,7 @@ class TrtSession(Session):
         size = bucket_for(count, self.sizes)
         state = self._state
         with self._lock:
+            self.check_open()  # another thread may have closed it since
             state.cuda.enter()
             try:
                 state.images.values_of(size)[:count] = inputs  # what is left of the bucket keeps older images

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,7 @@ def read_coco(path: Path, *, images: Path | None = None, look: bool = True) -> C
         need_keys(image, ("id", "file_name", "width", "height"), where)
         need_id(image["id"], where, "id")
         need_size(image, where)
+        need_file_name(image["file_name"], where)
         records[image["id"]] = image
     if not records:
         raise DataError(f"{path}: lists no images.")
@@ -270,6 +272,16 @@ def need_id(value: Any, where: str, key: str) -> None:
     """Raise a DataError unless a value can be an id: a number or a text."""
     if not isinstance(value, int | str):
         raise DataError(f"{where}: {key!r} is {value!r}; expected a number or a text.")
+
+
+def need_file_name(value: Any, where: str) -> None:
+    """Raise a DataError unless a value can be a file's name."""
+    try:
+        possible = "\0" not in os.fsdecode(os.fsencode(str(value)))
+    except UnicodeError:  # half of a pair of surrogates
+        possible = False
+    if not possible:
+        raise DataError(f"{where}: 'file_name' is {value!r}, which no file can be called.")
 
 
 def need_size(image: Mapping[str, Any], where: str) -> None:

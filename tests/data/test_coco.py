@@ -192,6 +192,14 @@ def test_refuses_unusable_annotations(write_coco: Any, record: dict[str, Any], m
             r"images\[0\]: 'width' is None; expected pixels",
         ),
         (
+            r'{"images": [{"id": 1, "file_name": "a\ud800.jpg", "width": 5, "height": 5}], "annotations": []}',
+            r"images\[0\]: 'file_name' is 'a\\ud800\.jpg', which no file can be called",
+        ),
+        (
+            r'{"images": [{"id": 1, "file_name": "a\u0000", "width": 5, "height": 5}], "annotations": []}',
+            r"images\[0\]: 'file_name' is 'a\\x00', which no file",
+        ),
+        (
             '{"images": [{"id": [], "file_name": "a", "width": 5, "height": 5}], "annotations": []}',
             r"images\[0\]: 'id' is \[\]",
         ),

@@ -306,6 +306,7 @@ def test_poses_save_and_convert(figures: Any, tmp_path: Path) -> None:
     with pytest.raises(MediaError, match="docx"):
         poses.save(tmp_path / "one.docx")
     table = poses.to_df(frame=2, time_s=0.08)
+    assert poses[:0].to_df(frame=2).dtypes.equals(table.dtypes)
     assert table[table.id == 2].joint.tolist() == list(COCO17.joints)
     assert table.frame.unique().tolist() == [2]
     assert [entry["track_id"] for entry in poses.to_coco(5)] == [1, 2]

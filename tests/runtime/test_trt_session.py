@@ -5,6 +5,8 @@ What is faked is the interface alone (names, shapes, addresses, streams); its ne
 
 import ctypes
 import sys
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -214,6 +216,32 @@ def test_batches_run_in_buckets_and_come_back_whole(
     with pytest.raises(BackendError, match="closed"):
         session.run(images)
     session.close()
+
+
+def test_a_run_that_waited_for_another_meets_a_session_closed_meanwhile(
+    engine: Path, painted: tuple[HostCuda, list[Context]]
+) -> None:
+    errors: list[BaseException] = []
+    started = threading.Event()
+
+    def run() -> None:
+        started.set()
+        try:
+            session.run(np.zeros((1, HEIGHT, WIDTH, 3), np.uint8))
+        except BackendError as error:
+            errors.append(error)
+
+    with TrtSession(engine) as session:
+        with session._lock:
+            thread = threading.Thread(target=run)
+            thread.start()
+            started.wait()
+            time.sleep(0.2)  # it waits for the lock now
+            session.closed = True
+        thread.join()
+        session.closed = False
+    assert len(errors) == 1
+    assert "closed" in str(errors[0])
 
 
 def test_goes_on_without_a_graph_where_capture_fails(
