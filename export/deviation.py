@@ -44,6 +44,8 @@ LIMITS: Mapping[Precision, Limits] = {
     "fp16": Limits(0.3, None, 0.05),
     "int8": Limits(1.0, None, 0.3),
 }
+#: FP32 arithmetic with weights rounded to FP16 (``--compact``).
+COMPACT_LIMITS = Limits(0.1, None, 0.02)
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,13 @@ class Deviation:
             found.append("results are not finite")
         return found
 
-    def require(self, limits: Limits, where: str) -> None:
+    def require(self, limits: Limits, where: str, *, mend: str = "Export with a higher --precision") -> None:
         """Raise if a limit is exceeded.
+
+        Args:
+            limits: of the artefact's precision.
+            where: its name.
+            mend: what the user can do.
 
         Raises:
             ParityError: says by how much.
@@ -102,7 +109,7 @@ class Deviation:
         if breaches := self.breaches(limits):
             raise ParityError(
                 f"{where}: deviates from the FP32 network on {self.crops} images: {'; '.join(breaches)}.\n"
-                "The file was not kept. Export with a higher --precision, or report this with the model."
+                f"The file was not kept. {mend}, or report this with the model."
             )
 
 

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from autopose.errors import BackendError, MissingDependencyError, ModelError
-from autopose.export.deviation import LIMITS, Deviation, compare_boxes, compare_keypoints
+from autopose.export.deviation import COMPACT_LIMITS, LIMITS, Deviation, compare_boxes, compare_keypoints
 from autopose.export.onnx_graph import load_graph
 from autopose.export.rounding import rounding_graph
 from autopose.manifest import Manifest
@@ -118,7 +118,13 @@ def check_engine(
 
 
 def check(
-    expected: Maps, path: Path, images: NDArray[np.uint8], *, name: str | None = None, for_engine: bool = False
+    expected: Maps,
+    path: Path,
+    images: NDArray[np.uint8],
+    *,
+    name: str | None = None,
+    for_engine: bool = False,
+    compact: bool = False,
 ) -> Deviation:
     """Measure an ONNX artefact on the CPU; FP16 ones with their rounding made explicit (:mod:`~.rounding`).
 
@@ -128,13 +134,16 @@ def check(
         images: ``(N, H, W, 3)`` uint8 BGR of the input size.
         name: what an error calls it.
         for_engine: an engine is built from it, see :func:`rounding_session`.
+        compact: its weights are stored in half precision.
 
     Raises:
         ParityError: it deviates more than its precision may.
     """
     with rounding_session(path, for_engine=for_engine) as session:
         deviation = measure(expected, session, images)
-        deviation.require(LIMITS[session.manifest.precision], name or path.name)
+        limits = COMPACT_LIMITS if compact else LIMITS[session.manifest.precision]
+        mend = "Leave out --compact" if compact else "Export with a higher --precision"
+        deviation.require(limits, name or path.name, mend=mend)
     return deviation
 
 

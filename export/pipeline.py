@@ -203,7 +203,14 @@ def _export(
         if precision != "fp32":
             graph, details = _convert(graph, reference, manifest, recipe)
         expected = reference.maps(images)
-        deviation = check(expected, graph, images, name=name or out.name, for_engine=recipe.builder is not None)
+        deviation = check(
+            expected,
+            graph,
+            images,
+            name=name or out.name,
+            for_engine=recipe.builder is not None,
+            compact=recipe.compact,
+        )
         if not deviation.joints:
             log.warning("Nothing in %s was confident enough to compare: give --check images like yours.", checked_on)
         if recipe.check is not None and recipe.check.is_file() and manifest.task == "pose":

@@ -125,7 +125,8 @@ def export_onnx(
         onnx.save(model, str(temporary))
         if check:
             images = synthetic_inputs(CHECK_IMAGES, manifest) if crops is None else crops
-            check_artefact(TorchReference(module, manifest).maps(images), temporary, images, name=out.name)
+            expected = TorchReference(module, manifest).maps(images)
+            check_artefact(expected, temporary, images, name=out.name, compact=compact)
     return out
 
 

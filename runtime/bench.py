@@ -133,13 +133,12 @@ def bench_stages(
     """
     decode = Stage("decode", list)
     seconds: dict[str, list[float]] = {name: [] for name in ("detect", "crop", "pose", "track", "smooth", "draw")}
-    pipeline = PosePipeline(estimator, every=1, boxes=boxes)
+    found: list[Found] = []
+    # Boxes that are given: else persons are followed, and crop, pose and track are one stage.
+    pipeline = PosePipeline(estimator, every=1, boxes=lambda frame: boxes(frame) if boxes else found[-1])
     for work in timed_work(frames, decode):
-        _timed(seconds["detect"], lambda w=work: estimator.detector(w.frame.image))  # type: ignore[misc]
+        _timed(seconds["detect"], lambda w=work: found.append(estimator.detect(w.frame.image)))  # type: ignore[misc]
         for stage in pipeline.stages():
-            if stage.name == "detect" and boxes is None:  # its boxes are needed, its time was taken
-                stage.work([work])
-                continue
             _timed(seconds[stage.name] if stage.name != "detect" else [], lambda s=stage, w=work: s.work([w]))  # type: ignore[misc]
         _timed(seconds["draw"], lambda w=work: draw(w.frame.image, w.result))  # type: ignore[misc]
     figures = {"decode": decode.timings()}

@@ -83,7 +83,7 @@ class PosePipeline:
         if self.smooth != "none" and not self.tracking:
             raise UsageError(f"--smooth {self.smooth} needs tracking: leave out --smooth or --no-track.")
         self._count = 0
-        self._follows = self.every > 1 and self.boxes is None
+        self._follows = self.tracking and self.boxes is None
         self.tracker = Tracker(start_score=self.estimator.detector_threshold, trusting=self.boxes is not None)
         self.follower = Follower(self.estimator, self.tracker)
         self._smoother = open_smoother(self.smooth, self.fps)

@@ -137,8 +137,13 @@ def export(
     deviation = result.deviation
     print(f"{result.path}: {result.manifest.precision}, {result.path.stat().st_size / 1e6:.1f} MB")
     print(f"checked on {result.checked_on}, {deviation.joints} confident results, {deviation.ties} ties left out:")
-    print(f"  distance to the FP32 network: mean {deviation.mean_px:.3f} px, 99 % within {deviation.p99_px:.3f} px, "
-          f"max {deviation.max_px:.3f} px; OKS {deviation.oks:.4f}; scores within {deviation.score:.4f}")  # fmt: skip
+    distance = (
+        f"mean {deviation.mean_px:.3f} px, 99 % within {deviation.p99_px:.3f} px, max {deviation.max_px:.3f} px; "
+        f"OKS {deviation.oks:.4f}"
+        if deviation.joints
+        else "not known, nothing was confident enough"
+    )
+    print(f"  distance to the FP32 network: {distance}; scores within {deviation.score:.4f}")
     for name, value in result.details.items():
         print(f"  {name}: {', '.join(value) or 'none' if isinstance(value, dict | list) else value}")
     if json_out is not None:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from autopose.checkpoint import Checkpoint
 from autopose.errors import ModelError, ParityError
-from autopose.export import deployed, to_onnx
+from autopose.export import deployed, parity, to_onnx
 from autopose.export.crops import synthetic_crops
+from autopose.export.deviation import Limits
 from autopose.export.slim import fold_normalisations
 from autopose.export.to_onnx import deployed_module, export_onnx, manifest_for
 from autopose.heatmap import Codec
@@ -210,6 +211,18 @@ def test_compact_file_halves_the_weights_and_keeps_the_arithmetic(
     crops = synthetic_crops(4, pose_checkpoint.codec.input_size_wh)
     with open_session(compact, device="cpu") as session, open_session(pose_onnx, device="cpu") as full:
         np.testing.assert_allclose(session.run(crops)[0][..., 2], full.run(crops)[0][..., 2], rtol=0.01, atol=0.01)
+
+
+def test_a_compact_file_has_limits_of_its_own(
+    pose_onnx: Path, pose_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rounded weights move some joint further than FP32's limit allows (0.215 px of the bundled ``default``)."""
+    _trace_once(pose_onnx, monkeypatch)
+    monkeypatch.setitem(parity.LIMITS, "fp32", Limits(0, 0, 0))  # type: ignore[arg-type]
+    export_onnx(pose_checkpoint, tmp_path / "compact.onnx", compact=True)
+    monkeypatch.setattr(parity, "COMPACT_LIMITS", Limits(0, 0, 0))
+    with pytest.raises(ParityError, match="Leave out --compact"):
+        export_onnx(pose_checkpoint, tmp_path / "compact.onnx", compact=True)
 
 
 def test_refuses_sizes_that_the_network_cannot_take(pose_checkpoint: Checkpoint, tmp_path: Path) -> None:
