@@ -16,7 +16,7 @@ from autopose.checkpoint import Checkpoint
 from autopose.errors import ModelError, ParityError
 from autopose.export import deployed, parity, to_onnx
 from autopose.export.crops import synthetic_crops
-from autopose.export.deviation import Limits
+from autopose.export.deviation import LIMITS, Limits
 from autopose.export.slim import fold_normalisations
 from autopose.export.to_onnx import deployed_module, export_onnx, manifest_for
 from autopose.heatmap import Codec
@@ -218,7 +218,7 @@ def test_a_compact_file_has_limits_of_its_own(
 ) -> None:
     """Rounded weights move some joint further than FP32's limit allows (0.215 px of the bundled ``default``)."""
     _trace_once(pose_onnx, monkeypatch)
-    monkeypatch.setitem(parity.LIMITS, "fp32", Limits(0, 0, 0))  # type: ignore[arg-type]
+    monkeypatch.setitem(LIMITS, "fp32", Limits(0, 0, 0))
     export_onnx(pose_checkpoint, tmp_path / "compact.onnx", compact=True)
     monkeypatch.setattr(parity, "COMPACT_LIMITS", Limits(0, 0, 0))
     with pytest.raises(ParityError, match="Leave out --compact"):

@@ -16,6 +16,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from autopose.cli import app
@@ -62,6 +63,24 @@ def test_track_follows_the_walkers(estimator: Estimator, walk: Path, figures: An
         for track, joints in zip(np.argsort(results[0][1].boxes[:, 0]) + 1, _truth(figures, frame.index), strict=True):
             found = poses.keypoints[poses.ids.tolist().index(int(track))]
             assert np.abs(found - joints).mean() < 2.5
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_who_is_overlooked_for_a_while_is_followed(models: Path, walk: Path, every: int) -> None:
+    with Estimator(models / "pose-flip.onnx", models / "detector.onnx", device="cpu") as seeing:
+        seen = seeing.detector
+        calls = 0
+
+        def forgetful(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            nonlocal calls
+            calls += 1
+            boxes, scores = seen(image)
+            kept = np.argsort(boxes[:, 0])[:1] if 4 < calls < 8 else np.arange(len(boxes))
+            return boxes[kept], scores[kept]
+
+        with Estimator(models / "pose-flip.onnx", forgetful, device="cpu") as opened:
+            results = list(opened.track(walk, every=every, smooth="none"))
+    assert [len(poses) for _, poses in results] == [2] * 24
 
 
 def test_names_that_are_no_utf8(models: Path, walk: Path, figures: Any, tmp_path: Path) -> None:
