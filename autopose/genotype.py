@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from autopose.errors import GenotypeError
 from autopose.files import write_atomic
+from autopose.zoo import bundled_genotypes
 
 #: Operations of the paper (section 3.1) and the additions for small networks, in the order of the search's logits.
 PAPER_OPS = ("conv1", "conv3", "conv5", "avgpool3", "maxpool3", "skip")
@@ -107,19 +108,21 @@ class Genotype(BaseModel):
 
     @staticmethod
     def load(source: Path | str) -> "Genotype":
-        """Read a preset by name, or a JSON file.
+        """Read a preset or the genotype of a bundled model by name, or a JSON file.
 
         Raises:
-            GenotypeError: no such preset or file, or the file is wrong.
+            GenotypeError: no such preset, model or file, or the file is wrong.
         """
         name = str(source)
-        if name in presets():
-            text, where = presets()[name].read_text(), f"preset {name!r}"
+        named = {**bundled_genotypes(), **presets()}
+        if name in named:
+            text, where = named[name].read_text(encoding="utf-8"), f"preset {name!r}"
         else:
             path = Path(source)
             if not path.is_file():
                 raise GenotypeError(
-                    f"No genotype {name!r}: neither a file nor a preset. Presets: {', '.join(sorted(presets()))}."
+                    f"No genotype {name!r}: neither a file nor a preset nor a bundled model. "
+                    f"Presets: {', '.join(sorted(presets()))}. Models: {', '.join(bundled_genotypes())}."
                 )
             try:
                 text, where = path.read_text(encoding="utf-8"), str(path)

@@ -1,7 +1,7 @@
-"""Numbers that callers in Python give, checked where they come in; the command line checks its own."""
+"""Numbers and words that callers in Python give, checked where they come in; the command line checks its own."""
 
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, get_args
 
 
 def check_count(name: str, value: Any) -> None:
@@ -17,6 +17,16 @@ def check_count(name: str, value: Any) -> None:
         raise TypeError(f"{name} {value!r}: expected a whole number.")
     if int(value) < 1:
         raise ValueError(f"{name} {value}: expected 1 or more.")
+
+
+def check_choice(name: str, value: Any, choices: Any) -> None:
+    """Take one of the words of a ``Literal``.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if value not in get_args(choices):
+        raise ValueError(f"{name} {value!r}: expected {', '.join(get_args(choices))}.")
 
 
 def check_share(name: str, value: Any) -> None:

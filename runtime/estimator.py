@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, get_args, overload
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from autopose.affine import warp
 from autopose.errors import DataError
 from autopose.poses import Poses
-from autopose.runtime.arguments import check_count, check_share
+from autopose.runtime.arguments import check_choice, check_count, check_share
 from autopose.runtime.boxes import keep_best_poses
 from autopose.runtime.crops import Crops, checked_boxes, crops_from_boxes, split
 from autopose.runtime.detector import DEFAULT_THRESHOLD, Detector, checked_found, open_detector
@@ -75,10 +75,9 @@ class Estimator:
         batch_size: int = 16,
         cropping: Cropping = "auto",
     ) -> None:
-        kinds = ("device", device, Device), ("backend", backend, Backend), ("cropping", cropping, Cropping)
-        for name, value, kind in kinds:
-            if value not in get_args(kind):
-                raise ValueError(f"{name} {value!r}: expected {', '.join(get_args(kind))}.")
+        check_choice("device", device, Device)
+        check_choice("backend", backend, Backend)
+        check_choice("cropping", cropping, Cropping)
         check_share("detector_threshold", detector_threshold)
         check_share("least_evidence", least_evidence)
         check_count("threads", threads)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from autopose.errors import UsageError
+from autopose.runtime.arguments import check_choice
 from autopose.runtime.json_sink import JsonSink
 from autopose.runtime.picture_sinks import CropsSink, ImagesSink, SheetSink, VideoSink
 from autopose.runtime.sinks import Sink, SinkContext, output_path
@@ -43,7 +44,13 @@ def parse_formats(text: str) -> tuple[Format, ...]:
 
 
 def formats_of(spec: SourceSpec, save: Sequence[Format] | None) -> Sequence[Format]:
-    """Return what a run writes for a source: as asked for, or its pictures with skeletons and the JSON."""
+    """Return what a run writes for a source: as asked for, or its pictures with skeletons and the JSON.
+
+    Raises:
+        ValueError: a format is unknown.
+    """
+    for name in save or ():
+        check_choice("save", name, Format)
     return save or ("images" if spec.kind == "images" else "video", "json")
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autopose.errors import UsageError
 from autopose.poses import Poses
-from autopose.runtime.arguments import check_count
+from autopose.runtime.arguments import check_choice, check_count
 from autopose.runtime.crops import Crops
 from autopose.runtime.follow import Follower, Found, find_all
 from autopose.runtime.smoother import Smoothing, open_smoother
@@ -71,8 +71,7 @@ class PosePipeline:
     fps: float = 25.0
 
     def __post_init__(self) -> None:
-        if self.smooth not in get_args(Smoothing):
-            raise ValueError(f"smooth {self.smooth!r}: expected {', '.join(get_args(Smoothing))}.")
+        check_choice("smooth", self.smooth, Smoothing)
         if self.every < 1:
             raise UsageError(f"--every {self.every}: expected 1 or more frames.")
         if self.every > 1 and not self.tracking:
@@ -181,6 +180,8 @@ def pipeline_for(
             f"--every {every} has no place with --boxes: given boxes are taken in every frame. Leave one out."
         )
     moving = source.spec.kind != "images"
+    if smooth is not None:  # of images too, which go without
+        check_choice("smooth", smooth, Smoothing)
     if tracking is None:
         tracking = moving
         every, smooth = (every, smooth) if moving else (None, None)

@@ -8,6 +8,7 @@ import pytest
 
 from autopose.errors import GenotypeError
 from autopose.genotype import AutoPoseGenotype, Genotype, presets
+from autopose.zoo import zoo_folder
 
 
 def _content() -> dict[str, Any]:
@@ -21,6 +22,12 @@ def test_every_preset_loads_and_roundtrips(name: str, tmp_path: Path) -> None:
     again = Genotype.load(tmp_path / "g.json")
     assert again == genotype
     assert again.fingerprint() == genotype.fingerprint()
+
+
+def test_bundled_models_are_genotypes_too() -> None:
+    folder = zoo_folder()
+    for name, file in (("fast", "fast"), ("default", "default"), ("detector-fast", "detector-default")):
+        assert Genotype.load(name) == Genotype.load(folder / f"{file}.json")
 
 
 def test_the_fingerprint_follows_the_network_only() -> None:
@@ -59,7 +66,7 @@ def test_refuses_missing_fields_and_files(tmp_path: Path) -> None:
     del content["scales"]
     with pytest.raises(GenotypeError, match="field 'scales': Field required"):
         Genotype.from_dict(content)
-    with pytest.raises(GenotypeError, match=r"neither a file nor a preset\. Presets: .*reference"):
+    with pytest.raises(GenotypeError, match=r"nor a bundled model\. Presets: .*reference.* Models: default"):
         Genotype.load(tmp_path / "none.json")
     broken = tmp_path / "broken.json"
     broken.write_text('{"kind": ')

@@ -81,7 +81,9 @@ def pack(
 
 @app.command("check")
 def check(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with annotations and pictures.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR|FILE", help="Folder with annotations and pictures, or one annotation file.")
+    ],
     quick: Annotated[
         bool, typer.Option("--quick", help="See whether pictures are there, but do not decode them.")
     ] = False,
@@ -95,7 +97,7 @@ def check(
     Examples:
         autopose data check datasets/
 
-        autopose data check datasets/ --quick --json findings.json
+        autopose data check mine.json --images photos --quick --json findings.json
     """
     import json
 

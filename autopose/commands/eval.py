@@ -40,7 +40,10 @@ def eval(
         str,
         typer.Option(metavar="gt|FILE.json|detector", help="Person boxes: the annotated, a file's, or found here."),
     ] = "gt",
-    task: Annotated[Task, typer.Option(help="OKS of keypoints, IoU of a detector's boxes, or PCK.")] = Task.keypoints,
+    task: Annotated[
+        Task,
+        typer.Option(help="OKS of keypoints, IoU of boxes (default and fast are then the detectors), or PCK."),
+    ] = Task.keypoints,
     flip: Annotated[
         bool | None, typer.Option("--flip/--no-flip", help="Average over the mirrored crop; on if not given.")
     ] = None,

@@ -23,6 +23,14 @@ def chosen_folder(out: Path | None, kind: str, *, resume: bool) -> Path:
     return Path("runs") / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
+def stopped_code() -> int:
+    """Return the exit code of a run that was stopped before its end, and saved: who waits for its result shall know.
+
+    Under ``torchrun`` it is 0: that takes any other for a crash, and prints its traceback.
+    """
+    return 3 if world() == 1 else 0
+
+
 def resume_command(words: list[str], folder: Path) -> str:
     """Return the command that goes on: its recipe is the run's own copy, which has what other options changed."""
     # Several processes have to be as many again.

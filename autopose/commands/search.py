@@ -27,6 +27,8 @@ def search(
 ) -> None:
     """Search an architecture; write its genotype and a report.
 
+    A search that is stopped (Ctrl-C, SIGTERM) is saved, and ends with exit code 3.
+
     Examples:
         autopose search --config smoke -o runs/search-smoke
 
@@ -40,7 +42,7 @@ def search(
     from autopose.files import write_atomic
 
     require("torch", extra="train", why="Searching")
-    from autopose.commands.run_folder import chosen_folder, resume_command
+    from autopose.commands.run_folder import chosen_folder, resume_command, stopped_code
     from autopose.search.ablation import ablated
     from autopose.search.config import SearchConfig
     from autopose.search.seeds import search as run_search
@@ -73,7 +75,7 @@ def search(
         return  # rank 0 tells
     if result.genotype is None:
         remark(f"Stopped and saved. Go on with: {resume_command(['search'], result.folder)}")
-        return
+        raise typer.Exit(stopped_code())
     figures = {
         "genotype": str(folder / "genotype.json"),
         "fingerprint": result.genotype.fingerprint(),

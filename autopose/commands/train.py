@@ -11,7 +11,9 @@ log = logging.getLogger(__name__)
 
 
 def train(
-    genotype: Annotated[str, typer.Argument(metavar="GENOTYPE", help="A preset's name or a JSON file.")],
+    genotype: Annotated[
+        str, typer.Argument(metavar="GENOTYPE", help="A preset's or bundled model's name, or a JSON file.")
+    ],
     config: Annotated[str, typer.Option(help="A packaged recipe's name or a TOML file.")] = "small",
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="RUN", help="Run folder [runs/train-TIME].")
@@ -37,6 +39,8 @@ def train(
 ) -> None:
     """Train the network of a genotype from annotations, or from synthetic figures.
 
+    A run that is stopped (Ctrl-C, SIGTERM, --max-hours) is saved, and ends with exit code 3.
+
     Examples:
         autopose train small --config smoke -o runs/smoke
 
@@ -53,7 +57,7 @@ def train(
     from autopose.skeleton import skeleton_by_name
 
     require("torch", extra="train", why="Training")
-    from autopose.commands.run_folder import chosen_folder, resume_command
+    from autopose.commands.run_folder import chosen_folder, resume_command, stopped_code
     from autopose.training.config import TrainConfig
     from autopose.training.distributed import rank
     from autopose.training.trainer import train as run_training
@@ -106,7 +110,7 @@ def train(
     if step < total:
         again = resume_command(["train", genotype], folder)
         remark(f"Stopped and saved at step {step} of {total}. Go on with: {again}")
-        return
+        raise typer.Exit(stopped_code())
     remark(f"Best weights: {best}\nNext: autopose export {folder}")
     print(json.dumps(figures))
     if json_out is not None:

@@ -21,6 +21,8 @@ from autopose.skeleton import COCO17, SKELETONS
 EXAMPLES = 5
 #: COCO's other annotation files, large and without keypoints.
 _NOT_POSES = ("captions_", "instances_", "panoptic_", "stuff_", "image_info_")
+#: Files beside ``config.toml`` by which a folder is a run's.
+_OF_RUNS = {"log.jsonl", "genotype.json", "summary.json"}
 
 
 @dataclass
@@ -129,20 +131,23 @@ def check_folder(
     """Check every annotation file below a folder and the pictures that it lists.
 
     Args:
-        root: the folder.
+        root: the folder, or one annotation file. The project's own run folders below it are left out.
         images: folder that COCO files' ``file_name`` is relative to; None: found by the first pictures.
         decode: read and decode every picture; False: only see whether it is there.
         on_image: called after each picture, for progress.
 
     Returns:
-        A report of each annotation file, and the published sets that are not there.
+        A report of each annotation file, and, of a folder, the published sets that are not there.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: there is no such folder or file.
     """
     root = Path(root)
+    if root.is_file():
+        alone = _check(root, images, decode, on_image)
+        return ([] if alone is None else [alone]), []
     if not root.is_dir():
-        raise DataError(f"No folder {str(root)!r} to check.")
+        raise DataError(f"No folder or file {str(root)!r} to check.")
     reports = [report for path in _candidates(root) if (report := _check(path, images, decode, on_image)) is not None]
     kinds = {(report.annotations.name, report.kind) for report in reports}
 
@@ -157,6 +162,9 @@ def check_folder(
 
 def _candidates(root: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(root):
+        if "config.toml" in files and not _OF_RUNS.isdisjoint(files):
+            folders.clear()  # a run's tune split and drawn figures are no data sets
+            continue
         folders.sort()
         for name in sorted(files):
             if name.lower().endswith((".json", ".mat")) and not name.startswith((".", *_NOT_POSES)):

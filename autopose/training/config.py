@@ -121,7 +121,7 @@ class Distillation(Config):
     """A trained network to learn from besides the labels.
 
     Attributes:
-        teacher: a bundled model, a run folder or a checkpoint, of the same skeleton and stride.
+        teacher: a bundled model, a run folder or a checkpoint, of the same skeleton, stride, convention and sigma.
         share: of the loss that is the distance to its maps; the labels have the rest.
     """
 

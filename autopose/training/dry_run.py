@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from autopose.data.coco_file import read_coco
 from autopose.data.mpii import is_mpii
+from autopose.data.scenes import scenes_from_coco
 from autopose.errors import DataError
 from autopose.genotype import Genotype
 from autopose.models.cost import profile
@@ -34,10 +35,10 @@ from autopose.training.sources import (
 from autopose.training.tasks import Batch, detector_loss, pose_loss
 from autopose.training.trainer import make_optimizer
 
-#: Persons with joints in the files that recipes name, for estimates where a file is not there.
-PUBLISHED_PERSONS = {
-    "coco/annotations/person_keypoints_train2017.json": 149_813,
-    "mpii/annot/train.json": 22_246,
+#: Images, and persons with joints, in the files that recipes name, for estimates where a file is not there.
+PUBLISHED = {
+    "coco/annotations/person_keypoints_train2017.json": (118_287, 149_813),
+    "mpii/annot/train.json": (14_679, 22_246),
 }
 GIB = 1024**3
 #: A CPU step is taken with one sample above this cost, two below: enough for shapes and for a rate.
@@ -51,11 +52,11 @@ def dry_run(genotype: Genotype, config: TrainConfig) -> dict[str, Any]:
 
     Returns:
         ``input`` and ``output`` shapes, ``params``, ``macs``, ``macs_gi``, ``data`` (each annotation file: found or
-        what is missing, persons), ``problems`` (sentences: what would keep ``train`` from starting; that a published
-        set is not here is none), ``samples`` per epoch, ``batch``, ``steps``, ``memory_gib`` (weights with gradients,
-        optimiser and average; activations of a whole batch), ``step`` (device, batch, seconds of it, loss) and
-        ``hours`` on this machine with nothing else running, evaluation and loading not counted. ``hours`` and ``steps``
-        are None if the number of samples is not known.
+        what is missing; images of a detector, else persons), ``problems`` (sentences: what would keep ``train`` from
+        starting; that a published set is not here is none), ``samples`` per epoch, ``batch``, ``steps``, ``memory_gib``
+        (weights with gradients, optimiser and average; activations of a whole batch), ``step`` (device, batch, seconds
+        of it, loss) and ``hours`` on this machine with nothing else running, evaluation and loading not counted.
+        ``hours`` and ``steps`` are None if the number of samples is not known.
 
     Raises:
         ConfigError: genotype and recipe do not fit, see :func:`autopose.training.fit.check_fit`.
@@ -180,11 +181,12 @@ def _batch(config: TrainConfig, skeleton: Skeleton, count: int, rng: np.random.G
 def _data(config: TrainConfig, skeleton: Skeleton) -> tuple[list[dict[str, Any]], int | None]:
     """Return what is known of each source, and the samples drawn per epoch (None if a source's size is not known)."""
     found, samples = [], 0.0
+    counted = "images" if config.task == "detector" else "persons"
     for source in config.data.sources:
         entry = _source(source, config, skeleton)
         found.append(entry)
-        samples += (entry["persons"] or 0) * source.repeat * (1 - config.data.tune_share)
-    known = all(entry["persons"] is not None for entry in found)
+        samples += (entry[counted] or 0) * source.repeat * (1 - config.data.tune_share)
+    known = all(entry[counted] is not None for entry in found)
     return found, round(samples) if known else None
 
 
@@ -210,7 +212,7 @@ def _problems(config: TrainConfig, data: list[dict[str, Any]]) -> list[str]:
 
 def _rehearsed(entry: dict[str, Any]) -> bool:
     """Tell whether a source is not here, but of known size: what a recipe may be rehearsed without."""
-    return not entry["found"] and entry["annotations"] in PUBLISHED_PERSONS
+    return not entry["found"] and entry["annotations"] in PUBLISHED
 
 
 def _sentence(error: DataError) -> str:
@@ -218,22 +220,25 @@ def _sentence(error: DataError) -> str:
 
 
 def _source(source: Source, config: TrainConfig, skeleton: Skeleton) -> dict[str, Any]:
-    entry: dict[str, Any] = {"annotations": source.annotations, "found": True, "persons": None}
+    of_images = config.task == "detector"
+    counted = "images" if of_images else "persons"
+    entry: dict[str, Any] = {"annotations": source.annotations, "found": True, counted: None}
     if source.annotations == "synthetic":
-        return entry | {"persons": 2 * config.data.synthetic_images}  # 1 to 3 figures each
+        return entry | {counted: config.data.synthetic_images * (1 if of_images else 2)}  # 1 to 3 figures each
     try:
         path = find_annotations(source.annotations, config.data.synthetic_images, Path(os.devnull))
     except DataError as error:
-        persons = PUBLISHED_PERSONS.get(source.annotations)
-        return entry | {"found": False, "problem": _sentence(error), "persons": persons}
+        published = dict(zip(("images", "persons"), PUBLISHED.get(source.annotations, (None, None)), strict=True))
+        return entry | {"found": False, "problem": _sentence(error), counted: published[counted]}
     try:
-        if config.task == "detector":
-            read_coco(path, images=image_folder(source))
-            return entry
-        found, _ = source_persons(source, path, skeleton, config.data.pseudo_weight)
+        if of_images:
+            scenes = scenes_from_coco(read_coco(path, images=image_folder(source)))
+            count = sum(source.contains in str(scene.image_path) for scene in scenes)
+        else:
+            found, _ = source_persons(source, path, skeleton, config.data.pseudo_weight)
+            count = sum(asked_for(person, source) for person in found)
     except DataError as error:
         return entry | {"problem": _sentence(error)}
-    count = sum(asked_for(person, source) for person in found)
     if not count:
-        entry["problem"] = f"{path}: no person passes the filters of source {source.annotations!r}."
-    return entry | {"persons": count}
+        entry["problem"] = f"{path}: none of its {counted} passes the filters of source {source.annotations!r}."
+    return entry | {counted: count}

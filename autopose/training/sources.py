@@ -1,10 +1,12 @@
 """From the configuration's sources to training and tune samples."""
 
 import json
+import logging
 import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 from autopose.data.annotations import is_coco, load_persons
@@ -19,6 +21,8 @@ from autopose.poses import Person
 from autopose.skeleton import Skeleton, skeleton_by_name
 from autopose.training.config import Source, TrainConfig
 from autopose.training.distributed import rank, wait
+
+log = logging.getLogger(__name__)
 
 #: Environment variable with the folder that relative annotation paths are looked up in.
 DATA_VARIABLE = "AUTOPOSE_DATA"
@@ -42,6 +46,7 @@ def find_annotations(name: str, synthetic_images: int, folder: Path) -> Path:
     candidates.append(Path(name))
     for path in candidates:
         if path.is_file():
+            _tell_of_namesake(path, Path(name))
             return path
     raise DataError(
         f"No annotation file {name!r} (looked at {', '.join(str(path) for path in candidates)}).\n"
@@ -50,6 +55,13 @@ def find_annotations(name: str, synthetic_images: int, folder: Path) -> Path:
         "(and --set data.tune_annotations=mine.json where the recipe has that).\n"
         "Or take --config smoke, which draws its figures."
     )
+
+
+@cache
+def _tell_of_namesake(taken: Path, here: Path) -> None:
+    """Warn, once, that a file of the same name in the current folder is not the one that is read."""
+    if here.is_file() and not here.samefile(taken):
+        log.warning("Reading %s (%s goes first), not %s of this folder.", taken, DATA_VARIABLE, here)
 
 
 def image_folder(source: Source) -> Path | None:

@@ -49,6 +49,11 @@ def bundled_weights() -> dict[str, Path]:
     return weights
 
 
+def bundled_genotypes() -> dict[str, Path]:
+    """Return the genotypes of the bundled models by name."""
+    return {name: path.with_suffix(".json") for name, path in bundled_weights().items()}
+
+
 def catalogue() -> list[Entry]:
     """Return the bundled models, pose models first."""
     folder = zoo_folder()

@@ -84,6 +84,7 @@ def test_train_runs_and_goes_on(tmp_path: Path) -> None:
     command = ["train", "small", "--config", "smoke", "-o", str(out), *arguments]
     stopped = _run(*command, "--init", "default", "--max-hours", "0")
     assert "--resume" in stopped.stderr
+    assert stopped.exit_code == 3
     assert not stopped.stdout
     result = _run(*command, "--resume")
     assert json.loads(result.stdout)["step"] == 2

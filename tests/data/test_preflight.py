@@ -44,6 +44,20 @@ def test_finds_what_is_wrong_and_counts_it(write_coco: Any, tmp_path: Path) -> N
     assert path.is_file()
 
 
+def test_one_file_and_folders_of_runs(write_coco: Any, tmp_path: Path) -> None:
+    path = write_coco(PERSON)
+    (report,), absent = check_folder(path)
+    assert (report.images, report.persons, absent) == (2, 1, [])
+    run = tmp_path / "runs" / "mine"
+    (run / "synthetic-8").mkdir(parents=True)
+    for name in ("config.toml", "log.jsonl"):
+        (run / name).touch()
+    for copy in (run / "tune.json", run / "synthetic-8" / "annotations.json"):
+        copy.write_bytes(path.read_bytes())
+    reports, _ = check_folder(tmp_path)
+    assert [report.annotations for report in reports] == [path]
+
+
 def test_keeps_five_examples_of_a_fault(write_coco: Any, tmp_path: Path) -> None:
     write_coco(PERSON, images=12)
     for picture in sorted((tmp_path / "images").iterdir())[1:]:

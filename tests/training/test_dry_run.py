@@ -142,6 +142,21 @@ def test_a_detector_rehearses() -> None:
     assert figures["output"][0] == 5
 
 
+def test_a_detector_counts_images(tmp_path: Path) -> None:
+    made = write_synthetic(tmp_path / "figures", images=20, size_wh=(96, 96))
+    settings = ["task=detector", "codec.input_size_wh=[96, 96]", "train.epochs=3", "train.batch=4"]
+    settings += [f'data.sources=[{{annotations="{made}", repeat=2}}]', "data.tune_share=0.2"]
+    figures = dry_run(Genotype.load("detector-small"), load_config(TrainConfig, None, settings))
+    assert figures["data"] == [{"annotations": str(made), "found": True, "images": 20}]
+    assert (figures["samples"], figures["steps"]) == (32, 24)
+    assert figures["hours"] is not None
+    figures = dry_run(
+        Genotype.load("detector-small"),
+        load_config(TrainConfig, "coco-detector", ["codec.input_size_wh=[96, 96]"], group="train"),
+    )
+    assert figures["data"][0]["images"] == 118_287
+
+
 def test_refuses_a_genotype_that_does_not_fit(tiny: AutoPoseGenotype) -> None:
     pose, detector = load_config(TrainConfig, "smoke", group="train"), load_config(TrainConfig, None, ["task=detector"])
     with pytest.raises(ConfigError, match="is a detector"):

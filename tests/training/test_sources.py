@@ -16,6 +16,7 @@ from autopose.skeleton import COCO17
 from autopose.training.config import TrainConfig
 from autopose.training.sources import (
     detector_scenes,
+    find_annotations,
     in_tune,
     persons_of_scenes,
     pose_persons,
@@ -73,6 +74,23 @@ def test_other_formats_are_converted_first(tmp_path: Path, name: str, content: s
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=f"autopose data convert .*{name}"):
         write_tune_split(_config(tmp_path / name), tmp_path)
+
+
+def test_a_namesake_in_the_current_folder_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for folder in ("data", "here"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.json").write_text("{}")
+    monkeypatch.setenv("AUTOPOSE_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path / "here")
+    for _ in range(3):
+        assert find_annotations("mine.json", 0, tmp_path) == tmp_path / "data" / "mine.json"
+    assert len(caplog.messages) == 1
+    assert "AUTOPOSE_DATA goes first" in caplog.text
+    monkeypatch.setenv("AUTOPOSE_DATA", ".")
+    assert find_annotations("mine.json", 0, tmp_path).samefile("mine.json")
+    assert len(caplog.messages) == 1
 
 
 def test_frames_of_one_video_stay_together(tmp_path: Path) -> None:
