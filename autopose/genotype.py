@@ -45,7 +45,7 @@ AggregationOps = Annotated[tuple[Op, ...], Field(min_length=AGGREGATION_EDGES, m
 class Genotype(BaseModel):
     """What every kind of genotype has: a kind, a schema version, provenance, a fingerprint."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: str
     schema_version: Literal[1] = 1

@@ -13,11 +13,11 @@ Four conventions relate heatmap cells to crop pixels (stride s = 4):
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from autopose.errors import DataError
 from autopose.skeleton import COCO17
@@ -48,7 +48,8 @@ class Codec(BaseModel):
         input_size_wh: crop size in pixels.
         stride: crop pixels per heatmap cell.
         sigma: standard deviation of the Gaussian, in heatmap cells.
-        convention: relation of cells to crop pixels, see the module.
+        convention: relation of cells to crop pixels: ``aligned`` (areas coincide), or that of a published code:
+            ``hrnet``, ``posenfs``, ``udp``.
         refine: sub-cell step after the maximum: ``none``; ``quarter`` (0.25 cell towards the higher neighbour, in x and
             in y); ``hrnet`` (the same with HRNet's border rule: no step at all unless 1 < x < w - 1 and 1 < y < h - 1,
             and a joint without a positive peak is put at cell 0, 0: HRNet ``lib/core/inference.py``); ``dark`` (Newton
@@ -66,6 +67,15 @@ class Codec(BaseModel):
     convention: Convention = "aligned"
     refine: Refine = "quarter"
     oks_sigmas: tuple[float, ...] | None = None
+
+    @model_validator(mode="after")
+    def _has_cells(self) -> Self:
+        least = 2 if self.convention == "udp" else 1  # whose first and last cells are the crop's corners
+        if min(self.heatmap_size_wh) < least:
+            raise ValueError(
+                f"input_size_wh {self.input_size_wh} has fewer than {least} cells of stride {self.stride} on a side"
+            )
+        return self
 
     @property
     def heatmap_size_wh(self) -> tuple[int, int]:

@@ -26,13 +26,16 @@ class AutoPoseSpaceConfig(Config):
         modules_per_stage: multi-scale modules in each stage.
         stem_channels: width of the stem, in the supernet and the derived network.
         stem_expansion: the stem's output = stem_channels x this.
-        head: how branches become heatmaps, see :class:`autopose.genotype.AutoPoseGenotype`.
+        head: ``concat`` (all branches enlarged and joined) or ``sum``, see
+            :class:`autopose.genotype.AutoPoseGenotype`.
         fusion: ``cells``, or ``concat`` (ablation: no aggregation cells).
         branches: scale vectors the controller may choose: ``searched`` (all 16 per stage), ``single`` (at most one
             branch: ablation), ``all`` (always four, no controller: ablation).
         token: ``vector`` (one choice among the vectors per stage) or ``bits`` (four yes/no choices per stage).
-        sharing: see :class:`autopose.search.supernet.AutoPoseSupernet`.
-        alpha_gradient: see :mod:`autopose.search.relaxation`.
+        sharing: ``branch``: a pair of cells for each branch; ``global``: one pair for all, see
+            :class:`autopose.search.supernet.AutoPoseSupernet`.
+        alpha_gradient: ``single`` (only the sampled operation runs), ``full`` (exact straight-through gradient) or
+            ``soft`` (all are weighed), see :mod:`autopose.search.relaxation`.
         init_std: standard deviation of the initial logits.
         weights: a trained network, by name or file: only the branches are searched, with its cells and widths, and the
             shared weights begin at its own (see :class:`autopose.search.trained_space.TrainedSpace`). What this section

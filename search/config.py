@@ -20,8 +20,8 @@ class LoopConfig(Config):
         strategy: ``bilevel``, or ``random``: the baseline of equal budget.
         gradient: ``first`` or ``second`` order, or ``sync``: both levels in one step, on all training images.
         arch_first: update the architecture before the weights (DARTS) instead of after (Algorithm 1).
-        epochs: N_epoch.
-        iterations: N_iter, per epoch; 0 = the shared weights stay as they begin (a trained network's).
+        epochs: of the search (N_epoch).
+        iterations: steps per epoch (N_iter); 0 = the shared weights stay as they begin (a trained network's).
         batch: persons per step and process, for either level.
         arch_share: share of the training images (by a fixed hash of the name) that the architecture learns from; with
             ``sync`` both levels learn from all of them. The reward is computed on the tune split
@@ -29,7 +29,7 @@ class LoopConfig(Config):
         arch_start_epoch: epochs of weights only at the beginning.
         optimizer: of the weights, ``adam`` or ``sgd`` (momentum 0.9).
         lr: of the weights; cosine to ``lr_end``.
-        lr_end: see ``lr``.
+        lr_end: learning rate of the weights at the end.
         weight_decay: of the weights.
         clip: largest norm of the weights' gradient; 0 = none.
         arch_lr: of Adam on the architecture.
@@ -99,7 +99,7 @@ class LatencyConfig(Config):
     Attributes:
         table: JSON that ``autopose bench --ops`` wrote on the target device; None leaves latency out.
         target_ms: of the derived network, one crop, no flip.
-        exponent: negative: slower is worse.
+        exponent: of latency / target; negative: slower is worse.
         only_above: do not reward networks for being faster than the target.
         cell_weight: how much the cells' loss counts the expected latency above the target; 0 leaves latency to the
             controller.
@@ -119,7 +119,7 @@ class SearchConfig(Config):
         space: which space; its section below has its settings.
         autopose: the AutoPose space.
         fabric: the fabric space (settings of ``autopose.search.fabric_space``).
-        skeleton: joints to learn.
+        skeleton: joints to learn: ``coco17``, ``mpii16``, ...
         codec: input size, heatmaps.
         data: what to search on (as in training).
         augment: how person crops are varied.

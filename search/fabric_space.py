@@ -24,13 +24,13 @@ class FabricSpaceConfig(Config):
     """What is searched over; the defaults are the published COCO model's.
 
     Attributes:
-        backbone: see :class:`autopose.fabric_genotype.Backbone`.
+        backbone: network below the fabric, see :class:`autopose.fabric_genotype.Backbone`.
         backbone_width: of HRNet's finest branch or of the stem; 0 = as published.
         backbone_genotype: for backbone ``autopose``: preset or file of the searched network.
         backbone_weights: local file with the backbone's weights (torchvision's or HRNet's naming); None: random.
         op_set: candidate operations (``autopose.fabric_genotype.FABRIC_OP_SETS``).
         skeleton: whose body parts.
-        parts: P.
+        parts: number of body parts (P).
         depth: layers of cells after the pyramid.
         channels: of the cells at 1/4 ... 1/32.
         hidden_states: nodes in a cell.

@@ -27,6 +27,17 @@ def _load(name: str) -> FabricGenotype:
     return genotype
 
 
+@pytest.mark.parametrize("value", ["NaN", "Infinity"])
+def test_refuses_weights_that_are_no_numbers(tmp_path: Path, value: str) -> None:
+    """Such a part would give maps of nothing, decoded to the corner of the crop."""
+    content = json.loads(_load("fabric-tiny").to_json())
+    cell = content["parts"][0]["cells"][0]
+    cell["beta"] = [float(value)] + [0.0] * (len(cell["edges"]) - 1)
+    (tmp_path / "none.json").write_text(json.dumps(content))
+    with pytest.raises(GenotypeError, match=r"parts\.0\.cells\.0\.beta.*finite number"):
+        Genotype.load(tmp_path / "none.json")
+
+
 def test_published_fabric_is_a_triangle_of_six_cells() -> None:
     assert cell_places(3) == ((1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 0))
 

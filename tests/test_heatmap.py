@@ -63,6 +63,15 @@ def test_golden_conventions() -> None:
     assert [Codec(convention=c).flip_shift for c in conventions] == [0, 1, 0]
 
 
+@pytest.mark.parametrize(
+    ("size", "stride", "convention", "least"), [((3, 32), 4, "aligned", 1), ((32, 32), 32, "udp", 2)]
+)
+def test_refuses_maps_without_cells(size: tuple[int, int], stride: int, convention: Convention, least: int) -> None:
+    with pytest.raises(ValueError, match=f"fewer than {least} cells"):
+        Codec(input_size_wh=size, stride=stride, convention=convention)
+    assert Codec(input_size_wh=(32, 32), stride=32).heatmap_size_wh == (1, 1)
+
+
 def test_a_perfect_mirrored_map_changes_nothing() -> None:
     """Averaging with the maps of the mirrored crop is the identity for a perfect network (aligned convention)."""
     rng = np.random.default_rng(0)

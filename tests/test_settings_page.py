@@ -65,7 +65,7 @@ class Section:
     """A table of the page.
 
     Attributes:
-        path: what its settings begin with, as ``train.``; nothing at the top level.
+        path: what its settings begin with, as ``train``; nothing at the top level.
         model: has a row for each field.
         many: there may be several, as in ``[[data.sources]]``.
     """
@@ -109,7 +109,11 @@ def meanings(model: type[BaseModel]) -> dict[str, str]:
     Raises:
         ValueError: its docstring leaves a field out, says nothing of it, or describes one that is not there.
     """
-    entries, fields = documented(model), model.model_fields
+    fields = model.model_fields
+    entries: dict[str, str] = {}
+    for base in reversed(model.__mro__):  # what a model has from its base is described there
+        if issubclass(base, BaseModel) and base is not BaseModel:
+            entries |= documented(base)
     wrong = [name for name in fields if not entries.get(name)] + [name for name in entries if name not in fields]
     if wrong:
         raise ValueError(

@@ -26,7 +26,7 @@ class Augment(Config):
         rotation: probability of rotating at all.
         half_body: probability of cropping around the upper or the lower half, of persons with more than
             ``half_body_joints`` labelled joints.
-        half_body_joints: see there.
+        half_body_joints: labelled joints that a person must exceed for ``half_body``.
         shift: largest displacement of the centre, as a share of the region's sides.
         colour: probability of the colour change, whose strengths follow.
         brightness: largest change, as a share of 255.

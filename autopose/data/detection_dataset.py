@@ -18,6 +18,12 @@ from autopose.data.scenes import Scene
 from autopose.poses import Person
 
 
+class SceneColour(Augment):
+    """Colour and sharpness of whole photographs: what else :class:`Augment` has does not count here."""
+
+    blur: float = Field(0.05, ge=0, le=1)
+
+
 class DetectionAugment(Config):
     """What is varied, and how often.
 
@@ -47,7 +53,7 @@ class DetectionAugment(Config):
     min_visible: float = Field(0.35, ge=0, le=1)
     min_side: float = Field(6.0, ge=0)
     smooth_shrink: float = Field(0.5, ge=0, le=1)
-    colour: Augment = Augment(blur=0.05, grey=0.05, jpeg=0.1)
+    colour: SceneColour = SceneColour()
 
     @model_validator(mode="after")
     def _ranges_rise(self) -> Self:

@@ -76,10 +76,10 @@ class TrainSection(Config):
         batch: persons (or images) per step and process.
         steps: length of the run; None: ``epochs`` passes over the drawn samples.
         epochs: passes over the data.
-        optimizer: ``adam``, ``adamw``, or ``muon`` (:class:`~autopose.training.muon.Muon`).
+        optimizer: ``adam``, ``adamw``, or ``muon`` (orthogonalised momentum, :mod:`autopose.training.muon`).
         lr: peak learning rate.
         betas: Adam's decay rates, also for what Muon leaves to it.
-        weight_decay: of AdamW and Muon, on weights with more than one dimension.
+        weight_decay: of weights with more than one dimension; ``adam`` adds it to the gradient (L2), the others do not.
         schedule: ``cosine`` to zero, ``multistep`` or ``constant``.
         milestones: fractions of the run at which ``multistep`` multiplies by ``gamma``.
         gamma: factor of ``multistep``.
@@ -142,7 +142,7 @@ class TrainConfig(Config):
 
     Attributes:
         task: ``pose`` or ``detector``.
-        skeleton: joints to learn.
+        skeleton: joints to learn: ``coco17``, ``mpii16``, ...
         codec: input size, heatmaps.
         data: what to train on.
         augment: how person crops are varied.

@@ -195,6 +195,9 @@ def train(
     if writer is not None:
         writer.close()
     wait()  # for rank 0's last evaluation and files
+    # DistributedDataParallel goes before its group: freed after it, while Python's lock is held, it can wait for ever
+    # for a thread of Gloo that waits for the lock.
+    del model
     ranks.close()
     best = out / "best.safetensors"
     return best if best.exists() else out / "last.safetensors"

@@ -4,11 +4,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.data.augment import Augment
-from autopose.data.detection_dataset import DetectionAugment, DetectionDataset
+from autopose.data.detection_dataset import DetectionAugment, DetectionDataset, SceneColour
 from autopose.data.scenes import Scene
 
-PLAIN = Augment(colour=0, grey=0, blur=0, jpeg=0, erase=0, low_resolution=0)
+PLAIN = SceneColour(colour=0, grey=0, blur=0, jpeg=0, erase=0, low_resolution=0)
 SIZE = (128, 96)
 
 

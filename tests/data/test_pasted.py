@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from autopose.data.augment import Augment
-from autopose.data.detection_dataset import DetectionAugment, DetectionDataset, DetectionSample
+from autopose.data.detection_dataset import DetectionAugment, DetectionDataset, DetectionSample, SceneColour
 from autopose.data.pasted import PersonPaster
 from autopose.data.scenes import Scene
 from autopose.poses import Person
 from tests.data.test_neighbours import STANDING
 
-PLAIN = Augment(colour=0, grey=0, blur=0, jpeg=0, erase=0, low_resolution=0)
+PLAIN = SceneColour(colour=0, grey=0, blur=0, jpeg=0, erase=0, low_resolution=0)
 WHITE, BLACK = Path("white"), Path("black")
 NOBODY = np.zeros((0, 4), np.float32)
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from autopose.config import to_toml
 from autopose.errors import ConfigError, ModelError, UsageError
@@ -102,6 +103,28 @@ def test_writes_a_genotype_that_builds_and_a_log(tiny_search: Make, tmp_path: Pa
     assert {"weight_loss", "arch_loss", "AP", "arch_entropy", "controller_entropy", "skip_share"} <= set(entries[0])
     np.testing.assert_allclose(np.sum(entries[0]["probabilities"]["individual_0"], -1), 1, atol=1e-3)
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("gradient", ["first", "sync"])
+def test_the_weights_gradients_are_clipped(tiny_search: Make, tmp_path: Path, gradient: str) -> None:
+    norms: dict[float, list[float]] = {0: [], 1e-3: []}
+    for clip, found in norms.items():
+        run = Run(tiny_search(epochs=1, clip=clip, gradient=gradient), tmp_path / str(clip))
+        weights = {id(p) for p in run.strategy.weights.values()}
+
+        def note(optimizer: torch.optim.Optimizer, *_: Any, weights: set[int] = weights, found: Any = found) -> None:
+            mine = [p.grad for g in optimizer.param_groups for p in g["params"] if id(p) in weights]
+            if mine:
+                found.append(float(torch.nn.utils.get_total_norm([grad for grad in mine if grad is not None])))
+
+        handle = register_optimizer_step_pre_hook(note)
+        try:
+            run.search()
+        finally:
+            handle.remove()
+    assert len(norms[0]) == len(norms[1e-3]) == 2
+    assert min(norms[0]) > 1e-2
+    assert norms[1e-3] == pytest.approx([1e-3, 1e-3], rel=1e-3)
 
 
 def test_seeds_differ_and_repeat(tiny_search: Make, tmp_path: Path) -> None:

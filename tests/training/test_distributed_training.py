@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from autopose.checkpoint import load_checkpoint
 from autopose.data.synthetic import write_synthetic
@@ -21,6 +23,32 @@ def _command(figures: Path, *more: str) -> list[str]:
     return [*command, *more, *(part for setting in settings for part in ("--set", setting))]
 
 
+#: Trains, and prints what the parameters add up to: the same on both ranks only if gradients were exchanged.
+SCRIPT = """
+import sys, zlib
+from pathlib import Path
+from autopose.config import load_config
+from autopose.genotype import Genotype
+from autopose.training import trainer
+from autopose.training.config import TrainConfig
+
+figures, out, limit, *resume = sys.argv[1:]
+networks, build = [], trainer.build_network
+
+def remembered(*arguments):
+    networks.append(build(*arguments))
+    return networks[-1]
+
+trainer.build_network = remembered
+config = load_config(TrainConfig, "smoke", [
+    'data.sources=[{annotations="%s"}]' % figures, "data.workers=0", "data.tune_share=0.3", "train.steps=3",
+    "codec.input_size_wh=[64, 64]", "train.batch=2", "train.save_every=1", "train.eval_every=1000000",
+], group="train")
+trainer.train(Genotype.load("small"), config, Path(out), resume=bool(resume), max_seconds=float(limit))
+print(zlib.crc32(b"".join(p.detach().numpy().tobytes() for p in networks[0].parameters())))
+"""
+
+
 def _environment(rank: int, port: int) -> dict[str, str]:
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": str(rank)}
     return os.environ | group | {"OMP_NUM_THREADS": "1"}
@@ -32,10 +60,50 @@ def figures(tmp_path: Path) -> Path:
     return write_synthetic(tmp_path / "figures", images=24, seed=3, size_wh=(96, 96))
 
 
-def test_one_process_out_of_time_stops_both(figures: Path, tmp_path: Path) -> None:
+def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        return int(free.getsockname()[1])
+
+
+def _train_both(*arguments: str) -> list[int]:
+    """Run ``SCRIPT`` in two processes and return what each printed; a hang at the end is an error, too."""
+    port = _free_port()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, *arguments],
+            env=_environment(rank, port),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        told = [process.communicate(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], told
+    return [int(printed) for printed, _ in told]
+
+
+@pytest.mark.slow
+def test_both_processes_have_the_same_weights_and_go_on_to_the_bit(figures: Path, tmp_path: Path) -> None:
+    """Each sees other pictures, so that only averaged gradients keep them together."""
+    whole, broken = str(tmp_path / "whole"), str(tmp_path / "broken")
+    first, second = _train_both(str(figures), whole, "1e9")
+    assert first == second
+    stopped = _train_both(str(figures), broken, "0")
+    assert stopped[0] == stopped[1] != first
+    assert _train_both(str(figures), broken, "1e9", "resume") == [first, second]
+    states = [load_file(Path(run) / "last.safetensors") for run in (whole, broken)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_one_process_out_of_time_stops_both(figures: Path, tmp_path: Path) -> None:
+    port = _free_port()
     out = ["-o", str(tmp_path / "run")]
     processes = [
         subprocess.Popen(

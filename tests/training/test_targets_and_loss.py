@@ -71,6 +71,16 @@ def test_weight_average_by_formula() -> None:
     assert next(average.network.parameters()).item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_the_average_counts_batches_as_the_network_does() -> None:
+    """Integers are not averaged: the number of batches that a normalisation has seen is taken over."""
+    network = nn.BatchNorm2d(2)
+    average = WeightAverage(network, 0.5)
+    for _ in range(3):
+        network(torch.zeros(1, 2, 4, 4))
+        average.update(network)
+    assert average.network.state_dict()["num_batches_tracked"] == 3
+
+
 def test_schedules_by_formula() -> None:
     cosine = TrainSection(lr=1.0, warmup_steps=10)
     assert learning_rate(0, 110, cosine) == pytest.approx(0.1)

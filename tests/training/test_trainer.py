@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from autopose.checkpoint import load_checkpoint
 from autopose.config import load_config
@@ -157,6 +158,25 @@ def test_refuses_to_overwrite_to_resume_nothing_and_to_mix_runs(
     for generation in (NEWEST, PREVIOUS):
         (tmp_path / generation).write_bytes(b"not safetensors")
     assert "no state can be resumed" in str(_refused(tiny, figures, tmp_path, resume=True))
+
+
+def test_gradients_are_clipped_to_the_norm_that_was_asked_for(
+    figures: Path, tmp_path: Path, tiny: AutoPoseGenotype
+) -> None:
+    norms: list[float] = []
+
+    def note(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        found = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norms.append(float(torch.nn.utils.get_total_norm(found)))
+
+    for clip in (0, 1e-3):
+        handle = register_optimizer_step_pre_hook(note)
+        try:
+            train(tiny, _config(figures, "train.steps=2", f"train.clip={clip}"), tmp_path / str(clip))
+        finally:
+            handle.remove()
+    assert min(norms[:2]) > 1e-2
+    assert norms[2:] == pytest.approx([1e-3, 1e-3], rel=1e-3)
 
 
 def test_a_run_that_cannot_start_leaves_no_folder(figures: Path, tmp_path: Path, tiny: AutoPoseGenotype) -> None:
