@@ -4,16 +4,16 @@ from numbers import Integral, Real
 from typing import Any, get_args
 
 
-def check_count(name: str, value: Any) -> None:
-    """Take a whole number of 1 or more, or None.
+def check_count(name: str, value: Any, *, optional: bool = False) -> None:
+    """Take a whole number of 1 or more, or, if ``optional``, None.
 
     Raises:
         TypeError: it is no whole number.
         ValueError: it is below 1.
     """
-    if value is None:
+    if value is None and optional:
         return
-    if not isinstance(value, Integral):
+    if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError(f"{name} {value!r}: expected a whole number.")
     if int(value) < 1:
         raise ValueError(f"{name} {value}: expected 1 or more.")

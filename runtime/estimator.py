@@ -80,7 +80,7 @@ class Estimator:
         check_choice("cropping", cropping, Cropping)
         check_share("detector_threshold", detector_threshold)
         check_share("least_evidence", least_evidence)
-        check_count("threads", threads)
+        check_count("threads", threads, optional=True)
         check_count("batch_size", batch_size)
         if not isinstance(detector, str | Path) and not callable(detector):
             raise TypeError(

@@ -46,8 +46,8 @@ class GivenBoxes:
         is_results = isinstance(content, dict) and content.get("format") == FORMAT
         self.path, self.least_score = path, least_score
         self._known = _from_results(path) if is_results else _from_coco(content, path)
-        #: A list of detections alone does not tell images without persons from those that it does not know.
-        self._is_list = isinstance(content, list)
+        #: Without a list of images, those without persons cannot be told from those that the file does not know.
+        self._is_list = isinstance(content, list) or not (is_results or content.get("images"))
         self._asked, self._unknown = 0, 0
 
     def __call__(self, frame: Frame) -> Found:
@@ -64,8 +64,8 @@ class GivenBoxes:
         corners = checked_boxes([box for box, _ in found], frame.size_wh, where)
         return corners, np.array([score for _, score in found], np.float32)
 
-    def problem(self) -> str | None:
-        """Say, after the last frame, if the file does not belong to the frames; warn if it knows only some of them."""
+    def unmatched(self) -> str | None:
+        """Say, after the last frame, if the file knows none of the frames; warn if it knows only some of them."""
         if not self._unknown or not self._known:
             return None
         if self._unknown == self._asked:

@@ -60,6 +60,7 @@ class RunReport:
         seconds: wall time.
         files: written.
         problem: what was wrong with the source, as a sentence; None if it was whole.
+        unmatched: that the file of boxes knows none of its frames, as a sentence; of one source among several no fault.
         stages: name -> total_s, p50_ms, p95_ms.
         live: figures of a live source.
     """
@@ -70,6 +71,7 @@ class RunReport:
     seconds: float = 0.0
     files: list[Path] = field(default_factory=list)
     problem: str | None = None
+    unmatched: str | None = None
     stages: dict[str, dict[str, float]] = field(default_factory=dict)
     live: dict[str, float | int] = field(default_factory=dict)
 
@@ -118,8 +120,8 @@ def infer_source(
     finally:
         source.close()
     report.problem = source.problem or next((sink.problem for sink in sinks if sink.problem), None)
-    if report.problem is None and given is not None:
-        report.problem = given.problem()
+    if given is not None:
+        report.unmatched = given.unmatched()
     if not report.frames and report.problem is None:
         report.problem = f"{report.source}: gave no frame, so nothing was written."
     report.live = source.report()

@@ -61,6 +61,7 @@ class PosePipeline:
         smooth: needs tracking unless ``none``.
         boxes: gives the persons of a frame instead of the detector.
         fps: of the source, for the smoother's windows and the clock of separate images.
+        moving: a frame shows what the one before did; separate images do not, and nobody is followed between them.
     """
 
     estimator: "Estimator"
@@ -69,6 +70,7 @@ class PosePipeline:
     smooth: Smoothing = "online"
     boxes: Callable[[Frame], Found] | None = None
     fps: float = 25.0
+    moving: bool = True
 
     def __post_init__(self) -> None:
         check_choice("smooth", self.smooth, Smoothing)
@@ -82,7 +84,7 @@ class PosePipeline:
         if self.smooth != "none" and not self.tracking:
             raise UsageError(f"--smooth {self.smooth} needs tracking: leave out --smooth or --no-track.")
         self._count = 0
-        self._follows = self.tracking and self.boxes is None
+        self._follows = self.tracking and self.boxes is None and (self.moving or self.every > 1)
         self.tracker = Tracker(start_score=self.estimator.detector_threshold, trusting=self.boxes is not None)
         self.follower = Follower(self.estimator, self.tracker)
         self._smoother = open_smoother(self.smooth, self.fps)
@@ -192,6 +194,7 @@ def pipeline_for(
         smooth=("online" if moving and tracking else "none") if smooth is None else smooth,
         boxes=boxes,
         fps=float(source.fps or 25),
+        moving=moving,
     )
 
 
@@ -230,8 +233,9 @@ def track(
     """
     if unknown:
         raise TypeError(f"track() got unknown options: {', '.join(unknown)}")
-    for name, value in ("every", every), ("stride", stride), ("max_frames", max_frames):
-        check_count(name, value)
+    check_count("every", every, optional=True)
+    check_count("stride", stride)
+    check_count("max_frames", max_frames, optional=True)
     specs = find_sources([source])
     if len(specs) != 1:
         raise UsageError(f"track({str(source)!r}): stands for {len(specs)} sources; give them one by one.")

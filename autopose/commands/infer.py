@@ -146,7 +146,7 @@ def infer(
                 reports.append(item)
     if report:
         _write_pages(specs, reports)
-    if any(item.problem for item in reports):
+    if any(item.problem for item in reports) or (reports and all(item.unmatched for item in reports)):
         raise typer.Exit(1)
 
 
@@ -185,5 +185,5 @@ def _tell(report: "RunReport") -> None:
     names = [str(path) for path in report.files[:4]] + (["..."] if len(report.files) > 4 else [])
     if report.frames:
         typer.echo(f"{report.source}: {', '.join(parts)} -> {', '.join(names)}")
-    if report.problem:
-        typer.echo(f"warning: {report.problem}", err=True)
+    for sentence in filter(None, (report.problem, report.unmatched)):
+        typer.echo(f"warning: {sentence}", err=True)

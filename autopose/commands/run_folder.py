@@ -1,5 +1,6 @@
 """The run folder of ``autopose train`` and ``autopose search``: which it is, and how to go on in it."""
 
+import os
 import shlex
 import time
 from pathlib import Path
@@ -28,7 +29,7 @@ def stopped_code() -> int:
 
     Under ``torchrun`` it is 0: that takes any other for a crash, and prints its traceback.
     """
-    return 3 if world() == 1 else 0
+    return 0 if "WORLD_SIZE" in os.environ else 3
 
 
 def resume_command(words: list[str], folder: Path) -> str:

@@ -162,7 +162,7 @@ def check_folder(
 
 def _candidates(root: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(root):
-        if "config.toml" in files and not _OF_RUNS.isdisjoint(files):
+        if Path(folder) != root and "config.toml" in files and not _OF_RUNS.isdisjoint(files):
             folders.clear()  # a run's tune split and drawn figures are no data sets
             continue
         folders.sort()

@@ -27,6 +27,9 @@ from autopose.training.sources import (
     asked_for,
     find_annotations,
     image_folder,
+    in_tune,
+    name_for_split,
+    require_some,
     source_persons,
     tune_source,
     write_detector_tune_split,
@@ -232,13 +235,16 @@ def _source(source: Source, config: TrainConfig, skeleton: Skeleton) -> dict[str
         return entry | {"found": False, "problem": _sentence(error), counted: published[counted]}
     try:
         if of_images:
-            scenes = scenes_from_coco(read_coco(path, images=image_folder(source)))
-            count = sum(source.contains in str(scene.image_path) for scene in scenes)
+            file = read_coco(path, images=image_folder(source))
+            name_of = name_for_split(file.image_path(number) for number in file.images)
+            scenes = scenes_from_coco(file)
+            pictures = [scene.image_path for scene in scenes if source.contains in str(scene.image_path)]
         else:
-            found, _ = source_persons(source, path, skeleton, config.data.pseudo_weight)
-            count = sum(asked_for(person, source) for person in found)
+            found, name_of = source_persons(source, path, skeleton, config.data.pseudo_weight)
+            pictures = [person.image_path for person in found if asked_for(person, source)]
+        entry[counted] = len(pictures)
+        left = sum(not in_tune(name_of(picture), config.data.tune_share) for picture in pictures)
+        require_some(left, len(pictures), path, source, config)
     except DataError as error:
-        return entry | {"problem": _sentence(error)}
-    if not count:
-        entry["problem"] = f"{path}: none of its {counted} passes the filters of source {source.annotations!r}."
-    return entry | {counted: count}
+        entry["problem"] = _sentence(error)
+    return entry

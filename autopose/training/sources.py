@@ -110,12 +110,13 @@ def nobody_held_out(path: Path, what: str, names: Iterable[str]) -> DataError:
         what: is missing in it.
         names: of the pictures that could be scored, as :func:`name_for_split` has them.
     """
-    first = min((_place(name) for name in names), default=None)
-    if first is None:
+    places = {_place(name) for name in names}
+    if len(places) < 2:  # no share leaves something in both parts
+        few = "none is in the whole file" if not places else "what the file has cannot be split"
         return DataError(
-            f"{path}: {what} is in the tune split, and none is in the whole file. Name another file with "
-            "data.tune_annotations."
+            f"{path}: {what} is in the tune split, and {few}. Name another file with data.tune_annotations."
         )
+    first = min(places)
     return DataError(
         f"{path}: {what} is in the tune split. Set data.tune_share to {(first + 1) / 1000:g} or more, or name another "
         "file with data.tune_annotations."
@@ -151,6 +152,30 @@ def asked_for(person: Person, source: Source) -> bool:
     return source.contains in str(person.image_path) and int((person.weight > 0).sum()) >= source.min_keypoints
 
 
+def require_some(left: int, asked: int, path: Path, source: Source, config: TrainConfig) -> None:
+    """Refuse a source of which nothing is left to train on.
+
+    Args:
+        left: its persons (a detector's: images) outside of the tune split.
+        asked: those that pass its filters.
+        path: of its annotations.
+        source: the source.
+        config: the recipe.
+
+    Raises:
+        DataError: it is so.
+    """
+    if left:
+        return
+    what = "image" if config.task == "detector" else "person"
+    if asked:
+        raise DataError(
+            f"{path}: every {what} of it is held out for the tune split (data.tune_share = "
+            f"{config.data.tune_share:g}). Lower the share, or give more pictures."
+        )
+    raise DataError(f"{path}: no {what} is left after the filters of source {source.annotations!r}.")
+
+
 def pose_persons(config: TrainConfig, skeleton: Skeleton, folder: Path) -> list[Person]:
     """Return the training persons of all sources, without those of tune images, each with its sample weight."""
     chosen: list[Person] = []
@@ -162,8 +187,7 @@ def pose_persons(config: TrainConfig, skeleton: Skeleton, folder: Path) -> list[
             for person in persons
             if asked_for(person, source) and not in_tune(name_of(person.image_path), config.data.tune_share)
         ]
-        if not kept:
-            raise DataError(f"{path}: no person is left after the filters of source {source.annotations!r}.")
+        require_some(len(kept), sum(asked_for(person, source) for person in persons), path, source, config)
         chosen += kept
     return chosen
 
@@ -175,14 +199,14 @@ def detector_scenes(config: TrainConfig, folder: Path) -> list[Scene]:
         path = find_annotations(source.annotations, config.data.synthetic_images, folder)
         file = read_coco(path, images=image_folder(source))
         name_of = name_for_split(file.image_path(number) for number in file.images)
+        found = scenes_from_coco(file, sample_weight=source.repeat)
         kept = [
             scene
-            for scene in scenes_from_coco(file, sample_weight=source.repeat)
+            for scene in found
             if source.contains in str(scene.image_path)
             and not in_tune(name_of(scene.image_path), config.data.tune_share)
         ]
-        if not kept:
-            raise DataError(f"{path}: no image is left after the filters of source {source.annotations!r}.")
+        require_some(len(kept), sum(source.contains in str(scene.image_path) for scene in found), path, source, config)
         scenes = merge_scenes(scenes, kept)
     return scenes
 
@@ -280,6 +304,7 @@ def write_detector_tune_split(config: TrainConfig, folder: Path) -> Path:
         file = read_coco(path, images=image_folder(source))
         name_of = name_for_split(file.image_path(number) for number in file.images)
         shown = [scene.image_path for scene in scenes_from_coco(file) if len(scene.boxes)]
+        tune.unlink()
         raise nobody_held_out(path, "no person's box", map(name_of, shown))
     return tune
 

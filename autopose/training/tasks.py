@@ -191,7 +191,14 @@ class DetectorTask(Task):
 
 
 def make_task(config: TrainConfig, genotype: Genotype, folder: Path, device: torch.device) -> Task:
-    """Return the task that the configuration asks for."""
+    """Return the task that the configuration asks for.
+
+    Raises:
+        DataError: something is wrong with the data.
+    """
+    for source in config.data.sources:  # all of them, before figures are drawn for one
+        if source.annotations != "synthetic":
+            find_annotations(source.annotations, config.data.synthetic_images, folder)
     if config.task == "pose":
         source = tune_source(config)
         path = find_annotations(source.annotations, config.data.synthetic_images, folder)

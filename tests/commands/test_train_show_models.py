@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from autopose.cli import app
+from autopose.commands.run_folder import stopped_code
 from autopose.errors import AutoposeError, ConfigError, GenotypeError, ModelError
 from autopose.zoo import catalogue, zoo_folder
 
@@ -72,6 +73,13 @@ def test_train_refuses_bad_input_before_it_starts(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no such checkpoint"):
         _run("train", "small", "--config", "smoke", "--init", "nowhere", "--dry-run")
     assert not out.exists()
+
+
+def test_the_exit_code_of_a_stopped_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert stopped_code() == 3
+    monkeypatch.setenv("WORLD_SIZE", "1")  # torchrun with one process
+    assert stopped_code() == 0
 
 
 def test_train_runs_and_goes_on(tmp_path: Path) -> None:

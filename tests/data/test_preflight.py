@@ -56,6 +56,8 @@ def test_one_file_and_folders_of_runs(write_coco: Any, tmp_path: Path) -> None:
         copy.write_bytes(path.read_bytes())
     reports, _ = check_folder(tmp_path)
     assert [report.annotations for report in reports] == [path]
+    reports, _ = check_folder(run)  # asked for by name
+    assert [report.annotations.name for report in reports] == ["tune.json", "annotations.json"]
 
 
 def test_keeps_five_examples_of_a_fault(write_coco: Any, tmp_path: Path) -> None:

@@ -183,6 +183,9 @@ def test_refuses_numbers_that_are_none(models: Path) -> None:
         Estimator(models / "pose-flip.onnx", models / "detector.onnx", threads=1.5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"detector_threshold .*: expected a number"):
         Estimator(models / "pose-flip.onnx", models / "detector.onnx", detector_threshold="0.5")  # type: ignore[arg-type]
+    for option in ({"batch_size": None}, {"threads": True}):
+        with pytest.raises(TypeError, match=f"{next(iter(option))} .*: expected a whole number"):
+            Estimator(models / "pose-flip.onnx", models / "detector.onnx", **option)
     numbers: dict[str, Any] = {"threads": np.int64(1), "batch_size": np.int32(2), "detector_threshold": np.float32(0.5)}
     with Estimator(models / "pose-flip.onnx", models / "detector.onnx", **numbers) as opened:
         assert opened.detector_threshold == 0.5

@@ -111,16 +111,16 @@ def test_tells_unknown_frames_from_those_without_persons(tmp_path: Path, caplog:
     frames = {name: Frame(PICTURE, 0, name=f"a/{name}.jpg") for name in ("000007", "000009", "000001")}
     without = GivenBoxes(path)
     without(frames["000007"])  # stands in the file, with nobody
-    assert without.problem() is None
+    assert without.unmatched() is None
     assert not caplog.messages
     other = GivenBoxes(path)
     assert len(other(frames["000001"])[0]) == 0
-    problem = other.problem()
+    problem = other.unmatched()
     assert problem is not None
     assert "none of the 1 frames or images stands in it" in problem
     assert "It names a/000007.jpg, a/000009.jpg" in problem
     other(frames["000009"])
-    assert other.problem() is None
+    assert other.unmatched() is None
     assert "1 of 2 frames or images do not stand in it" in caplog.text
 
 
@@ -128,10 +128,15 @@ def test_a_list_leaves_out_who_has_nobody(tmp_path: Path, caplog: pytest.LogCapt
     """A list of detections is silent on images without persons, so that all are unknown is a warning, no problem."""
     boxes = GivenBoxes(_file(tmp_path, _coco()["annotations"]))
     boxes(Frame(PICTURE, 0, 0.0))
-    assert boxes.problem() is None
+    assert boxes.unmatched() is None
     assert "by frame number or image id: 7" in caplog.text
+    caplog.clear()
+    without_images = GivenBoxes(_file(tmp_path, {"annotations": _coco()["annotations"]}))
+    without_images(Frame(PICTURE, 0, 0.0))
+    assert without_images.unmatched() is None
+    assert len(caplog.messages) == 1
     caplog.clear()
     empty = GivenBoxes(_file(tmp_path, []))
     empty(Frame(PICTURE, 0, 0.0))
-    assert empty.problem() is None
+    assert empty.unmatched() is None
     assert not caplog.messages

@@ -29,10 +29,11 @@ from autopose.runtime.detector import SessionDetector, open_detector
 from autopose.runtime.estimator import Estimator
 from autopose.runtime.inference import InferOptions, infer_source
 from autopose.runtime.picture_sinks import VideoSink
+from autopose.runtime.pipeline import pipeline_for
 from autopose.runtime.run import run_all, usual_detector
 from autopose.runtime.smoother import open_smoother
 from autopose.runtime.source_names import public_address
-from autopose.runtime.sources import Selection, find_sources
+from autopose.runtime.sources import Selection, find_sources, open_source
 from autopose.runtime.video import VideoReader
 from autopose.runtime.video_writer import VideoWriter
 
@@ -209,6 +210,35 @@ def test_boxes_from_a_file(models: Path, walk: Path, tmp_path: Path) -> None:
     result = _infer(models, walk, "-o", again, "--boxes", tmp_path / "other.json", "--save", "json")
     assert result.exit_code == 1
     assert "none of the 24 frames or images stands in it" in " ".join(result.output.split())
+
+
+def test_boxes_of_some_of_the_images_that_are_named_one_by_one(models: Path, tmp_path: Path, figures: Any) -> None:
+    paths = [tmp_path / name for name in ("a.png", "b.png")]
+    for path in paths:
+        cv2.imwrite(str(path), figures.paint((320, 240), *_truth(figures, 1)))
+
+    def infer(*known: str) -> Any:
+        content = {"images": [{"id": i, "file_name": name} for i, name in enumerate(known)], "annotations": []}
+        (tmp_path / "boxes.json").write_text(json.dumps(content))
+        return _infer(models, *paths, "-o", tmp_path / "out", "--save", "json", "--boxes", tmp_path / "boxes.json")
+
+    some, none = infer("a.png"), infer("c.png")
+    assert (some.exit_code, none.exit_code) == (0, 1)
+    assert some.output.count("stands in it") == 1
+
+
+def test_nobody_is_followed_from_one_photograph_into_the_next(
+    estimator: Estimator, walk: Path, tmp_path: Path, figures: Any
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), figures.paint((320, 240), *_truth(figures, 1)))
+    names = []
+    for place in (tmp_path, walk):
+        (spec,) = find_sources([place])
+        source = open_source(spec, Selection())
+        pipeline = pipeline_for(estimator, source, every=1, tracking=True, smooth="none")
+        names.append([stage.name for stage in pipeline.stages()])
+        source.close()
+    assert names == [["detect", "crop", "pose", "track"], ["detect", "pose"]]
 
 
 @pytest.mark.parametrize(

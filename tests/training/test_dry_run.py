@@ -117,6 +117,15 @@ def test_says_what_would_keep_training_from_starting(tmp_path: Path, tiny: AutoP
     least = float(share[1])
     assert not problems(f"data.tune_share={least}")
     assert problems(f"data.tune_share={least - 0.001}")
+    (nothing_left,) = problems("data.tune_share=0.999")
+    assert re.search(r"every (person|image) of it is held out for the tune split .* Lower the share", nothing_left)
+    content = json.loads(made.read_text())
+    alone = made.parent / "alone.json"
+    first = content["images"][0]["id"]
+    mine = [record for record in content["annotations"] if record["image_id"] == first]
+    alone.write_text(json.dumps(content | {"images": content["images"][:1], "annotations": mine}))
+    (cannot,) = problems("data.tune_share=0.001", annotations=alone)  # no share would leave it in both parts
+    assert "cannot be split" in cannot
     assert list(tmp_path.glob("**/tune.json")) == []
 
 

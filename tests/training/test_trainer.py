@@ -18,7 +18,7 @@ from autopose.checkpoint import load_checkpoint
 from autopose.config import load_config
 from autopose.data.synthetic import write_synthetic
 from autopose.errors import AutoposeError, ConfigError, DataError, ModelError, UsageError
-from autopose.genotype import AutoPoseGenotype
+from autopose.genotype import AutoPoseGenotype, Genotype
 from autopose.training.config import TrainConfig
 from autopose.training.resumable import NEWEST, PREVIOUS
 from autopose.training.trainer import train
@@ -184,6 +184,17 @@ def test_a_run_that_cannot_start_leaves_no_folder(figures: Path, tmp_path: Path,
     with pytest.raises(DataError, match="tune split"):
         train(tiny, config, tmp_path / "runs" / "run")
     assert not (tmp_path / "runs").exists()
+    nobody = figures.with_name("nobody.json")
+    nobody.write_text(json.dumps(json.loads(figures.read_text()) | {"annotations": []}))
+    sources = f'data.sources=[{{annotations="{figures}"}}, {{annotations="synthetic"}}, {{annotations="none.json"}}]'
+    for settings, message in (
+        (["task=detector", "codec.input_size_wh=[96, 96]", f"data.tune_annotations={nobody}"], "no person's box"),
+        ([sources], "none.json"),
+    ):
+        network = Genotype.load("detector-small") if "task=detector" in settings else tiny
+        with pytest.raises(DataError, match=message):
+            train(network, _config(figures, *settings), tmp_path / "runs" / "run")
+        assert [path for path in tmp_path.glob("runs/**/*") if path.is_file()] == []
 
 
 def test_refuses_weights_of_another_network_and_diverging_losses(
