@@ -114,15 +114,15 @@ class Genotype(BaseModel):
             GenotypeError: no such preset, model or file, or the file is wrong.
         """
         name = str(source)
-        named = {**bundled_genotypes(), **presets()}
-        if name in named:
-            text, where = named[name].read_text(encoding="utf-8"), f"preset {name!r}"
+        packaged, models = presets(), bundled_genotypes()
+        if found := packaged.get(name) or models.get(name):
+            text, where = found.read_text(encoding="utf-8"), f"packaged genotype {name!r}"
         else:
             path = Path(source)
             if not path.is_file():
                 raise GenotypeError(
                     f"No genotype {name!r}: neither a file nor a preset nor a bundled model. "
-                    f"Presets: {', '.join(sorted(presets()))}. Models: {', '.join(bundled_genotypes())}."
+                    f"Presets: {', '.join(sorted(packaged))}. Models: {', '.join(models)}."
                 )
             try:
                 text, where = path.read_text(encoding="utf-8"), str(path)

@@ -81,7 +81,6 @@ class Estimator:
         check_share("detector_threshold", detector_threshold)
         check_share("least_evidence", least_evidence)
         check_count("threads", threads, optional=True)
-        check_count("batch_size", batch_size)
         if not isinstance(detector, str | Path) and not callable(detector):
             raise TypeError(
                 f"detector {detector!r}: expected a name, a file or a callable; to do without one, 'full-frame', "

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from autopose.errors import ModelError
 from autopose.manifest import Manifest
+from autopose.runtime.arguments import check_count
 from autopose.runtime.session import Session
 
 
@@ -41,11 +42,11 @@ class SessionPredictor:
     Raises:
         ModelError: the model cannot do what is asked.
         ValueError: ``batch_size`` is below 1.
+        TypeError: it is no whole number.
     """
 
     def __init__(self, session: Session, *, flip: bool = True, batch_size: int = 16) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size {batch_size}: expected 1 or more crops.")
+        check_count("batch_size", batch_size)
         check_flip(session.manifest, flip, str(session.path))
         self.session = session
         self.flip = flip

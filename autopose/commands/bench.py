@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -78,23 +78,15 @@ def bench(
 
     # Read before anything is measured, which takes minutes.
     saved = {what: load_bench(Path(what)) for what in (subject, against) if what and what.endswith(".json")}
-    one_saved = next(iter(saved.values()), None)
-    before = {} if one_saved is None else one_saved.settings
+    before = next((result.settings for result in saved.values()), {})
+    given = {"detector": detector, "every": every, "max_frames": max_frames, "flip": flip, "threads": threads}
+    wanted = {name: before.get(name) if value is None else value for name, value in given.items()}
+    options: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
 
     def measure(what: str, pose_model: str) -> "BenchResult":
         if what in saved:
             return saved[what]
-        return bench_subject(
-            what,
-            model=pose_model,
-            detector=before.get("detector") if detector is None else detector,
-            every=before.get("every") if every is None else every,
-            max_frames=before.get("max_frames", 100) if max_frames is None else max_frames,
-            rounds=rounds,
-            flip=before.get("flip", True) if flip is None else flip,
-            device=device.value,
-            threads=before.get("threads") if threads is None else threads,
-        )
+        return bench_subject(what, model=pose_model, rounds=rounds, device=device.value, **options)
 
     first = measure(subject, model)
     typer.echo(as_text(first))

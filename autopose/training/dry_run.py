@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autopose.data.coco_file import read_coco
 from autopose.data.mpii import is_mpii
-from autopose.data.scenes import scenes_from_coco
 from autopose.errors import DataError
 from autopose.genotype import Genotype
 from autopose.models.cost import profile
@@ -24,13 +22,10 @@ from autopose.training.distill import load_teacher
 from autopose.training.fit import check_fit
 from autopose.training.mpii_task import held_out_persons
 from autopose.training.sources import (
-    asked_for,
     find_annotations,
-    image_folder,
-    in_tune,
-    name_for_split,
-    require_some,
     source_persons,
+    source_scenes,
+    training_part,
     tune_source,
     write_detector_tune_split,
     write_tune_split,
@@ -38,10 +33,10 @@ from autopose.training.sources import (
 from autopose.training.tasks import Batch, detector_loss, pose_loss
 from autopose.training.trainer import make_optimizer
 
-#: Images, and persons with joints, in the files that recipes name, for estimates where a file is not there.
+#: What the files that recipes name hold, for estimates where one is not there: persons are those with joints.
 PUBLISHED = {
-    "coco/annotations/person_keypoints_train2017.json": (118_287, 149_813),
-    "mpii/annot/train.json": (14_679, 22_246),
+    "coco/annotations/person_keypoints_train2017.json": {"images": 118_287, "persons": 149_813},
+    "mpii/annot/train.json": {"images": 14_679, "persons": 22_246},
 }
 GIB = 1024**3
 #: A CPU step is taken with one sample above this cost, two below: enough for shapes and for a rate.
@@ -186,7 +181,7 @@ def _data(config: TrainConfig, skeleton: Skeleton) -> tuple[list[dict[str, Any]]
     found, samples = [], 0.0
     counted = "images" if config.task == "detector" else "persons"
     for source in config.data.sources:
-        entry = _source(source, config, skeleton)
+        entry = _source(source, counted, config, skeleton)
         found.append(entry)
         samples += (entry[counted] or 0) * source.repeat * (1 - config.data.tune_share)
     known = all(entry[counted] is not None for entry in found)
@@ -222,29 +217,26 @@ def _sentence(error: DataError) -> str:
     return " ".join(str(error).splitlines())
 
 
-def _source(source: Source, config: TrainConfig, skeleton: Skeleton) -> dict[str, Any]:
-    of_images = config.task == "detector"
-    counted = "images" if of_images else "persons"
+def _source(source: Source, counted: str, config: TrainConfig, skeleton: Skeleton) -> dict[str, Any]:
+    """Return what is known of a source; ``counted`` is what it is counted in, ``images`` or ``persons``."""
     entry: dict[str, Any] = {"annotations": source.annotations, "found": True, counted: None}
     if source.annotations == "synthetic":
-        return entry | {counted: config.data.synthetic_images * (1 if of_images else 2)}  # 1 to 3 figures each
+        figures = 1 if counted == "images" else 2  # of 1 to 3 in each image
+        return entry | {counted: config.data.synthetic_images * figures}
     try:
         path = find_annotations(source.annotations, config.data.synthetic_images, Path(os.devnull))
     except DataError as error:
-        published = dict(zip(("images", "persons"), PUBLISHED.get(source.annotations, (None, None)), strict=True))
-        return entry | {"found": False, "problem": _sentence(error), counted: published[counted]}
+        published = PUBLISHED.get(source.annotations, {}).get(counted)
+        return entry | {"found": False, "problem": _sentence(error), counted: published}
     try:
-        if of_images:
-            file = read_coco(path, images=image_folder(source))
-            name_of = name_for_split(file.image_path(number) for number in file.images)
-            scenes = scenes_from_coco(file)
-            pictures = [scene.image_path for scene in scenes if source.contains in str(scene.image_path)]
+        if counted == "images":
+            scenes, name_of = source_scenes(source, path)
+            entry[counted] = len(scenes)
+            training_part(scenes, name_of, path, source, config)
         else:
-            found, name_of = source_persons(source, path, skeleton, config.data.pseudo_weight)
-            pictures = [person.image_path for person in found if asked_for(person, source)]
-        entry[counted] = len(pictures)
-        left = sum(not in_tune(name_of(picture), config.data.tune_share) for picture in pictures)
-        require_some(left, len(pictures), path, source, config)
+            persons, name_of = source_persons(source, path, skeleton, config.data.pseudo_weight)
+            entry[counted] = len(persons)
+            training_part(persons, name_of, path, source, config)
     except DataError as error:
         entry["problem"] = _sentence(error)
     return entry

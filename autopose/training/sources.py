@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from autopose.data.annotations import is_coco, load_persons
 from autopose.data.coco import nobody_from_coco, persons_from_coco
@@ -23,6 +24,8 @@ from autopose.training.config import Source, TrainConfig
 from autopose.training.distributed import rank, wait
 
 log = logging.getLogger(__name__)
+
+Sample = TypeVar("Sample", Person, Scene)
 
 #: Environment variable with the folder that relative annotation paths are looked up in.
 DATA_VARIABLE = "AUTOPOSE_DATA"
@@ -126,7 +129,7 @@ def nobody_held_out(path: Path, what: str, names: Iterable[str]) -> DataError:
 def source_persons(
     source: Source, path: Path, skeleton: Skeleton, pseudo_weight: float
 ) -> tuple[list[Person], Callable[[Path], str]]:
-    """Return all persons of a source's file, or its boxes that show nobody, and what its pictures are told apart by.
+    """Return the persons that a source asks for, or boxes that show nobody, and what its pictures are told apart by.
 
     That is :func:`name_for_split` of all pictures that the file lists, with labelled persons or without (other formats
     than COCO's list the former only): two parts of a file that are told apart differently would overlap.
@@ -135,40 +138,57 @@ def source_persons(
         DataError: the file cannot be used.
     """
     images = image_folder(source)
-    if not (is_coco(path) or source.nobody):
+    if is_coco(path) or source.nobody:
+        file = read_coco(path, images=images)
+        name_of = name_for_split(file.image_path(number) for number in file.images)
+        if source.nobody:
+            persons = nobody_from_coco(file, skeleton=skeleton, sample_weight=source.repeat)
+        else:
+            persons = persons_from_coco(
+                file, skeleton=skeleton, pseudo_weight=pseudo_weight, sample_weight=source.repeat
+            )
+    else:
         persons = load_persons(path, images=images, skeleton=skeleton, sample_weight=source.repeat)
-        return persons, name_for_split(person.image_path for person in persons)
-    file = read_coco(path, images=images)
-    names = name_for_split(file.image_path(number) for number in file.images)
-    if source.nobody:
-        return nobody_from_coco(file, skeleton=skeleton, sample_weight=source.repeat), names
-    return persons_from_coco(
-        file, skeleton=skeleton, pseudo_weight=pseudo_weight, sample_weight=source.repeat
-    ), names  # fmt: skip
+        name_of = name_for_split(person.image_path for person in persons)
+    return [person for person in persons if _asked_for(person, source)], name_of
 
 
-def asked_for(person: Person, source: Source) -> bool:
-    """Return whether a person passes the filters of a source."""
+def _asked_for(person: Person, source: Source) -> bool:
     return source.contains in str(person.image_path) and int((person.weight > 0).sum()) >= source.min_keypoints
 
 
-def require_some(left: int, asked: int, path: Path, source: Source, config: TrainConfig) -> None:
-    """Refuse a source of which nothing is left to train on.
+def source_scenes(source: Source, path: Path) -> tuple[list[Scene], Callable[[Path], str]]:
+    """Return the photographs of a source's file that it asks for, and what they are told apart by.
+
+    Raises:
+        DataError: the file cannot be used.
+    """
+    file = read_coco(path, images=image_folder(source))
+    scenes = scenes_from_coco(file, sample_weight=source.repeat)
+    name_of = name_for_split(file.image_path(number) for number in file.images)
+    return [scene for scene in scenes if source.contains in str(scene.image_path)], name_of
+
+
+def training_part(
+    samples: Sequence[Sample], name_of: Callable[[Path], str], path: Path, source: Source, config: TrainConfig
+) -> list[Sample]:
+    """Return the samples of a source that are not of the tune split.
 
     Args:
-        left: its persons (a detector's: images) outside of the tune split.
-        asked: those that pass its filters.
-        path: of its annotations.
+        samples: persons, or a detector's photographs, that pass the source's filters.
+        name_of: what pictures are told apart by.
+        path: of the annotations.
         source: the source.
         config: the recipe.
 
     Raises:
-        DataError: it is so.
+        DataError: there are none.
     """
-    if left:
-        return
+    kept = [sample for sample in samples if not in_tune(name_of(sample.image_path), config.data.tune_share)]
+    if kept:
+        return kept
     what = "image" if config.task == "detector" else "person"
-    if asked:
+    if samples:
         raise DataError(
             f"{path}: every {what} of it is held out for the tune split (data.tune_share = "
             f"{config.data.tune_share:g}). Lower the share, or give more pictures."
@@ -182,13 +202,7 @@ def pose_persons(config: TrainConfig, skeleton: Skeleton, folder: Path) -> list[
     for source in config.data.sources:
         path = find_annotations(source.annotations, config.data.synthetic_images, folder)
         persons, name_of = source_persons(source, path, skeleton, config.data.pseudo_weight)
-        kept = [
-            person
-            for person in persons
-            if asked_for(person, source) and not in_tune(name_of(person.image_path), config.data.tune_share)
-        ]
-        require_some(len(kept), sum(asked_for(person, source) for person in persons), path, source, config)
-        chosen += kept
+        chosen += training_part(persons, name_of, path, source, config)
     return chosen
 
 
@@ -197,17 +211,8 @@ def detector_scenes(config: TrainConfig, folder: Path) -> list[Scene]:
     scenes: list[Scene] = []
     for source in config.data.sources:
         path = find_annotations(source.annotations, config.data.synthetic_images, folder)
-        file = read_coco(path, images=image_folder(source))
-        name_of = name_for_split(file.image_path(number) for number in file.images)
-        found = scenes_from_coco(file, sample_weight=source.repeat)
-        kept = [
-            scene
-            for scene in found
-            if source.contains in str(scene.image_path)
-            and not in_tune(name_of(scene.image_path), config.data.tune_share)
-        ]
-        require_some(len(kept), sum(source.contains in str(scene.image_path) for scene in found), path, source, config)
-        scenes = merge_scenes(scenes, kept)
+        found, name_of = source_scenes(source, path)
+        scenes = merge_scenes(scenes, training_part(found, name_of, path, source, config))
     return scenes
 
 

@@ -1,10 +1,6 @@
 """Two processes take the same path and, on the same global batch, the same gradient as one."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +8,7 @@ import torch
 
 from autopose.genotype import Genotype
 from autopose.search.config import SearchConfig
+from tests.ranks import run_ranks
 
 # Frozen statistics: mean 0, variance 1; what is compared is the averaging, not the normalisation per process.
 SCRIPT = """
@@ -61,37 +58,9 @@ print(result.genotype.fingerprint())
 
 
 def _run(out: Path, world: int, statistics: str) -> list[dict[str, list[float]]]:
-    _ranks(world, SCRIPT, str(out), statistics)
+    run_ranks(world, SCRIPT, str(out), statistics)
     found: list[dict[str, list[float]]] = json.loads(out.read_text())
     return found
-
-
-def _ranks(world: int, script: str, *arguments: str) -> list[str]:
-    """Run a script as ``torchrun`` would, and return what each rank printed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    env = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, *arguments],
-            env=env | {"RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(world)
-    ]
-    printed = []
-    try:
-        for process in processes:
-            out, errors = process.communicate(timeout=300)
-            assert process.returncode == 0, errors
-            printed.append(out)
-    finally:
-        for process in processes:
-            process.kill()
-    return printed
 
 
 def _largest_difference(a: list[dict[str, list[float]]], b: list[dict[str, list[float]]]) -> float:
@@ -112,7 +81,7 @@ def test_one_and_two_ranks_agree_with_frozen_statistics(tmp_path: Path) -> None:
 
 def test_ranks_meet_again_in_every_seed(tiny_search: Callable[..., SearchConfig], tmp_path: Path) -> None:
     config = tiny_search(seeds=2, epochs=1, iterations=1, controller={"start_epoch": 0, "updates": 1})
-    first, second = _ranks(2, SEEDS, config.model_dump_json(), str(tmp_path))
+    first, second = run_ranks(2, SEEDS, config.model_dump_json(), str(tmp_path))
     assert first == second
     assert Genotype.load(tmp_path / "genotype.json").fingerprint() == first.strip()
     assert len(json.loads((tmp_path / "summary.json").read_text())["runs"]) == 2

@@ -1,7 +1,5 @@
 """Two processes of one training: when one must stop both do, the step is saved, and only the first one tells."""
 
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +10,7 @@ from safetensors.torch import load_file
 
 from autopose.checkpoint import load_checkpoint
 from autopose.data.synthetic import write_synthetic
+from tests.ranks import environment, free_port, run_ranks
 
 
 def _command(figures: Path, *more: str) -> list[str]:
@@ -49,43 +48,15 @@ print(zlib.crc32(b"".join(p.detach().numpy().tobytes() for p in networks[0].para
 """
 
 
-def _environment(rank: int, port: int) -> dict[str, str]:
-    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": str(rank)}
-    return os.environ | group | {"OMP_NUM_THREADS": "1"}
-
-
 @pytest.fixture
 def figures(tmp_path: Path) -> Path:
     """A few drawn figures."""
     return write_synthetic(tmp_path / "figures", images=24, seed=3, size_wh=(96, 96))
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 def _train_both(*arguments: str) -> list[int]:
-    """Run ``SCRIPT`` in two processes and return what each printed; a hang at the end is an error, too."""
-    port = _free_port()
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, *arguments],
-            env=_environment(rank, port),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        told = [process.communicate(timeout=300) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], told
-    return [int(printed) for printed, _ in told]
+    """Return what each process's parameters add up to."""
+    return [int(printed) for printed in run_ranks(2, SCRIPT, *arguments)]
 
 
 @pytest.mark.slow
@@ -103,12 +74,12 @@ def test_both_processes_have_the_same_weights_and_go_on_to_the_bit(figures: Path
 
 
 def test_one_process_out_of_time_stops_both(figures: Path, tmp_path: Path) -> None:
-    port = _free_port()
+    port = free_port()
     out = ["-o", str(tmp_path / "run")]
     processes = [
         subprocess.Popen(
             _command(figures, *out, *limit),
-            env=_environment(rank, port),
+            env=environment(rank, 2, port),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -130,7 +101,7 @@ def test_one_process_out_of_time_stops_both(figures: Path, tmp_path: Path) -> No
 
 def test_several_processes_need_one_folder(figures: Path, tmp_path: Path) -> None:
     result = subprocess.run(
-        _command(figures), env=_environment(1, 0), capture_output=True, text=True, cwd=tmp_path, check=False
+        _command(figures), env=environment(1, 2, 0), capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert result.returncode == 2
     assert "add -o RUN" in result.stderr
