@@ -5,6 +5,7 @@ import torch
 from autopose.errors import ConfigError
 from autopose.genotype import Genotype
 from autopose.models.center import MAX_PERSONS
+from autopose.models.cost import for_shapes
 from autopose.models.network import build_network
 from autopose.skeleton import skeleton_by_name
 from autopose.training.config import TrainConfig
@@ -29,19 +30,19 @@ def check_fit(genotype: Genotype, config: TrainConfig) -> None:
     width, height = config.codec.input_size_wh
     advice = "set codec.input_size_wh to multiples of 32, and codec.stride to the network's."
     with torch.device("meta"), torch.no_grad():
-        network = build_network(genotype, len(skeleton_by_name(config.skeleton))).eval()
+        network = build_network(genotype, len(skeleton_by_name(config.skeleton)))
+        image = torch.zeros(1, 3, height, width)
         try:
-            maps = network(torch.zeros(1, 3, height, width))
+            if config.train.batch == 1:
+                network.train()(image)
+            maps = for_shapes(network.eval())(image)
         except RuntimeError:  # branches of different sizes cannot be added
             raise ConfigError(f"Genotype {genotype.name!r} cannot take inputs of {width}x{height}: {advice}") from None
-        if config.train.batch == 1:
-            try:
-                network.train()(torch.zeros(1, 3, height, width))
-            except ValueError:  # torch normalises no single value
-                raise ConfigError(
-                    f"Inputs of {width}x{height} leave one cell of the coarsest maps, which batch normalisation cannot "
-                    "learn from with train.batch=1: set it to 2 or more, or codec.input_size_wh higher."
-                ) from None
+        except ValueError:  # torch normalises no single value
+            raise ConfigError(
+                f"Inputs of {width}x{height} leave one cell of the coarsest maps, which batch normalisation cannot "
+                "learn from with train.batch=1: set it to 2 or more, or codec.input_size_wh higher."
+            ) from None
     if detector and maps.shape[-1] * maps.shape[-2] < MAX_PERSONS:
         raise ConfigError(
             f"Inputs of {width}x{height} give maps of {maps.shape[-1]}x{maps.shape[-2]}, fewer cells than the "
