@@ -169,6 +169,8 @@ def test_a_browser_fits_the_stage_to_each_image(two_sizes: Path, tmp_path: Path)
     canvas = re.search(r'<canvas width="(\d+)" height="(\d+)"', page)
     assert canvas is not None
     assert int(canvas[2]) / int(canvas[1]) == pytest.approx(2, abs=0.02)
+    assert '<h2 id="tracks-title">Persons of each picture' in page
+    assert re.search(r'id="speed-title"[^>]*></h2>', page)  # between separate pictures nobody moves
 
 
 def _browse(page: Path, folder: Path, frame: str, *action: str) -> bytes:
@@ -195,6 +197,9 @@ def test_a_browser_draws_it(results: Path, tmp_path: Path) -> None:
     # The left and right limbs' colours, which occur nowhere else in picture and page: the canvas was drawn.
     for bgr in ((0x50, 0xAF, 0xFF), (0xFF, 0x9D, 0x4F)):
         assert (np.abs(image.astype(int) - bgr).max(-1) < 12).sum() > 100
+    page = _browse(tmp_path / "page.html", tmp_path, "12", "--dump-dom").decode()
+    assert '<h2 id="tracks-title">Tracks over time' in page
+    assert re.search(r'id="speed-title"[^>]*>Speed of the \w+, pixels per second</h2>', page)
 
 
 def test_a_video_without_a_name_is_shown_without_pictures(results: Path, tmp_path: Path) -> None:
