@@ -25,6 +25,7 @@ VERBS = ("search", "train", "eval", "export", "infer", "view", "bench", "show", 
 app = typer.Typer(
     name="autopose",
     help="Search, train, export and run human pose networks.",
+    context_settings={"help_option_names": ["--help", "-h"]},
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

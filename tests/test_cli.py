@@ -78,6 +78,7 @@ def test_every_verb_has_help_with_two_examples(verb: tuple[str, ...]) -> None:
 def test_help_lists_every_verb() -> None:
     result = CliRunner().invoke(app, ["--help"])
     assert result.exit_code == 0
+    assert CliRunner().invoke(app, ["-h"]).output == result.output
     assert [verb[0] for verb in VERBS if not re.search(rf"\b{verb[0]}\b", result.output)] == []
 
 
