@@ -1,15 +1,18 @@
 """The command line: one verb per arrow of the data flow, each in a module of ``autopose.commands``.
 
-A verb's function parses, calls one library function and prints. Every verb gets ``-q`` and ``-v`` here; a deliberate
-error becomes its message on standard error and its exit code.
+A verb's function parses, calls one library function and prints. Every verb gets ``-q`` and ``-v`` here, and those with
+figures ``--json -``; a deliberate error becomes its message on standard error and its exit code.
 """
 
+import contextlib
 import functools
 import importlib
 import inspect
 import io
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -60,6 +63,8 @@ def _with_verbosity(function: Callable[..., Any]) -> Callable[..., Any]:
     def verb(*args: Any, quiet: bool = False, verbose: bool = False, **kwargs: Any) -> Any:
         set_verbosity(quiet=quiet, verbose=verbose)
         try:
+            if kwargs.get("json_out") == Path("-"):
+                return _figures_alone(function, kwargs)
             return function(*args, **kwargs)
         except KeyboardInterrupt:  # here: further out typer ends the program without a word
             print("autopose: stopped.", file=sys.stderr)
@@ -76,6 +81,18 @@ def _with_verbosity(function: Callable[..., Any]) -> Callable[..., Any]:
         parameters=[*signature.parameters.values(), *extra]
     )
     return verb
+
+
+def _figures_alone(function: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """Run a verb with ``--json -``: its figures are all that standard output gets."""
+    with tempfile.TemporaryDirectory() as folder:
+        figures = Path(folder) / "figures.json"
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                return function(**options | {"json_out": figures})
+        finally:  # a verb that found something wrong ends with an exit code, after it wrote
+            if figures.exists():
+                print(figures.read_text(), end="")
 
 
 def _examples_as_they_are(text: str) -> str:

@@ -194,7 +194,7 @@ def onnx_models(units: Sequence[tuple[nn.Module, list[Shape]]]) -> list[bytes]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                together, zeros, dynamo=True, verbose=False, opset_version=20,
+                together, zeros, dynamo=True, optimize=False, verbose=False, opset_version=20,
                 input_names=[name for names in inputs for name in names],
                 output_names=[name for names in outputs for name in names],
             )  # fmt: skip

@@ -142,6 +142,9 @@ def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path, autopose:
     one = autopose("models", "fast", "--json", "fast.json")
     assert one.exit_code == 0
     assert [entry["name"] for entry in json.loads((tmp_path / "fast.json").read_text())] == ["fast"]
+    alone = autopose("models", "fast", "--json", "-")
+    assert (alone.exit_code, alone.out) == (0, (tmp_path / "fast.json").read_text())
+    assert not (tmp_path / "-").exists()
 
 
 def test_module_runs_as_a_program(tmp_path: Path) -> None:

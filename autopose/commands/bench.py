@@ -39,7 +39,9 @@ def bench(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each network.")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Frames to take [100].")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Runs of the pose network per batch size.")] = 30,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures here; -: print them alone.")
+    ] = None,
     ops: Annotated[
         bool, typer.Option("--ops", help="Time the operations of the search space, for the search.")
     ] = False,

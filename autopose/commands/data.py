@@ -88,7 +88,9 @@ def check(
         bool, typer.Option("--quick", help="See whether pictures are there, but do not decode them.")
     ] = False,
     images: Annotated[Path | None, typer.Option(help="Folder that 'file_name' is relative to.")] = None,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Write the findings here.")] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write the findings here; -: print them alone.")
+    ] = None,
 ) -> None:
     """Look over a data folder: annotation files, counts, missing or broken pictures, wrong records, what to download.
 

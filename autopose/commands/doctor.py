@@ -48,28 +48,25 @@ def doctor(
 
     found = diagnose()
     text = json.dumps(found.to_dict(), indent=2) + "\n"
-    if str(json_out) == "-":
-        print(text, end="")
+    print(found.system)
+    print("packages:", ", ".join(f"{name} {version}" for name, version in found.packages.items() if version))
+    print("absent:", ", ".join(name for name, version in found.packages.items() if not version) or "none")
+    gpu = found.gpu
+    if gpu is None:
+        print("GPU: none (no NVIDIA driver or device)")
     else:
-        print(found.system)
-        print("packages:", ", ".join(f"{name} {version}" for name, version in found.packages.items() if version))
-        print("absent:", ", ".join(name for name, version in found.packages.items() if not version) or "none")
-        gpu = found.gpu
-        if gpu is None:
-            print("GPU: none (no NVIDIA driver or device)")
-        else:
-            print(f"GPU: {gpu['name']}, compute capability {gpu['capability']}, {gpu['memory_gib']:.0f} GiB")
-            print(f"driver: for CUDA up to {gpu['driver']}")
-        for trial in found.trials:
-            print(f"{trial.backend:9s} {'works' if trial.works else 'does not work'}: {trial.detail}")
-        for kind, words in found.builders.items():
-            print(f"builds {kind} engines: {words}")
-        cache = found.cache
-        print(f"engine cache: {cache['folder']}, {cache['engines']} engines, {cache['free_gb']} GB free"
-              f"{'' if cache['writable'] else ', NOT writable'}")  # fmt: skip
-        for warning in found.warnings:
-            print(f"warning: {warning}")
-        if json_out is not None:
-            write_atomic(json_out, text)
+        print(f"GPU: {gpu['name']}, compute capability {gpu['capability']}, {gpu['memory_gib']:.0f} GiB")
+        print(f"driver: for CUDA up to {gpu['driver']}")
+    for trial in found.trials:
+        print(f"{trial.backend:9s} {'works' if trial.works else 'does not work'}: {trial.detail}")
+    for kind, words in found.builders.items():
+        print(f"builds {kind} engines: {words}")
+    cache = found.cache
+    print(f"engine cache: {cache['folder']}, {cache['engines']} engines, {cache['free_gb']} GB free"
+          f"{'' if cache['writable'] else ', NOT writable'}")  # fmt: skip
+    for warning in found.warnings:
+        print(f"warning: {warning}")
+    if json_out is not None:
+        write_atomic(json_out, text)
     if not found.works(backend.value):
         raise typer.Exit(1)

@@ -70,7 +70,9 @@ def eval(
     device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.auto,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all if not given.")] = None,
     results_out: Annotated[Path | None, typer.Option("--results", help="Write the COCO results here.")] = None,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures here; -: print them alone.")
+    ] = None,
 ) -> None:
     """Score a model, a detector or a file of results on annotated images.
 

@@ -77,7 +77,9 @@ def export(
     images: Annotated[
         Path | None, typer.Option(help="--check, --calibration: folder that 'file_name' is relative to.")
     ] = None,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures here; -: print them alone.")
+    ] = None,
 ) -> None:
     """Export a model and prove that it agrees with the network it came from.
 

@@ -10,7 +10,8 @@ import typer
 def models(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print this model's card.")] = None,
     json_out: Annotated[
-        Path | None, typer.Option("--json", help="Write the list (or NAME alone) with its figures here.")
+        Path | None,
+        typer.Option("--json", help="Write the list (or NAME alone) with its figures here; -: print them alone."),
     ] = None,
 ) -> None:
     """List the bundled models with their figures, or print one model's card.

@@ -23,7 +23,9 @@ def search(
         str | None,
         typer.Option(metavar="NAME", help="single-branch, no-aggregation, all-branches or search-128x96."),
     ] = None,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Write the result's figures here.")] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write the result's figures here; -: print them alone.")
+    ] = None,
 ) -> None:
     """Search an architecture; write its genotype and a report.
 

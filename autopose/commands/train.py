@@ -35,7 +35,9 @@ def train(
         typer.Option("--dry-run", help="One step on synthetic data: shapes, cost, hours; what is wrong with the data."),
     ] = False,
     max_hours: Annotated[float | None, typer.Option(help="Stop, resumable, after this time.")] = None,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Write the final figures here.")] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write the final figures here; -: print them alone.")
+    ] = None,
 ) -> None:
     """Train the network of a genotype from annotations, or from synthetic figures.
 

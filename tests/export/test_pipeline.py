@@ -109,21 +109,29 @@ def test_graph_reference_gives_the_networks_heatmaps(refine: str, tmp_path: Path
     np.testing.assert_allclose(maps, predictor.heatmaps(crops), atol=1e-4)
 
 
+@pytest.fixture(scope="module")
+def sharing(pose_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two graphs and the file of their weights, as the bundled ones are."""
+    folder = tmp_path_factory.mktemp("sharing")
+    graphs = [export_onnx(pose_checkpoint, folder / f"{name}.onnx", flip=name == "b", compact=True) for name in "ab"]
+    share_weights(graphs, folder / "weights.data")
+    return folder
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_graph_with_its_weights_in_another_file(precision: Any, tmp_path: Path, pose_checkpoint: Checkpoint) -> None:
-    """As the bundled ones are."""
+def test_a_graph_with_its_weights_in_another_file(
+    precision: Any, sharing: Path, tmp_path: Path, pose_checkpoint: Checkpoint
+) -> None:
     shared = tmp_path / "shared"
-    shared.mkdir()
-    graphs = [export_onnx(pose_checkpoint, shared / f"{name}.onnx", flip=name == "b", compact=True) for name in "ab"]
-    share_weights(graphs, shared / "weights.data")
+    shutil.copytree(sharing, shared)
     out = tmp_path / "out.onnx"
-    result = export_model(str(graphs[1]), out, Recipe(precision=precision))
+    result = export_model(str(shared / "b.onnx"), out, Recipe(precision=precision))
     assert result.deviation.mean_px <= LIMITS[precision].mean_px
     (shared / "weights.data").unlink()
     with open_session(out, device="cpu") as session:  # it carries its own
         session.run(synthetic_crops(1, pose_checkpoint.codec.input_size_wh))
     with pytest.raises(AutoposeError, match=r"b\.onnx"):
-        export_model(str(graphs[1]), tmp_path / "again.onnx", Recipe(precision=precision))
+        export_model(str(shared / "b.onnx"), tmp_path / "again.onnx", Recipe(precision=precision))
 
 
 def test_never_overwrites_the_model_it_is_made_from(

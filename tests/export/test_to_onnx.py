@@ -3,7 +3,6 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -74,30 +73,30 @@ def test_against_torch_boxes(detector_checkpoint: Checkpoint, tmp_path: Path) ->
         assert np.abs(own_boxes[0] - box).max(-1).min() < 1e-2
 
 
-def test_two_looks_are_the_boxes_of_two_graphs(
+def test_two_looks_are_the_boxes_of_each(
     detector_checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On pictures of blocks of 2x2 pixels, whose half is exact: small persons of one graph, all of the other."""
+    """On pictures of blocks of 2x2 pixels, whose half is exact: small persons of one look, all of the other."""
     half_wh = (192, 128)
     half = np.random.default_rng(5).integers(0, 256, (2, half_wh[1], half_wh[0], 3), np.uint8)
     whole = half.repeat(2, axis=1).repeat(2, axis=2)
     size = (2 * half_wh[0], 2 * half_wh[1])
 
-    def run(name: str, images: NDArray[np.uint8], **options: Any) -> list[NDArray[np.float32]]:
-        with open_session(export_onnx(detector_checkpoint, tmp_path / name, **options), device="cpu") as session:
-            assert session.manifest.looks == options.get("looks", 1)
-            return list(session.run(images))
-
-    half_boxes, half_scores = run("less.onnx", half, input_wh=half_wh)
-    close_boxes, close_scores = run("once.onnx", whole, input_wh=size)
+    once = TorchDetector(detector_checkpoint.build(), 4)
+    half_boxes, half_scores = once(half)
+    close_boxes, close_scores = once(whole)
     side = np.sqrt(np.prod(close_boxes[..., 2:] - close_boxes[..., :2], axis=-1))
     sides = tuple(np.quantile(side, [0.3, 0.7]))
     monkeypatch.setattr(deployed, "SMALL_SIDES", sides)  # so that it has persons of all kinds
-    boxes, scores = run("both.onnx", whole, input_wh=size, looks=2)
+    path = export_onnx(detector_checkpoint, tmp_path / "both.onnx", input_wh=size, looks=2)
+    with open_session(path, device="cpu") as session:
+        assert session.manifest.looks == 2
+        boxes, scores = session.run(whole)
     assert boxes.shape == (2, 200, 4)
     assert (np.diff(scores, axis=1) <= 0).all()
     expected = np.concatenate([close_scores * np.interp(side, sides, [1, 0]), half_scores], axis=1)
-    np.testing.assert_allclose(scores, -np.sort(-expected, axis=1), atol=1e-4)
+    # A box that torch has a hundredth of a pixel larger counts a little less.
+    np.testing.assert_allclose(scores, -np.sort(-expected, axis=1), atol=1e-3)
     corners = np.concatenate([close_boxes, 2 * half_boxes], axis=1)
     for image in range(2):
         for box in corners[image][expected[image] > np.median(expected)]:

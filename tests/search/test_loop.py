@@ -56,10 +56,8 @@ def _die_at(step: int) -> Callable[[int, int, Any], None]:
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "first order": {},
-    "second order": {"gradient": "second"},
-    "sync": {"gradient": "sync"},
-    "all branches": {"autopose": {"branches": "all"}},
-    "soft": {"autopose": {"alpha_gradient": "soft"}},
+    "second order, all branches": {"gradient": "second", "autopose": {"branches": "all"}},
+    "sync, soft": {"gradient": "sync", "autopose": {"alpha_gradient": "soft"}},
     "random": {"strategy": "random"},
     "random, separate": {"strategy": "random", "random_sharing": "separate"},
     "a trained network's branches": {"autopose": {"weights": "fast"}, "arch_share": 0, "reward_steps": 1},
