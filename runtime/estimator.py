@@ -244,13 +244,17 @@ class Estimator:
         """Run both networks once on black images, so that the first real image meets ready ones; return self."""
         width, height = self.manifest.codec.input_size_wh
         for count in sorted({1, self.predictor.batch_size}):
-            self.predictor(np.zeros((count, height, width, 3), np.uint8))
+            if self.device_crops is None:
+                self.predictor(np.zeros((count, height, width, 3), np.uint8))
+            else:
+                self.device_crops(np.zeros((height, width, 3), np.uint8), np.stack([np.eye(3)[:2]] * count))
         self.detector(warp(np.zeros((8, 8, 3), np.uint8), np.eye(3)[:2], (640, 480)))
         return self
 
     def close(self) -> None:
         """Free the networks; a detector given as a callable stays open."""
         self.session.close()
+        self.device_crops = None  # and what it holds of the device's memory
         close = getattr(self.detector, "close", None)
         if callable(close) and type(self.detector).__module__.startswith("autopose."):
             close()

@@ -240,7 +240,11 @@ def track(
     if len(specs) != 1:
         raise UsageError(f"track({str(source)!r}): stands for {len(specs)} sources; give them one by one.")
     opened = open_source(specs[0], Selection(start_s, end_s, stride, max_frames))
-    pipeline = pipeline_for(estimator, opened, every=every, tracking=tracking, smooth=smooth)
+    try:
+        pipeline = pipeline_for(estimator, opened, every=every, tracking=tracking, smooth=smooth)
+    except BaseException:
+        opened.close()
+        raise
     capacity = capacity_for(specs[0])
 
     def frames() -> Iterator[tuple[Frame, Poses]]:

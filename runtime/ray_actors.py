@@ -75,6 +75,9 @@ def run_with_ray(
     finally:
         if own:
             ray.shutdown()
+    misused = next((row["misused"] for row in results if row["misused"]), "")
+    if misused:  # options that contradict each other do so for every source
+        raise UsageError(misused)
     reports = [_report(json.loads(row["report"])) for row in results]
     if len(reports) == 1 and reports[0].problem and not reports[0].frames:
         raise BackendError(reports[0].problem)
@@ -117,12 +120,14 @@ class Worker:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Process a source and return its report as JSON."""
         spec = _unpacked(row["spec"])
+        misused = ""
         try:
             report = infer_source(self.estimator, spec, self.options)
         except AutoposeError as error:
             report = RunReport(spec.location, problem=str(error))
+            misused = str(error) if isinstance(error, UsageError) else ""
         content = {**asdict(report), "files": [str(path) for path in report.files]}
-        return {"number": row["number"], "report": json.dumps(content)}
+        return {"number": row["number"], "report": json.dumps(content), "misused": misused}
 
 
 def _absolute_models(settings: Mapping[str, Any]) -> dict[str, Any]:

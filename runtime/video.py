@@ -135,7 +135,7 @@ class VideoReader:
             return None
         first = round(self.start_s * self.fps)
         last = total if self.end_s is None else min(total, int(self.end_s * self.fps) + 1)
-        return max(0, -(-(last - first) // self.stride))
+        return max(0, -(-last // self.stride) - -(-first // self.stride))  # every n-th counts from the file's start
 
     def __iter__(self) -> Iterator[Frame]:
         try:

@@ -42,6 +42,9 @@ def test_joints_without_label_or_far_outside_have_no_target() -> None:
     np.testing.assert_array_equal(weight, [1, 0, 0])
     assert maps[0].max() > 0.9
     assert not maps[1:].any()
+    # Three sigma are six cells of four pixels; cell 0 lies at 1.5, the last column at 189.5.
+    edges = np.array([[x, 50.0] for x in (-22.4, -22.6, 213.4, 213.6)])
+    np.testing.assert_array_equal(CODEC.encode(edges, np.ones(4))[1], [1, 0, 1, 0])
 
 
 def test_quarter_step_goes_towards_the_higher_neighbour_and_not_at_the_border() -> None:
@@ -52,6 +55,19 @@ def test_quarter_step_goes_towards_the_higher_neighbour_and_not_at_the_border() 
     xy, scores = decode(maps)
     np.testing.assert_allclose(xy[0], [[3.25, 1.75], [0.0, 2.25], [3.0, 2.0]])
     np.testing.assert_array_equal(scores, [[1, 1, 1]])
+
+
+def test_darks_step_reaches_the_top_of_a_slanted_hill() -> None:
+    offset = np.stack(np.meshgrid(np.arange(11), np.arange(9)), -1) - (5.3, 3.8)
+    hill = np.exp(-0.5 * np.einsum("yxa,ab,yxb->yx", offset, [[0.5, 0.3], [0.3, 0.4]], offset))
+    np.testing.assert_allclose(decode(hill[None, None], refine="dark")[0][0, 0], [5.3, 3.8], atol=1e-3)
+
+
+def test_darks_step_stays_within_the_cell() -> None:
+    """A ridge along the diagonal: Newton's step from its highest cell would be two cells long."""
+    maps = np.full((1, 1, 5, 5), np.exp(-9), np.float32)
+    maps[0, 0, 1:4, 1:4] = np.exp(np.array([[-1, -2, -4], [-2, 0, -0.1], [-4, -0.1, -0.1]]))
+    assert decode(maps, refine="dark")[0][0, 0].tolist() == [2.5, 2.5]
 
 
 def test_golden_conventions() -> None:

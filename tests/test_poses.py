@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from autopose.drawing import TRACK_COLOURS
 from autopose.poses import Poses, person_scores
 
 
@@ -47,6 +48,16 @@ def test_scores_by_hand() -> None:
     assert Poses.empty().scores.shape == (0,)
 
 
+def test_persons_are_cut_out_with_a_quarter_of_the_longer_side_and_within_the_image() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    boxes = _f32([[30, 20, 40, 40], [-9, 50, 5, 70], [100, 100, 110, 110]])
+    poses = Poses(boxes, _f32(np.ones(3)), _f32(np.zeros((3, 17, 2))), _f32(np.ones((3, 17))))
+    cuts, expected = poses.crop(image, margin=0.25), [image[15:45, 25:45], image[45:, :10], image[59:, 79:]]
+    for cut, part in zip(cuts, expected, strict=True):
+        np.testing.assert_array_equal(cut, part)
+        assert not np.shares_memory(cut, image)
+
+
 def test_refuses_arrays_that_do_not_belong_together() -> None:
     with pytest.raises(ValueError, match=r"Poses.keypoints has shape \(1, 16, 2\); expected \(1, 17, 2\)"):
         Poses(_f32(np.zeros((1, 4))), _f32([1]), _f32(np.zeros((1, 16, 2))), _f32(np.zeros((1, 17))))
@@ -72,3 +83,16 @@ def test_a_drawn_box_lies_inside_its_edges() -> None:
     drawn = poses.plot(np.zeros((100, 80, 3), np.uint8), boxes=True).max(-1) > 0
     assert all(edge.all() for edge in (drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]))
     assert not drawn[2:-2, 2:-2].any()
+
+
+def test_tracks_have_colours_and_numbers_of_their_own() -> None:
+    poses = Poses(
+        _f32([[20, 60, 80, 90]]), _f32([1]), _f32(np.zeros((1, 17, 2))), _f32(np.zeros((1, 17))), ids=np.array([16])
+    )
+    ground = np.zeros((100, 100, 3), np.uint8)
+    plain = poses.plot(ground, boxes=True, ids=False)
+    nearest = np.abs(np.array(TRACK_COLOURS) - plain[75, 20]).sum(1).argmin()  # edges are soft
+    assert nearest == 16 - len(TRACK_COLOURS)
+    assert not plain[:58].any()
+    assert poses.plot(ground)[30:60, 30:70].any()  # above the box
+    np.testing.assert_array_equal(poses.plot(ground, ids=False), ground)

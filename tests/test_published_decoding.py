@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from autopose.errors import DataError
-from autopose.heatmap import PUBLISHED, Codec, blur_matrix, decode
+from autopose.heatmap import PUBLISHED, Codec, blur_matrix, decode, oks_widths
 from autopose.skeleton import COCO17
 
 
@@ -66,7 +66,7 @@ def plain_loops(maps: NDArray[np.float32]) -> Any:
 
 def test_against_plain_loops() -> None:
     maps = np.random.default_rng(0).normal(0, 1, (40, 5, 8, 6)).astype(np.float32)
-    maps[0] = -1  # no positive peak: cell 0, 0
+    maps[0] -= 9  # no positive peak: cell 0, 0
     xy, _ = decode(maps, refine="hrnet")
     np.testing.assert_allclose(xy, plain_loops(maps))
 
@@ -152,6 +152,11 @@ def test_expected_oks_is_maximal_at_the_decoded_position() -> None:
         else:  # an eye: the likeliest single place
             assert np.linalg.norm(best - cells[0]) < 0.5
             assert xy[0, joint] == pytest.approx(cells[0], abs=0.5)
+
+
+def test_what_is_missing_of_the_similaritys_width_is_blurred_on_and_at_least_a_cell() -> None:
+    hip = 2 * 0.107 * 0.39 * 64  # cells; the training's own 2 are there already
+    assert oks_widths((0.107, 0.025), 64, 2.0) == pytest.approx([math.sqrt(hip**2 - 4), 1])
 
 
 def test_expected_oks_needs_a_constant_per_joint() -> None:

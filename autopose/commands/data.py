@@ -44,6 +44,8 @@ def synthetic(
         raise UsageError(f"--size {size}: expected 32 to {_LONGEST_SIDE} pixels a side.")
     low, _, high = persons.partition("-")
     few, many = _pair(f"{low}-{high or low}", "-", "--persons", "1-3")
+    if few > many:
+        raise UsageError(f"--persons {persons!r}: expected the fewest first, for instance {many}-{few}.")
     if video:
         clip = _write_clip(out, images, seed, size_wh, many)
         print(f"{clip}: {images} frames; {clip.with_suffix('.json')}: the true poses")

@@ -138,7 +138,7 @@ def eval(
         from autopose.poses import BOX_POWER, VISIBLE_SCORE
 
         read_coco(annotations, images=images)  # a wrong path should not wait for the model
-        with open_pose_model(model, flip=flip, device=device.value, threads=threads) as opened:
+        with open_pose_model(model, flip=flip, device=device.value, threads=threads, batch=batch) as opened:
             skeleton = opened.skeleton
             if boxes == "detector":
                 persons = detected_persons(
@@ -205,7 +205,7 @@ def _evaluate_mpii(
 
         persons = load_mpii(annotations, images=images, head_boxes=head_boxes)
         with (
-            open_pose_model(model, flip=flip, device=device.value, threads=threads) as opened,
+            open_pose_model(model, flip=flip, device=device.value, threads=threads, batch=batch) as opened,
             progress(len(persons), "persons") as bar,
         ):
             if opened.skeleton.joints != MPII16.joints:

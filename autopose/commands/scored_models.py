@@ -46,8 +46,10 @@ def is_checkpoint(model: str) -> bool:
 
 
 @contextmanager
-def open_pose_model(model: str, *, flip: bool, device: Device, threads: int | None) -> Iterator[PoseModel]:
-    """Open a pose model.
+def open_pose_model(
+    model: str, *, flip: bool, device: Device, threads: int | None, batch: int = 16
+) -> Iterator[PoseModel]:
+    """Open a pose model; an exported one is run on ``batch`` persons at once.
 
     Raises:
         ModelError: there is none of that name, or it cannot do what is asked.
@@ -67,7 +69,9 @@ def open_pose_model(model: str, *, flip: bool, device: Device, threads: int | No
     with open_session(resolve_model(model, flip=flip), device=device, threads=threads) as session:
         _check_task(model, session.manifest.task, "pose")
         yield PoseModel(
-            SessionPredictor(session, flip=flip), session.manifest.codec, session.manifest.keypoint_skeleton
+            SessionPredictor(session, flip=flip, batch_size=batch),
+            session.manifest.codec,
+            session.manifest.keypoint_skeleton,
         )
 
 

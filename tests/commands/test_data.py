@@ -25,6 +25,21 @@ def test_synthetic_then_pack(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "3 pictures" in result.output
     assert PackedReader(tmp_path / "set.pack").read(tmp_path / "set/images/000002.jpg").shape == (48, 64, 3)
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "set" / "images").rename(tmp_path / "moved" / "images")
+    result = run("pack", str(annotations), "-o", str(tmp_path / "moved.pack"), "--images", str(tmp_path / "moved"))
+    assert result.exit_code == 0, result.exception
+
+
+def test_another_seed_draws_other_pictures(tmp_path: Path) -> None:
+    written = []
+    for seed in ("0", "0", "1"):
+        run("synthetic", str(tmp_path), "--images", "1", "--size", "64x48", "--seed", seed)
+        picture = (tmp_path / "images" / "000001.jpg").read_bytes()
+        run("synthetic", str(tmp_path), "--video", "--images", "1", "--size", "64x48", "--seed", seed)
+        written.append((picture, load_results(tmp_path / "clip.json").frames[0].poses.to_json()))
+    assert written[0] == written[1]
+    assert all(one != other for one, other in zip(written[0], written[2], strict=True))
 
 
 def test_synthetic_video_comes_with_its_truth(tmp_path: Path) -> None:
@@ -42,7 +57,14 @@ def test_synthetic_video_comes_with_its_truth(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "option",
-    [("--size", "64"), ("--persons", "a-b"), ("--size", "²x5"), ("--size", "99999x99999"), ("--size", "31x64")],
+    [
+        ("--size", "64"),
+        ("--persons", "a-b"),
+        ("--persons", "3-1"),
+        ("--size", "²x5"),
+        ("--size", "99999x99999"),
+        ("--size", "31x64"),
+    ],
 )
 def test_refuses_wrong_numbers(tmp_path: Path, option: tuple[str, str]) -> None:
     result = run("synthetic", str(tmp_path / "set"), *option)

@@ -9,9 +9,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from autopose.cli import app
+from autopose.commands.scored_models import open_pose_model
 from autopose.data.coco import load_coco
 from autopose.data.synthetic import write_synthetic
 from autopose.errors import DataError, ModelError, UsageError
+from autopose.runtime.predictor import SessionPredictor
 
 pytest.importorskip("pycocotools", reason="evaluation needs pycocotools")
 
@@ -57,6 +59,16 @@ def test_results_files(annotations: Path, perfect: list[dict[str, Any]], tmp_pat
     assert content["AP"] == pytest.approx(1)
     boxes = figures(run(tmp_path / "results.json", annotations, "--task", "bbox", "--json", out, "--interval"), out)
     assert boxes["AP"] == boxes["AP_low"] == pytest.approx(1)
+    # Whoever is found in the last image is all there is, if only that is complete.
+    truth = json.loads(annotations.read_text())
+    for image in truth["images"]:
+        image["complete"] = image["id"] == perfect[-1]["image_id"]
+    (tmp_path / "some.json").write_text(json.dumps(truth))
+    last = [record for record in perfect if record["image_id"] == perfect[-1]["image_id"]]
+    (tmp_path / "results.json").write_text(json.dumps(last))
+    only = ["--task", "bbox", "--complete-only", "--json", out]
+    boxes = figures(run(tmp_path / "results.json", tmp_path / "some.json", *only), out)
+    assert boxes["AP"] == pytest.approx(1)
 
 
 def test_results_are_scored_by_the_constants_of_the_files_joints(
@@ -118,6 +130,9 @@ def test_against_the_exported_model_a_checkpoint_scores_the_same(
     from autopose.export.to_onnx import export_onnx
 
     model = export_onnx(load_checkpoint(checkpoint), tmp_path / "model.onnx")
+    with open_pose_model(str(model), flip=True, device="cpu", threads=1, batch=32) as opened:
+        assert isinstance(opened.predict, SessionPredictor)
+        assert opened.predict.batch_size == 32  # of its own, besides that of whoever calls it
     results = {}
     for name, given in (("torch", checkpoint.parent), ("onnx", model)):
         out, kept = tmp_path / f"{name}.json", tmp_path / f"{name}-results.json"
@@ -136,12 +151,17 @@ def test_detection_boxes_and_pck(
     detections = [{key: value for key, value in record.items() if key != "keypoints"} for record in perfect]
     (tmp_path / "det.json").write_text(json.dumps([*detections, *detections]))  # everybody twice
     kept = tmp_path / "kept.json"
-    for option, count in (("--nms", len(perfect)), ("--no-nms", 2 * len(perfect))):
-        result = run(
-            checkpoint, annotations, "--boxes", tmp_path / "det.json", "--no-flip", option, "--results", kept
-        )  # fmt: skip
+    common: list[Any] = [checkpoint, annotations, "--boxes", tmp_path / "det.json", "--no-flip", "--results", kept]
+    plain = ["--no-nms", "--visible-score", "0", "--box-power", "1"]
+    for options, count in (([], len(perfect)), (plain, 2 * len(perfect))):
+        result = run(*common, *options)
         assert result.exit_code == 0, result.exception
         assert len(json.loads(kept.read_text())) == count
+    box_scores = []
+    for record in json.loads(kept.read_text()):
+        joints = np.array(record["keypoints"][2::3])
+        box_scores.append(record["score"] / joints[joints > 0].mean())
+    assert sorted(box_scores) == pytest.approx(sorted([record["score"] for record in perfect] * 2), rel=1e-4)
     out = tmp_path / "pck.json"
     content = figures(run(checkpoint, annotations, "--task", "pck", "--no-flip", "--json", out), out)
     assert 0 <= content["PCK@0.05"] <= content["PCK@0.1"] <= content["PCK@0.2"] <= 1

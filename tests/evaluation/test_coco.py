@@ -188,6 +188,8 @@ def test_interval_surrounds_the_figure(tmp_path: Path) -> None:
     assert low < evaluate_keypoints(results, truth)["AP"] < high
     assert (low, high) == bootstrap_interval(results, truth, draws=60, seed=3)
     assert high - low < 0.5
+    middle = bootstrap_interval(results, truth, draws=2, level=0)
+    assert middle[0] == middle[1]
     assert bootstrap_interval(results, truth, task="bbox", draws=20)[0] >= 0
 
 
@@ -278,6 +280,10 @@ def test_a_person_without_area_has_a_share_of_the_box(tmp_path: Path) -> None:
         path.write_text(json.dumps({"images": [{"id": 1}], "annotations": [annotation]}))
         figures.append(mean_oks([{"image_id": 1, "score": 0.9, "keypoints": found}], path))
     assert figures[0] == figures[1] == figures[2] < figures[3]
+    annotation = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 100, 100]}
+    path.write_text(json.dumps({"images": [{"id": 1}], "annotations": [annotation]}))
+    boxes = evaluate_boxes([{"image_id": 1, "score": 0.9, "bbox": [0, 0, 100, 100]}], path)
+    assert boxes["APL"] == pytest.approx(1)  # of boxes, it is the box's: large from 96 px on
 
 
 def test_joints_and_boxes_that_a_teacher_doubts_do_not_count(tmp_path: Path) -> None:

@@ -63,6 +63,15 @@ def test_total_weighs_joints_by_their_labels_and_columns_do_not() -> None:
     assert figures["PCKh@0.5 Knee"] == pytest.approx((0 + 100) / 2)
 
 
+def test_a_column_is_that_of_its_other_joint_where_one_is_nowhere_labelled() -> None:
+    weight = np.ones(16, np.float32)
+    weight[MPII16.index("left_hip")] = 0
+    persons = [replace(person(), weight=weight)] * 2
+    figures = evaluate_pckh(results(persons, {(0, "right_hip"): 1000}), persons)
+    assert figures["PCKh@0.5 Hip"] == figures["PCKh@0.5 right_hip"] == 50
+    assert "PCKh@0.5 left_hip" not in figures
+
+
 def test_truth_against_itself_is_100() -> None:
     persons = [person(), person((10, 10, 20, 25))]
     figures = evaluate_pckh(results(persons, {}), persons)

@@ -162,6 +162,11 @@ def test_boxes_return_to_image_pixels(tmp_path: Path) -> None:
         np.testing.assert_allclose(result["bbox"], [x0, y0, x1 - x0, y1 - y0], atol=1.6)  # a pixel of the input is 1.9
         assert result["score"] == 0.9
 
+    def too_large(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return np.tile([-9.0, -9, 999, 999], (len(images), 1, 1)), np.ones((len(images), 1))
+
+    assert [r["bbox"] for r in predict_boxes(too_large, path, (160, 128))] == [[0, 0, 200, 240], [0, 0, 300, 240]]
+
 
 def test_images_of_any_size_go_to_a_detector_as_they_are(tmp_path: Path) -> None:
     path, boxes = write_images(tmp_path)

@@ -83,6 +83,22 @@ def test_an_estimator_finds_the_same_either_way(models: Path, figures: Any) -> N
             np.testing.assert_allclose(poses.keypoint_scores, expected.keypoint_scores, atol=0.02)
         assert [len(poses) for poses in device.predict(pictures)] == [2, 0, 1]
         assert len(device.predict(picture, boxes=np.zeros((0, 4)))) == 0
+    assert device.device_crops is None  # closed with what it holds
+
+
+def test_warming_up_warms_the_cropper(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[int] = []
+    run = DeviceCrops._batch
+
+    def note(self: DeviceCrops, picture: Any, grids: Any) -> Any:
+        batches.append(len(grids))
+        return run(self, picture, grids)
+
+    monkeypatch.setattr(DeviceCrops, "_batch", note)
+    paths = models / "pose-flip.onnx", models / "detector.onnx"
+    with Estimator(*paths, device="cpu", threads=1, cropping="device", batch_size=4) as estimator:
+        estimator.warmup()
+    assert batches == [1, 4]
 
 
 def test_threads_share_a_cropper(models: Path) -> None:

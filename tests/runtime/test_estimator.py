@@ -80,6 +80,8 @@ def test_given_boxes_replace_the_detector(estimator: Estimator, picture: Any, fi
     assert len(poses) == 1
     assert np.abs(poses.keypoints[0] - figures.at(30, 40)).max() < 2.5
     assert len(estimator.predict(picture, boxes=[])) == 0
+    assert len(estimator.predict(picture, boxes=[[30, 40, 90, 150]] * 2)) == 2  # as given, even twice
+    assert len(estimator.predict(picture)) == 2
 
 
 @pytest.mark.parametrize(
@@ -138,6 +140,22 @@ def test_full_frame_and_callables_are_detectors(models: Path, figures: Any) -> N
     given = np.array([[5, 5, 65, 115]], np.float32), np.ones(1, np.float32)
     with Estimator(models / "pose-flip.onnx", lambda image: given, device="cpu") as own:
         assert np.abs(own.predict(crop).keypoints[0] - figures.at(5, 5)).max() < 2.5
+
+
+def test_a_detector_of_ones_own_may_give_boxes_without_area_and_stays_open(models: Path, picture: Any) -> None:
+    class Own:
+        closed = False
+
+        def __call__(self, image: Any) -> Any:
+            return [[30, 40, 90, 150], [200, 60, 200, 170]], [0.9, 0.9]
+
+        def close(self) -> None:
+            self.closed = True
+
+    own = Own()
+    with Estimator(models / "pose-flip.onnx", own, device="cpu", least_evidence=0) as opened:
+        assert len(opened.predict(picture)) == 1
+    assert not own.closed
 
 
 def test_the_threshold_holds_for_a_detector_of_ones_own(models: Path, picture: Any) -> None:

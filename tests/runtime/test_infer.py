@@ -171,6 +171,18 @@ def test_infer_images(models: Path, tmp_path: Path, figures: Any) -> None:
     assert names == ["a.jpg", "a.png", "b.png"]
 
 
+def test_infer_hands_on_how_sure_of_a_person_it_has_to_be(models: Path, tmp_path: Path, figures: Any) -> None:
+    """Both figures have boxes of score 0.9 and joints of nearly 1."""
+    picture = tmp_path / "a.png"
+    cv2.imwrite(str(picture), figures.paint((320, 240), *_truth(figures, 1)))
+    counts = []
+    for options in ([], ["--evidence", "0.95"], ["--evidence", "0", "--threshold", "0.95"]):
+        result = _infer(models, picture, "-o", tmp_path / "out", "--save", "json", *options)
+        assert result.exit_code == 0, result.output
+        counts.append(len(load_results(tmp_path / "out" / "a.json").frames[0].poses))
+    assert counts == [2, 0, 0]
+
+
 def test_infer_goes_on_past_a_damaged_image_and_says_so(models: Path, tmp_path: Path, figures: Any) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -252,6 +264,7 @@ def test_nobody_is_followed_from_one_photograph_into_the_next(
         (["walk", "--save", "bvh"], UsageError, "bvh"),
         (["walk", "--boxes", "missing.json"], AutoposeError, "missing.json"),
         (["walk", "--no-flip"], AutoposeError, "export"),
+        (["walk", "--report", "--save", "csv"], UsageError, "--report is made from the JSON"),
     ],
 )
 def test_refuses(models: Path, walk: Path, tmp_path: Path, arguments: list[str], error: type, named: str) -> None:
@@ -340,6 +353,14 @@ def test_a_second_run_leaves_no_numbered_files_of_the_first(models: Path, walk: 
     assert len([name for name in left if name.endswith(".trc")]) == 2
 
 
+def test_options_that_contradict_each_other_leave_no_source_open(estimator: Estimator, walk: Path) -> None:
+    with pytest.raises(UsageError) as refused:
+        estimator.track(walk, every=2, tracking=False)
+    held = [os.path.realpath(link) for link in Path("/proc/self/fd").glob("*")] if Path("/proc").is_dir() else []
+    assert str(walk) not in held
+    assert refused.value.exit_code == 2
+
+
 def test_options_that_contradict_each_other_stop_a_run_of_several_sources(
     models: Path, walk: Path, tmp_path: Path
 ) -> None:
@@ -389,15 +410,17 @@ def test_refuses_show_without_a_display(models: Path, walk: Path, monkeypatch: p
         assert isinstance(_infer(models, walk, "--show").exception, MediaError)
 
 
-def test_a_failing_detector_is_named(models: Path, walk: Path) -> None:
+def test_a_failing_detector_is_named_and_ends_a_run_of_several_sources(
+    models: Path, walk: Path, tmp_path: Path
+) -> None:
     def broken(image: Any) -> Any:
         raise ZeroDivisionError("by purpose")
 
-    with (
-        Estimator(models / "pose-flip.onnx", broken, device="cpu") as estimator,
-        pytest.raises(BackendError, match="'detect' failed"),
-    ):
-        list(estimator.track(walk))
+    with Estimator(models / "pose-flip.onnx", broken, device="cpu") as estimator:
+        with pytest.raises(BackendError, match="'detect' failed"):
+            list(estimator.track(walk))
+        with pytest.raises(BackendError, match="'detect' failed"):
+            list(run_all(estimator, find_sources([walk, walk]), InferOptions(out=tmp_path)))
 
 
 def test_a_killed_run_leaves_readable_files(models: Path, tmp_path: Path, figures: Any) -> None:
@@ -652,6 +675,23 @@ def test_refuses_a_window_with_ray(models: Path, walk: Path, tmp_path: Path) -> 
     result = _infer(models, walk, "-o", tmp_path, "--ray", "--show")
     assert isinstance(result.exception, UsageError)
     assert "--show" in str(result.exception)
+
+
+def test_a_stride_thins_before_frames_are_counted(walk: Path, tmp_path: Path) -> None:
+    for name in "abcde":
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((8, 8, 3), np.uint8))
+    for place, indices, fps in ((tmp_path, [0, 2], None), (walk, [0, 2], 6)):
+        (spec,) = find_sources([place])
+        source = open_source(spec, Selection(stride=2, max_frames=2))
+        assert ([frame.index for frame in source], source.frame_count, source.fps) == (indices, 2, fps)
+
+
+def test_files_are_known_by_their_content_and_come_before_webcams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("0").write_bytes(cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes())
+    assert [(spec.kind, spec.name) for spec in find_sources(["0", "1"])] == [("images", "0"), ("live", "webcam-1")]
 
 
 def test_selection_refuses_nonsense() -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from autopose.errors import BackendError, MediaError
 from autopose.runtime.live import LiveSource, Reconnect
-from autopose.runtime.pipeline import Work, timed_work
+from autopose.runtime.pipeline import Work, capacity_for, timed_work
 from autopose.runtime.sources import Selection, Source, SourceSpec, find_sources, open_source
 from autopose.runtime.stages import Stage, run_stages
 
@@ -74,6 +74,19 @@ def _waits(source: LiveSource, monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(source._changed, "wait_for", recorded)
     return asked
+
+
+def test_of_a_live_source_one_frame_waits_at_a_time() -> None:
+    assert capacity_for(SPEC) == 1 < capacity_for(SourceSpec("clip", "video", "clip.mp4"))
+
+
+@pytest.mark.parametrize(("told", "taken"), [(30.0, 30), (0.0, 25), (-1.0, 25), (float("nan"), 25), (90_000.0, 25)])
+def test_every_other_frame_at_half_of_a_rate_that_can_be(told: float, taken: int) -> None:
+    feed = _Feed(10**6)
+    feed.fps = told
+    source = LiveSource(SPEC, Selection(stride=2, max_frames=3), connect=lambda _: feed)
+    assert source.fps == Fraction(taken, 2)
+    assert all(frame.index % 2 == 0 for frame in source)
 
 
 def test_it_reconnects_with_growing_waits_and_reports_the_gap(monkeypatch: pytest.MonkeyPatch) -> None:

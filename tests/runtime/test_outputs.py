@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from autopose.drawing import LEFT, MIDDLE, RIGHT
-from autopose.errors import MediaError, UsageError
+from autopose.errors import DataError, MediaError, UsageError
 from autopose.poses import Poses
 from autopose.results import load_results
 from autopose.runtime.outputs import FORMATS, Format, open_sink, parse_formats
+from autopose.runtime.picture_sinks import person_cell
 from autopose.runtime.sinks import SinkContext
 from autopose.runtime.source_names import OUTPUT_MARKS
 from autopose.runtime.sources import SourceSpec
@@ -85,6 +86,10 @@ def test_json_of_a_killed_run_is_readable(figures: Any, tmp_path: Path) -> None:
     results = load_results(part)
     assert not results.complete
     assert len(results.frames) == 7
+    header, *lines = part.read_text().splitlines(keepends=True)
+    part.write_text("".join([header, "{\n", *lines]))
+    with pytest.raises(DataError, match="is no results file"):  # only a last line may be broken off
+        load_results(part)
 
 
 def test_against_pycocotools(figures: Any, tmp_path: Path) -> None:
@@ -185,6 +190,17 @@ def test_trc_by_the_format_description(figures: Any, tmp_path: Path, close: bool
     assert not np.isnan(data[4, 0]).any()
 
 
+def test_trc_counts_the_lines_between_by_the_clock(figures: Any, tmp_path: Path) -> None:
+    """Two frames that follow one another, but 0.2 s apart: of a video whose rate is not constant."""
+    sink = open_sink("trc", SinkContext(SourceSpec("clip", "video", "clip.mp4"), tmp_path, COCO17, RATE))
+    for t, time_s in enumerate((0.0, 0.2)):
+        sink.write(replace(_frame(figures, t), time_s=time_s), _poses(figures, t), None)
+    header, _, times, data = _read_trc(sink.close()[0])
+    assert int(header["NumFrames"]) == 6
+    np.testing.assert_allclose(times, np.arange(6) / 25, atol=1e-6)
+    assert np.isnan(data[1:5]).all()
+
+
 def test_trc_of_a_name_beyond_ascii(figures: Any, tmp_path: Path) -> None:
     sink = open_sink("trc", SinkContext(SourceSpec("vidéo", "video", "vidéo.mp4"), tmp_path, COCO17, RATE))
     for t in range(2):
@@ -252,6 +268,18 @@ def test_sheet_shows_everybody_in_order(figures: Any, tmp_path: Path) -> None:
     assert times[-1] > 200
 
 
+def test_a_persons_cell_holds_the_whole_person_in_its_middle(figures: Any) -> None:
+    joints = np.array([figures.at(20, 30)], np.float32)
+    boxes = np.concatenate([joints.min(1), joints.max(1)], -1)
+    poses = Poses(boxes, np.ones(1, np.float32), joints, np.ones((1, 17), np.float32))
+    cell = person_cell(figures.paint((320, 240)), poses, 0, (144, 192))
+    scale = 192 / (0.96 * 110) / 1.15  # the height is what fills the cell
+    for name in ("nose", "left_wrist", "right_ankle"):
+        x, y = np.round((joints[0, COCO17.index(name)] - (50, 85)) * scale + (72, 96)).astype(int)
+        side = {"left": LEFT, "right": RIGHT}.get(name.partition("_")[0], MIDDLE)
+        assert tuple(cell[y, x]) == side, name
+
+
 def test_every_mark_behind_a_sources_name_is_kept_free(tmp_path: Path) -> None:
     context = SinkContext(SourceSpec("clip", "video", "clip.mp4"), tmp_path, COCO17, RATE)
     stems = {open_sink(name, context).destination.name.partition(".")[0].removeprefix("clip") for name in FORMATS}
@@ -297,6 +325,7 @@ def test_poses_save_and_convert(figures: Any, tmp_path: Path) -> None:
     poses.save(tmp_path / "one.json")
     (entry,) = load_results(tmp_path / "one.json").frames
     np.testing.assert_allclose(entry.poses.keypoints, poses.keypoints, atol=0.006)
+    assert entry.poses.source == "photo.jpg"
     poses.save(tmp_path / "one.png")
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "one.png")), poses.plot())
     replace(poses, source='in Rome, at "home".jpg').save(tmp_path / "one.csv")
@@ -335,9 +364,23 @@ def test_every_joint_has_the_colour_of_its_side(skeleton: Skeleton) -> None:
     scores[0, 0] = 0.1  # not seen: left as it was
     poses = Poses(np.array([[0, 0, 260, 200]], np.float32), np.ones(1, np.float32), at[None], scores, skeleton=skeleton)
     drawn = poses.plot(np.full((200, 260, 3), 128, np.uint8))
+    assert tuple(drawn[0, 0]) == (128, 128, 128)  # no limb goes to a joint that is not seen, wherever that is put
     for k, (name, (x, y)) in enumerate(zip(skeleton.joints, at.astype(int), strict=True)):
         side = {"left": LEFT, "right": RIGHT}.get(name.partition("_")[0], MIDDLE)
         assert tuple(drawn[y, x]) == (side if k else (128, 128, 128)), name
+
+
+def test_limbs_are_as_thick_as_the_person_is_large() -> None:
+    joints, scores = np.zeros((1, 17, 2), np.float32), np.zeros((1, 17), np.float32)
+    thigh = [COCO17.index("left_hip"), COCO17.index("left_knee")]
+    joints[0, thigh], scores[0, thigh] = [(60, 20), (60, 180)], 1
+    widths = []
+    for side in (80, 800):
+        poses = Poses(np.array([[0, 0, side, side]], np.float32), np.ones(1, np.float32), joints, scores)
+        drawn = poses.plot(np.zeros((200, 120, 3), np.uint8))
+        widths.append(int((drawn[100] == LEFT).all(-1).sum()))
+    assert widths[0] < 3
+    assert widths[1] == pytest.approx(800 * 2**0.5 / 130, abs=3)  # with its soft edges
 
 
 def test_nobody_and_joints_outside_of_anything_can_be_drawn(figures: Any) -> None:

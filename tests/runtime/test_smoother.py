@@ -22,9 +22,9 @@ def _poses(keypoints: NDArray[Any], ids: tuple[int, ...] = (1,)) -> Poses:
     return Poses(boxes, scores[:, 0], joints, scores, ids=np.array(ids, np.int64))
 
 
-def _run(smoother: Any, series: NDArray[np.float64]) -> NDArray[np.float64]:
+def _run(smoother: Any, series: NDArray[np.float64], fps: float = FPS) -> NDArray[np.float64]:
     """Send ``(T, 17, 2)`` of one person through a smoother."""
-    done = [pair for t, xy in enumerate(series) for pair in smoother.push(t, _poses(xy), t / FPS)]
+    done = [pair for t, xy in enumerate(series) for pair in smoother.push(t, _poses(xy), t / fps)]
     done += smoother.flush()
     assert [item for item, _ in done] == list(range(len(series)))
     return np.array([poses.keypoints[0] for _, poses in done], np.float64)
@@ -70,6 +70,32 @@ def test_online_keeps_uncertain_joints_out() -> None:
     np.testing.assert_allclose(poses.keypoints[0, :8], 150, atol=1e-3)  # and forgotten
 
 
+@pytest.mark.parametrize("jump_s", [1.0, -1.0], ids=["unseen for a second", "clock set back"])
+def test_online_starts_anew(jump_s: float) -> None:
+    noisy = _standing(np.random.default_rng(3))[:20]
+    smoother = OneEuroSmoother()
+    for t in range(10):
+        smoother.push(t, _poses(np.full((17, 2), 30.0 * t)), 5 + t / FPS)
+    again = [smoother.smoothed(_poses(xy), 5 + 9 / FPS + jump_s + t / FPS).keypoints[0] for t, xy in enumerate(noisy)]
+    np.testing.assert_allclose(again, _run(OneEuroSmoother(), noisy), atol=1e-3)
+
+
+def test_online_goes_by_the_size_that_a_person_has_now() -> None:
+    noisy = _standing(np.random.default_rng(4))
+    smoother = OneEuroSmoother()
+    far = _poses(noisy[0])
+    smoother.push(0, replace(far, boxes=far.boxes / np.float32(20)), 0.0)
+    near = [smoother.smoothed(_poses(xy), t / FPS).keypoints[0] for t, xy in enumerate(noisy[1:], start=1)]
+    assert _jitter(np.array(near[60:], np.float64)) < _jitter(noisy) / 2
+
+
+def test_frames_that_share_a_time_pass_online() -> None:
+    smoother = OneEuroSmoother()
+    for t in range(6):
+        xy = smoother.smoothed(_poses(np.full((17, 2), 100.0)), t // 2 / FPS).keypoints
+        np.testing.assert_allclose(xy, 100)
+
+
 def test_online_forgets_persons_who_left() -> None:
     smoother = OneEuroSmoother()
     for t in range(500):
@@ -87,6 +113,40 @@ def test_offline_against_scipy() -> None:
     smooth = _run(OfflineSmoother(half_window=4, max_gap=3), noisy)
     expected = savgol_filter(noisy, 9, 2, axis=0)
     np.testing.assert_allclose(smooth[4:-4], expected[4:-4], atol=1e-3)
+    smooth = _run(open_smoother("offline", 60), noisy, 60)  # 0.12 s to either side
+    np.testing.assert_allclose(smooth[7:-7], savgol_filter(noisy, 15, 2, axis=0)[7:-7], atol=1e-3)
+
+
+def test_offline_uncertain_joints_take_no_part_and_are_filled() -> None:
+    smoother = OfflineSmoother(half_window=4, max_gap=3)
+    done: list[tuple[Any, Poses]] = []
+    for t in range(20):
+        poses = _poses(np.full((17, 2), 5.0 * t))
+        if t == 10:
+            poses.keypoints[0, :8], poses.keypoint_scores[0, :8] = 900, 0.1
+        if t > 15:  # not seen again: a parabola would run off
+            poses.keypoints[0, 16], poses.keypoint_scores[0, 16] = 300, 0.1
+        done += smoother.push(t, poses, t / FPS)
+    done += smoother.flush()
+    expected = 5 * np.mgrid[:20, :17][0]
+    expected[16:, 16] = 300
+    np.testing.assert_allclose([poses.keypoints[0, :, 0] for _, poses in done], expected, atol=1e-2)
+
+
+def test_offline_puts_a_person_back_in_the_order_of_ids() -> None:
+    """Person 1 is missing from frames 10 to 12; the box grows, and its score falls, on the way."""
+    smoother = OfflineSmoother(half_window=2, max_gap=5)
+    done: list[tuple[Any, Poses]] = []
+    for t in range(20):
+        poses = _poses(np.full((2, 17, 2), 10.0 * t), (1, 2))
+        poses.boxes[0], poses.box_scores[0] = (0, 0, 10 * t, 20 * t), 0.9 if t < 10 else 0.6
+        done += smoother.push(t, poses[1:] if 10 <= t < 13 else poses, t / FPS)
+    done += smoother.flush()
+    for t, (_, poses) in enumerate(done):
+        assert poses.ids is not None
+        assert poses.ids.tolist() == [1, 2]
+        np.testing.assert_allclose(poses.boxes[0], (0, 0, 10 * t, 20 * t), atol=1e-2)
+    np.testing.assert_allclose([poses.box_scores[0] for _, poses in done[9:14]], [0.9, 0.3, 0.3, 0.3, 0.6], atol=1e-6)
 
 
 def _with_gap(gap: range, max_gap: int, fps: float = FPS) -> list[Poses]:
@@ -112,6 +172,15 @@ def test_offline_fills_short_gaps_on_the_line() -> None:
 def test_offline_leaves_long_gaps() -> None:
     for length in (6, 7):
         assert [len(poses) for poses in _with_gap(range(10, 10 + length), max_gap=5)][10 : 10 + length] == [0] * length
+
+
+def test_offline_gaps_of_a_third_of_a_second_are_filled_at_any_rate() -> None:
+    smoother = open_smoother("offline", 60)
+    shown: list[int] = []
+    for t in range(60):
+        poses = _poses(np.full((17, 2), 100.0))
+        shown += [len(done) for _, done in smoother.push(t, poses[:0] if 20 <= t < 40 else poses, t / 60)]
+    assert shown + [len(done) for _, done in smoother.flush()] == [1] * 60
 
 
 @pytest.mark.parametrize(("fps", "filled"), [(8.0, True), (3.0, False)])

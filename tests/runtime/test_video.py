@@ -93,20 +93,22 @@ def test_sound_comes_along(tmp_path: Path, codec: str, suffix: str, kept: str) -
         for i in range(20):
             out.mux(video.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), 9 * i, np.uint8), format="bgr24")))
         out.mux(video.encode(None))
-    reader = VideoReader(source)
-    assert reader.has_audio
-    writer: Any = None
-    for frame in reader:
-        writer = writer or VideoWriter(
-            tmp_path / "copy.mp4", frame.size_wh, fps=reader.fps, time_base=frame.time_base or Fraction(1, 10)
-        )
-        writer.write(frame.image, frame.pts)
-    writer.close(source)
-    with av.open(str(tmp_path / "copy.mp4")) as container:
-        (stream,) = container.streams.audio
-        assert stream.codec_context.name == kept
-        samples = sum(frame.samples for frame in container.decode(stream))
-    assert samples == pytest.approx(16_000, abs=2500)  # AAC works in blocks of 1024 and pads both ends
+    assert VideoReader(source).has_audio
+    for start_s, end_s, seconds in ((0.0, None, 2.0), (0.5, 1.2, 0.8)):
+        reader = VideoReader(source, start_s=start_s, end_s=end_s)
+        writer: Any = None
+        for frame in reader:
+            writer = writer or VideoWriter(
+                tmp_path / "copy.mp4", frame.size_wh, fps=reader.fps, time_base=frame.time_base or Fraction(1, 10)
+            )
+            writer.write(frame.image, frame.pts)
+        writer.close(source)
+        with av.open(str(tmp_path / "copy.mp4")) as container:
+            (stream,) = container.streams.audio
+            assert stream.codec_context.name == kept
+            samples = sum(frame.samples for frame in container.decode(stream))
+        # AAC works in blocks of 1024 and pads both ends.
+        assert samples == pytest.approx(8000 * seconds, abs=2500)
 
 
 def _turned(path: Path, matrix: tuple[int, int, int, int]) -> Path:
@@ -147,6 +149,12 @@ def test_part_of_a_video(walk: Path) -> None:
     reader = VideoReader(walk, stride=5)
     assert [frame.index for frame in reader] == [0, 5, 10, 15, 20]
     assert reader.frame_count == 5
+    assert VideoReader(walk, start_s=0.5, end_s=1.0).frame_count == 7
+    late = VideoReader(walk, start_s=0.5, stride=5)
+    assert late.frame_count == len([frame.index for frame in late]) == 3  # 10, 15, 20
+    assert VideoReader(walk, start_s=9.0).frame_count == 0
+    # Frame 6 stands from 0.5 s on; who asks for a time nearer to it than to the next gets it.
+    assert [next(iter(VideoReader(walk, start_s=start_s))).index for start_s in (0.53, 0.55)] == [6, 7]
     assert VideoReader(walk).frame_count == 24
 
 

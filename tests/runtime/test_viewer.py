@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from autopose.cli import app
 from autopose.errors import DataError, UsageError
+from autopose.poses import Poses
 from autopose.runtime.estimator import Estimator
 from autopose.runtime.inference import InferOptions, infer_source
 from autopose.runtime.sources import find_sources
@@ -48,6 +49,30 @@ def test_page_holds_everything(results: Path, tmp_path: Path) -> None:
     with av.open(str(tmp_path / "inside.mp4")) as container:
         times = [frame.time for frame in container.decode(video=0)]
     np.testing.assert_allclose(times, [frame["t"] for frame in data["frames"]], atol=1e-5)
+
+
+def test_the_video_of_a_page_holds_the_frames_of_the_results_and_starts_with_the_first(
+    results: Path, tmp_path: Path
+) -> None:
+    """Of a run with ``--start`` and ``--stride``: times are the source's, those of the video start at 0."""
+    content = json.loads(results.read_text())
+    content["frames"] = content["frames"][6::3]
+    (tmp_path / "part.json").write_text(json.dumps(content))
+    data = _data(write_viewer(tmp_path / "part.json"))
+    (tmp_path / "inside.mp4").write_bytes(base64.b64decode(data["video"].partition(",")[2]))
+    with av.open(str(tmp_path / "inside.mp4")) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    assert data["offset"] == pytest.approx(0.5)
+    np.testing.assert_allclose(times, [frame["t"] - data["offset"] for frame in data["frames"]], atol=1e-5)
+
+
+def test_embedded_pictures_are_made_smaller(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "large.png"), np.zeros((500, 1500, 3), np.uint8))
+    Poses.empty(image_size_wh=(1500, 500), source=str(tmp_path / "large.png")).save(tmp_path / "large.json")
+    (picture,) = _data(write_viewer(tmp_path / "large.json"))["images"]
+    shown = cv2.imdecode(np.frombuffer(base64.b64decode(picture.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
+    assert shown is not None
+    assert shown.shape == (320, 960, 3)
 
 
 def test_page_without_the_source(results: Path, tmp_path: Path) -> None:
