@@ -1,6 +1,7 @@
 """Validated configurations: frozen pydantic models, read from TOML, overridden by ``--set a.b=c``."""
 
 import difflib
+import json
 import tomllib
 from collections.abc import Sequence
 from importlib import resources
@@ -118,8 +119,8 @@ def to_toml(config: BaseModel) -> str:
             return "[" + ", ".join(value(part) for part in item) + "]"
         if isinstance(item, dict):
             return "{" + ", ".join(f"{key} = {value(part)}" for key, part in item.items() if part is not None) + "}"
-        text = str(item).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'"{text}"'
+        # TOML's strings are JSON's, but for one character.
+        return json.dumps(str(item), ensure_ascii=False).replace("\x7f", "\\u007f")
 
     def section(content: dict[str, Any], prefix: str) -> None:
         plain = {key: item for key, item in content.items() if not isinstance(item, dict) and item is not None}

@@ -91,7 +91,8 @@ def compact_weights(model: onnx.ModelProto) -> None:
     for tensor in graph.initializer:
         if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < COMPACT_FROM:
             continue
-        half = numpy_helper.to_array(tensor).astype(np.float16)
+        with np.errstate(over="ignore"):
+            half = numpy_helper.to_array(tensor).astype(np.float16)
         if not np.isfinite(half).all():
             continue
         name = tensor.name

@@ -10,6 +10,7 @@ step, w' = w - xi grad_w L_train(w, a), and differentiates through it:
 with eps = 0.01 / ||grad_w' L_val(w', a)||, a central difference in place of the Hessian-vector product.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -22,6 +23,8 @@ Loss = Callable[[Tensors, Tensors], Tensor]
 
 def gradients(loss: Tensor, tensors: Tensors) -> dict[str, Tensor]:
     """Return the gradients of those tensors that the loss depends on."""
+    if not loss.requires_grad:  # as of a network with all its branches off, in which no cell takes part
+        return {}
     found: tuple[Tensor | None, ...] = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True)
     return {name: grad for name, grad in zip(tensors, found, strict=True) if grad is not None}
 
@@ -65,10 +68,10 @@ def second_order(
     direction = {name[2:]: grad for name, grad in both.items() if name.startswith("w.")}
     result = {name[2:]: grad for name, grad in both.items() if name.startswith("a.")}
 
-    norm = torch.sqrt(sum((grad.double() ** 2).sum() for grad in direction.values()) + 0.0)  # type: ignore[arg-type]
-    if not direction or float(norm) == 0.0:
+    norm = math.sqrt(sum(float((grad.double() ** 2).sum()) for grad in direction.values()))
+    if norm == 0:
         return result
-    eps = radius / float(norm)
+    eps = radius / norm
     sides = []
     for sign in (1.0, -1.0):
         moved = {

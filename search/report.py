@@ -1,5 +1,6 @@
 """``RUN/report.html``: one self-contained page about a search."""
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -94,7 +95,11 @@ def _alarms(log: list[dict[str, Any]]) -> str:
     found = [(entry["epoch"], text) for entry in log for text in entry.get("alarms", [])]
     if not found:
         return "<p>No alarm: no sign of collapse.</p>"
-    latest = {text.split(":")[0].split("(")[0]: (epoch, text) for epoch, text in found}
+    latest: dict[str, tuple[int, str]] = {}
+    for epoch, text in found:
+        kind = re.sub(r"[\d.]+", "", text.split(":")[0].split("(")[0])  # whatever its figures
+        latest.pop(kind, None)
+        latest[kind] = epoch, text
     lines = "".join(f"<p>Epoch {epoch}: {escape(text)}</p>" for epoch, text in list(latest.values())[-6:])
     return f'<div class="alarm">{lines}</div>'
 

@@ -1,6 +1,7 @@
 """Checkpoints: what is written is read, damaged and foreign files are refused by name."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,18 @@ def test_half_keeps_integers_and_halves_the_file(tmp_path: Path) -> None:
     half = load_checkpoint(tmp_path / "h.safetensors")
     for key, value in _checkpoint().state.items():
         if value.is_floating_point():
+            assert half.state[key].dtype == torch.float16
             torch.testing.assert_close(half.state[key].float(), value, rtol=1e-3, atol=1e-4)
         else:
             assert torch.equal(half.state[key], value)
+            assert half.state[key].dtype == value.dtype
     half.build()
+
+
+def test_of_a_run_the_best_weights_are_read_else_the_last(tmp_path: Path) -> None:
+    for name in ("last", "best"):
+        save_checkpoint(tmp_path / f"{name}.safetensors", replace(_checkpoint(), name=name))
+        assert load_checkpoint(tmp_path).name == name
 
 
 def test_refuses_missing_damaged_and_foreign_files(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ class Root(Config):
     """A configuration."""
 
     seed: int = 0
+    quick: bool = False
     train: Inner = Inner()
     parts: tuple[Inner, ...] = ()
 
@@ -33,7 +34,7 @@ def test_files_and_overrides(tmp_path: Path) -> None:
 
 
 def test_roundtrip_through_toml(tmp_path: Path) -> None:
-    config = Root(seed=5, train=Inner(name='a "b" \\ c'), parts=(Inner(lr=0.5),))
+    config = Root(seed=5, quick=True, train=Inner(name='a "b" \\ c'), parts=(Inner(lr=0.5),))
     path = tmp_path / "b.toml"
     path.write_text(to_toml(config))
     tomllib.loads(path.read_text())  # a second reader accepts it

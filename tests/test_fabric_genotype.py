@@ -124,6 +124,8 @@ def test_refuses_impossible_fabrics() -> None:
     _refuse(first_part(cells=[cells[0] | {"edges": ["below", "above"]}, *cells[1:]]), "in the order")
     _refuse(first_part(cells=[cells[0] | {"beta": [0.0]}, *cells[1:]]), "1 logits for 3 edges")
     _refuse(first_part(cells=[cells[0] | {"ops": [["skip"]]}, *cells[1:]]), "shared_alpha")
+    _refuse(first_part(cells=[cells[0] | {"ops": [["skip", "skip"]]}, *cells[1:]]), "repeat an operation")
+    _refuse(first_part(cells=[cells[0] | {"alpha": [[0.0]]}, *cells[1:]]), "one logit per kept operation")
 
 
 def test_size_of_the_space_by_hand() -> None:

@@ -81,6 +81,11 @@ def read_coco(path: Path, *, images: Path | None = None, look: bool = True) -> C
         need_id(image["id"], where, "id")
         need_size(image, where)
         need_file_name(image["file_name"], where)
+        if (known := records.get(image["id"])) is not None and known["file_name"] != image["file_name"]:
+            raise DataError(
+                f"{where}: id {image['id']} is that of {known['file_name']!r}, too; expected one of its own for each "
+                f"picture. Renumber {image['file_name']!r} and its annotations."
+            )
         records[image["id"]] = image
     if not records:
         raise DataError(f"{path}: lists no images.")

@@ -137,7 +137,8 @@ def convert_coco(file: CocoFile, target: Skeleton, out: Path, *, middles: bool =
         values = np.asarray(given, np.float64).reshape(-1, 3)
         xy, third = convert_joints(values[:, :2], values[:, 2], source, target, middles=middles)
         listed = np.isin(np.arange(len(source)), record.get("pseudo") or [])
-        _, pseudo = convert_joints(values[:, :2], listed.astype(np.float32), source, target, middles=middles)
+        # A middle is a human's only if both of its joints are, as its weight is the lesser of the two.
+        _, human = convert_joints(values[:, :2], (~listed).astype(np.float32), source, target, middles=middles)
         xy[third <= 0] = 0
         flags = third.astype(np.float64).round(4)
         changed: dict[str, Any] = {
@@ -147,7 +148,7 @@ def convert_coco(file: CocoFile, target: Skeleton, out: Path, *, middles: bool =
             "num_keypoints": int((third > 0).sum()),
         }
         if "pseudo" in record:
-            changed["pseudo"] = np.flatnonzero(pseudo).tolist()
+            changed["pseudo"] = np.flatnonzero((third > 0) & (human == 0)).tolist()
         persons += bool(changed["num_keypoints"])
         annotations.append({**record, **changed})
     category = {"id": 1, "name": "person", "keypoints": list(target.joints)}

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from autopose.data.coco import person_from_record
-from autopose.data.coco_file import CocoFile, first_keypoints, read_coco, read_json, skeleton_of
+from autopose.data.coco_file import (
+    CocoFile,
+    box_numbers,
+    box_score,
+    first_keypoints,
+    read_coco,
+    read_json,
+    skeleton_of,
+)
 from autopose.data.images import DiskReader, picture_exists
 from autopose.data.lsp import is_lsp, load_lsp
 from autopose.data.mpii import is_mpii, load_mpii
@@ -132,7 +140,7 @@ def check_folder(
 
     Args:
         root: the folder, or one annotation file. The project's own run folders below it are left out.
-        images: folder that COCO files' ``file_name`` is relative to; None: found by the first pictures.
+        images: folder that the files' names of pictures are relative to; None: found by the first pictures.
         decode: read and decode every picture; False: only see whether it is there.
         on_image: called after each picture, for progress.
 
@@ -175,7 +183,7 @@ def _check(path: Path, images: Path | None, decode: bool, on_image: Callable[[],
     """Return the report of an annotation file, or None if it is none."""
     try:
         if path.suffix.lower() == ".mat" or is_mpii(path) or is_ochuman(path):
-            return _check_persons(path, decode, on_image)
+            return _check_persons(path, images, decode, on_image)
         content = read_json(path, "annotation file")
     except AutoposeError as error:
         report = SetReport(path, "MPII" if path.suffix.lower() == ".mat" else "unknown")
@@ -198,14 +206,16 @@ def _check(path: Path, images: Path | None, decode: bool, on_image: Callable[[],
     return None
 
 
-def _check_persons(path: Path, decode: bool, on_image: Callable[[], None] | None) -> SetReport | None:
+def _check_persons(
+    path: Path, images: Path | None, decode: bool, on_image: Callable[[], None] | None
+) -> SetReport | None:
     if not is_lsp(path) and path.suffix.lower() == ".mat" and not path.name.startswith("mpii_human_pose"):
         return None  # some other MATLAB file, such as gt_valid.mat
     kind = "LSP" if is_lsp(path) else "OCHuman" if is_ochuman(path) else "MPII"
     report = SetReport(path, kind)
-    load: Callable[[Path], Sequence[Person]] = {"LSP": load_lsp, "OCHuman": load_ochuman, "MPII": load_mpii}[kind]
+    load: Callable[..., Sequence[Person]] = {"LSP": load_lsp, "OCHuman": load_ochuman, "MPII": load_mpii}[kind]
     try:
-        persons = load(path)
+        persons = load(path, images=images)
     except DataError as error:
         report.add("unreadable", str(error))
         return report
@@ -245,8 +255,12 @@ def _check_coco(path: Path, images: Path | None, decode: bool, on_image: Callabl
 
 
 def _check_records(report: SetReport, file: CocoFile, skeleton: str) -> None:
-    for number in range(len(file.annotations)):
+    for number, record in enumerate(file.annotations):
+        where = f"{file.path}: annotations[{number}]"
         try:
+            if record.get("category_id", 1) == 1:  # boxes without joints are what detectors learn from
+                box_numbers(record["bbox"], where)
+                box_score(record, where)
             report.persons += person_from_record(file, number, SKELETONS[skeleton]) is not None
         except DataError as error:
             report.add("annotation", str(error))

@@ -10,8 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from autopose.data.coco import persons_from_coco
+from autopose.data.coco_file import read_coco
+from autopose.data.images import DiskReader, ImageReader, PackedReader
 from autopose.data.mpii import is_mpii
-from autopose.errors import DataError
+from autopose.errors import AutoposeError, DataError
 from autopose.genotype import Genotype
 from autopose.models.cost import profile
 from autopose.models.network import build_network
@@ -23,9 +26,11 @@ from autopose.training.fit import check_fit
 from autopose.training.mpii_task import held_out_persons
 from autopose.training.sources import (
     find_annotations,
+    persons_of_scenes,
     source_persons,
     source_scenes,
     training_part,
+    tune_reader,
     tune_source,
     write_detector_tune_split,
     write_tune_split,
@@ -196,16 +201,37 @@ def _problems(config: TrainConfig, data: list[dict[str, Any]]) -> list[str]:
     if name != "synthetic" and not any(entry["annotations"] == name and _rehearsed(entry) for entry in data):
         try:
             with TemporaryDirectory() as folder:
-                path = find_annotations(name, config.data.synthetic_images, Path(folder))
-                if config.task == "detector":
-                    write_detector_tune_split(config, Path(folder))
-                elif is_mpii(path):
-                    held_out_persons(config)
-                else:
-                    write_tune_split(config, Path(folder))
+                tune_reader(config, _reader(config), _tune_pictures(config, Path(folder)))
+        except AutoposeError as error:
+            problems.append(_sentence(error))
+    if config.task == "detector" and config.scene_augment.paste and all(entry["found"] for entry in data):
+        try:
+            persons_of_scenes(config, (), Path(os.devnull))  # looks at the joints of each file
         except DataError as error:
             problems.append(_sentence(error))
     return list(dict.fromkeys(problems))
+
+
+def _tune_pictures(config: TrainConfig, folder: Path) -> list[Path]:
+    """Return the pictures that a run would be scored on.
+
+    Raises:
+        DataError: there are none, or the tune annotations cannot be used.
+    """
+    path = find_annotations(tune_source(config).annotations, config.data.synthetic_images, folder)
+    if config.task == "pose" and is_mpii(path):
+        return [person.image_path for person in held_out_persons(config)]
+    tune = (write_detector_tune_split if config.task == "detector" else write_tune_split)(config, folder)
+    held_out = read_coco(tune, look=False)
+    if config.task == "detector":
+        return [held_out.image_path(number) for number in held_out.images]
+    return [person.image_path for person in persons_from_coco(held_out, skeleton=skeleton_by_name(config.skeleton))]
+
+
+def _reader(config: TrainConfig) -> ImageReader:
+    """Return what a run would read pictures with; a pack that is not there yet would be made of the files."""
+    pack = config.data.pack
+    return PackedReader(Path(pack)) if pack is not None and Path(pack).is_file() else DiskReader()
 
 
 def _rehearsed(entry: dict[str, Any]) -> bool:
@@ -213,7 +239,7 @@ def _rehearsed(entry: dict[str, Any]) -> bool:
     return not entry["found"] and entry["annotations"] in PUBLISHED
 
 
-def _sentence(error: DataError) -> str:
+def _sentence(error: AutoposeError) -> str:
     return " ".join(str(error).splitlines())
 
 

@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from autopose.affine import invert
 from autopose.data.augment import (
     Augment,
     change_colour,
@@ -138,6 +139,20 @@ def test_scale_and_rotation_stay_in_their_ranges() -> None:
     assert np.abs(angles).max() == pytest.approx(80)  # clipped at two sigma
 
 
+def test_the_centre_moves_by_a_share_of_each_side() -> None:
+    augment, box = Augment(**NOTHING | {"shift": 0.1}), np.array([0.0, 0.0, 30.0, 80.0])
+    region = np.array([75.0, 100.0])  # 80 high, 3:4, times 1.25
+    moved = np.array(
+        [
+            invert(random_matrix(box, np.zeros((17, 2)), np.zeros(17), COCO17, (96, 128), augment, rng)[0])
+            @ [47.5, 63.5, 1] - [15, 40]
+            for rng in map(np.random.default_rng, range(200))
+        ]
+    )  # fmt: skip
+    np.testing.assert_allclose(moved.min(0) / region, -0.1, atol=0.005)
+    np.testing.assert_allclose(moved.max(0) / region, 0.1, atol=0.005)
+
+
 def test_half_body_needs_more_than_eight_joints() -> None:
     always = Augment(**NOTHING | {"half_body": 1})
     box, xy = np.array([60.0, 40.0, 140.0, 200.0]), joints()
@@ -169,6 +184,9 @@ def test_half_body_takes_one_half_by_hand() -> None:
         region = half_body_region(xy, only_upper, COCO17, 0.75, np.random.default_rng(seed))
         assert region is not None
         assert region[0][1] < 60
+    at_one_place = half_body_region(np.full((17, 2), 7.0), only_upper, COCO17, 0.75, np.random.default_rng(0))
+    assert at_one_place is not None
+    np.testing.assert_allclose(at_one_place, [[7, 7], [6, 8]])  # 4 pixels, 3:4, times 1.5
     assert half_body_region(xy, np.zeros(17, bool), COCO17, 0.75, np.random.default_rng(0)) is None
 
 
@@ -195,6 +213,8 @@ def test_degrading_and_erasing_stay_pictures() -> None:
     assert rough.shape == image.shape
     assert rough.dtype == np.uint8
     assert rough.std() < image.std()  # noise is what blur and JPEG remove
+    for one in ({"blur": 1}, {"jpeg": 1}):
+        assert (degrade(image, Augment(**NOTHING | one), np.random.default_rng(0)) != image).any()
     changed = (erase_patches(image.copy(), Augment(**NOTHING | {"erase": 1}), np.random.default_rng(0)) != image).any(2)
     assert 0.003 < changed.mean() < 0.4
 
@@ -208,6 +228,7 @@ def test_a_crop_of_nobody_keeps_its_weights_without_joints() -> None:
     for seed in range(8):
         sample = crops.sample(0, np.random.default_rng(seed))
         assert np.isnan(sample.xy).all()
+        assert np.isfinite(sample.matrix).all()
         np.testing.assert_array_equal(sample.weight, np.ones(17))
         maps, used = CODEC.encode(sample.xy, sample.weight)
         assert used.all()

@@ -38,9 +38,10 @@ def test_skips_crowds_and_persons_without_joints(write_coco: Any) -> None:
         {"keypoints": flat(GRID), "iscrowd": 1},
         {"keypoints": flat(GRID, 0), "num_keypoints": 0},
         {"num_keypoints": 0},
+        {"keypoints": flat(GRID), "num_keypoints": 0},
         {"keypoints": flat(GRID), "num_keypoints": 17},
     )
-    assert [person.annotation_id for person in load_coco(path)] == [10]
+    assert [person.annotation_id for person in load_coco(path)] == [11]
 
 
 def test_boxes_that_show_nobody_need_no_joints(write_coco: Any) -> None:
@@ -55,7 +56,7 @@ def test_boxes_that_show_nobody_need_no_joints(write_coco: Any) -> None:
 
 
 def test_weights_of_pseudo_labels_teachers_and_records(write_coco: Any) -> None:
-    confidence = np.array([0.9, 0.31, 0.29] + [2.0] * 14)
+    confidence = np.array([0.9, 0.3, 0.29] + [2.0] * 14)
     path = write_coco(
         {"keypoints": flat(GRID), "pseudo": [0, 3]},
         {"keypoints": flat(GRID), "pseudo": [0], "weight": 0.5},
@@ -64,7 +65,8 @@ def test_weights_of_pseudo_labels_teachers_and_records(write_coco: Any) -> None:
     first, second, third = load_coco(path)
     np.testing.assert_allclose(first.weight, [0.3, 1, 1, 0.3] + [1] * 13)
     np.testing.assert_allclose(second.weight, [0.15] + [0.5] * 16)
-    np.testing.assert_allclose(third.weight, [0.9, 0.31, 0] + [1] * 14)  # unsure below 0.3: not labelled
+    np.testing.assert_allclose(third.weight, [0.9, 0.3, 0] + [1] * 14)  # unsure below 0.3: not labelled
+    assert first.area == pytest.approx(40 * 60 * 0.528)  # of its box, where the record says nothing
     assert load_coco(path, pseudo_weight=0.1)[0].weight[0] == np.float32(0.1)
     assert load_coco(path, label_weight=0.5)[0].weight[1] == 0.5
     assert len(load_coco(path, keep=lambda record: "pseudo" not in record)) == 1
@@ -99,6 +101,8 @@ def test_detection_boxes_keep_their_scores(write_coco: Any, tmp_path: Path) -> N
     (person,) = load_coco(path, boxes=detections)
     np.testing.assert_array_equal(person.box_xyxy, [3, 4, 53, 64])
     assert (person.score, person.annotation_id, bool(person.weight.any())) == (0.75, -1, False)
+    detections.write_text("[]")
+    assert load_coco(path, boxes=detections) == []
 
 
 @pytest.mark.parametrize(("given", "found"), [(3, 1), (1, 1), (2, 0)])
@@ -303,3 +307,5 @@ def test_hints_at_swapped_sides(write_coco: Any) -> None:
     path = write_coco({"keypoints": flat(GRID), "bbox": [10, 85, 20, 10]})  # in a picture of 100x80
     with pytest.raises(DataError, match="width and height swapped"):
         load_coco(path)
+    with pytest.raises(DataError, match=r"lies outside its image of 100x80 pixels\.$"):
+        load_coco(write_coco({"keypoints": flat(GRID), "bbox": [10, 105, 20, 10]}))

@@ -53,6 +53,27 @@ def test_synonyms_and_middles_by_hand() -> None:
     assert POSETRACK17.joints[1] == "head_bottom"
 
 
+def test_guessed_middles_are_written_and_pseudo_where_both_sides_are(write_coco_of: Any, tmp_path: Path) -> None:
+    joints = record(COCO17)["keypoints"]
+    hips, shoulders = ([COCO17.index(f"{side}_{name}") for side in ("left", "right")] for name in ("hip", "shoulder"))
+    lame = [*joints]
+    lame[3 * hips[0] + 2] = 0
+    path = write_coco_of(COCO17, {"keypoints": lame}, {"keypoints": joints, "pseudo": hips})
+    convert_coco(read_coco(path), MPII16, tmp_path / "out.json", middles=True)
+    *_, one_hip, pseudo = json.loads((tmp_path / "out.json").read_text())["annotations"]
+    pelvis, thorax = MPII16.index("pelvis"), MPII16.index("thorax")
+    assert one_hip["keypoints"][3 * pelvis : 3 * pelvis + 3] == [0, 0, 0]
+    guessed = np.reshape(joints, (-1, 3))[shoulders].mean(0)
+    np.testing.assert_allclose(one_hip["keypoints"][3 * thorax : 3 * thorax + 3], guessed, atol=0.0051)
+    assert {MPII16.joints[k] for k in pseudo["pseudo"]} == {"pelvis", "left_hip", "right_hip"}
+
+
+def test_who_keeps_no_joint_is_left_out(write_coco: Any) -> None:
+    nose = [1.0, 1.0, 2.0, *[0.0] * 48]
+    persons = load_coco(write_coco({"keypoints": nose}, {"keypoints": nose[:3] * 17}))
+    assert [person.annotation_id for person in convert_persons(persons, CROWDPOSE14)] == [8]
+
+
 def test_arrays_of_persons_convert_at_once() -> None:
     xy, weight = RNG.uniform(0, 9, (2, 5, 17, 2)), np.ones((2, 5, 17), np.float32)
     got, got_weight = convert_joints(xy, weight, COCO17, CROWDPOSE14)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,56 @@ def test_boxes_follow_the_pixels() -> None:
     assert checked > 20
 
 
+def test_pictures_that_fill_the_input_are_mirrored_and_enlarged_by_hand() -> None:
+    for size, factor in (((128, 96), 1), ((64, 48), 2)):
+        scenes = [scene((10, 20, 50, 40), size_wh=size)]
+        for flip in (0, 1):
+            augment = DetectionAugment(mosaic=0, zoom=(1, 1), stretch=0, flip=flip, colour=PLAIN)
+            sample = DetectionDataset(scenes, SIZE, augment, Rectangles(scenes)).sample(0, np.random.default_rng(0))
+            left, right = (size[0] - 50, size[0] - 10) if flip else (10, 50)
+            np.testing.assert_allclose(sample.boxes, [np.multiply([left, 20, right, 40], factor)], atol=1e-4)
+            np.testing.assert_array_equal(extent(sample.image), np.multiply([left, 20, right, 40], factor))
+
+
+def test_zoom_and_stretch_stay_in_their_ranges() -> None:
+    scenes = [scene((50, 100, 150, 200))]
+    augment = DetectionAugment(mosaic=0, zoom=(0.5, 1), stretch=0.5, colour=PLAIN, min_side=0)
+    data = DetectionDataset(scenes, SIZE, augment, Rectangles(scenes))
+    sides = np.array(
+        [np.diff(data.sample(0, np.random.default_rng(i)).boxes.reshape(2, 2), axis=0)[0] for i in range(80)]
+    )
+    zooms, ratios = np.sqrt(sides.prod(1)) / 32, np.log2(sides[:, 0] / sides[:, 1])  # 100 pixels are 32 when it fits
+    for values, low, high in ((zooms, 0.5, 1), (ratios, -0.5, 0.5)):
+        assert low - 1e-3 <= values.min() < low + 0.1
+        assert high - 0.1 < values.max() <= high + 1e-3
+
+
+def test_a_checkerboard_is_shrunk_by_areas_or_with_aliasing() -> None:
+    squares = np.indices((480, 640)).sum(0) % 2 * np.uint8(255)
+    scenes = [scene(size_wh=(640, 480))]
+    reader = Rectangles(scenes)
+    reader.images[Path("a")] = np.repeat(squares.astype(np.uint8)[..., None], 3, 2)
+    spreads = []
+    for smooth in (0, 1):
+        augment = DetectionAugment(mosaic=0, zoom=(1, 1), stretch=0, colour=PLAIN, smooth_shrink=smooth)
+        spreads.append(DetectionDataset(scenes, SIZE, augment, reader).sample(0, np.random.default_rng(0)).image.std())
+    assert spreads[0] > 100
+    assert spreads[1] < 10
+
+
+def test_colours_and_sharpness_change_and_the_boxes_do_not() -> None:
+    scenes = [scene((50, 100, 150, 200))]
+    plain, *changed = (
+        DetectionDataset(
+            scenes, SIZE, DetectionAugment(colour=PLAIN.model_copy(update=more)), Rectangles(scenes)
+        ).sample(0, np.random.default_rng(0))
+        for more in ({}, {"colour": 1.0}, {"blur": 1.0}, {"jpeg": 1.0})
+    )  # fmt: skip
+    for sample in changed:
+        assert (sample.image != plain.image).any()
+        np.testing.assert_array_equal(sample.boxes, plain.boxes)
+
+
 def test_hidden_and_tiny_boxes_are_ignored_not_learnt() -> None:
     """Zoom 4 about a random corner cuts boxes; zoom 0.05 makes them tiny."""
     scenes = [scene((0, 0, 60, 90), (140, 210, 200, 300))]
@@ -73,10 +124,15 @@ def test_hidden_and_tiny_boxes_are_ignored_not_learnt() -> None:
         DetectionDataset(scenes, SIZE, near, Rectangles(scenes)).sample(0, np.random.default_rng(i)) for i in range(8)
     ]
     assert any(len(sample.ignore) and not len(sample.boxes) for sample in cut)
+    assert all((sample.ignore[:, 2:] > sample.ignore[:, :2]).all() for sample in cut)
     far = DetectionAugment(mosaic=0, zoom=(0.05, 0.05), colour=PLAIN)
     small = DetectionDataset(scenes, SIZE, far, Rectangles(scenes)).sample(0, np.random.default_rng(0))
     assert len(small.boxes) == 0
     assert len(small.ignore) == 2
+    mixed = [replace(scene((10, 10, 14, 14), (50, 60, 150, 250)), weight=np.array([0.75, 0.25], np.float32))]
+    plain = DetectionAugment(mosaic=0, zoom=(1, 1), stretch=0, colour=PLAIN)
+    sample = DetectionDataset(mixed, SIZE, plain, Rectangles(mixed)).sample(0, np.random.default_rng(0))
+    assert (sample.weight.tolist(), len(sample.ignore)) == ([0.25], 1)
 
 
 def test_mosaics_hold_several_pictures_within_the_input() -> None:
@@ -94,6 +150,25 @@ def test_mosaics_hold_several_pictures_within_the_input() -> None:
         assert (boxes[:, 2:] > boxes[:, :2]).all()
     assert max(counts) == 4
     assert np.mean(counts) > 2
+
+
+def test_boxes_and_ignored_regions_of_a_mosaic_follow_the_pixels() -> None:
+    bounds = (40, 60, 160, 240)
+    scenes = [
+        replace(scene(bounds, ignore=[bounds], name=str(i)), weight=np.full(1, (i + 1) / 6, np.float32))
+        for i in range(6)
+    ]
+    augment = DetectionAugment(mosaic=1, min_visible=0, min_side=0, colour=PLAIN)
+    data, others = DetectionDataset(scenes, SIZE, augment, Rectangles(scenes)), set()
+    for seed in range(20):
+        sample = data.sample(2, np.random.default_rng(seed))
+        np.testing.assert_array_equal(sample.ignore, sample.boxes)
+        assert sample.weight[0] == np.float32(0.5)  # the picture that was asked for is the first
+        others.update(sample.weight[1:].tolist())
+        for x0, y0, x1, y1 in sample.boxes:
+            inside = sample.image[int(y0) + 2 : int(y1) - 1, int(x0) + 2 : int(x1) - 1]
+            assert inside.min(initial=255) > 127
+    assert len(others) == 6
 
 
 def test_same_generator_same_sample_and_the_source_is_untouched() -> None:

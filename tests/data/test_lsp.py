@@ -39,9 +39,12 @@ def test_lsp_marks_hidden_joints_but_labels_all(tmp_path: Path) -> None:
 def test_lspet_marks_labelled_joints(tmp_path: Path) -> None:
     labelled = np.ones((3, 14, 1))
     labelled[0, :4] = 0
+    labelled[1, 1:] = 0
     labelled[2] = 0
     path = write(tmp_path, np.concatenate([XY, labelled], axis=2).transpose(1, 2, 0), 5)
-    persons = load_persons(path, skeleton=LSP14)
+    persons = load_persons(path, skeleton=LSP14, sample_weight=2)
+    assert [person.weight_sample for person in persons] == [2, 2]
+    np.testing.assert_allclose(persons[1].box_xyxy, [*(XY[1, 0] - 2), *(XY[1, 0] + 2)])  # a single joint has a box
     assert [person.image_path.name for person in persons] == ["im00001.jpg", "im00002.jpg"]  # the third has no joint
     np.testing.assert_array_equal(persons[0].weight, [0] * 4 + [1] * 10)
     assert (persons[0].keypoints[:4] == 0).all()

@@ -106,6 +106,13 @@ def test_crop_is_the_published_region(tmp_path: Path) -> None:
     center, region = center_scale_from_box(person.box_xyxy, 1.0)
     np.testing.assert_allclose(center, [200 - 1, 220 + 15 * 1.5 - 1])
     np.testing.assert_allclose(region, [200 * 1.25 * 1.5] * 2)
+    records = json.loads((tmp_path / "train.json").read_text())
+    (tmp_path / "train.json").write_text(json.dumps([{**records[0], "center": [-1.0, -1.0], "scale": -1.0}]))
+    (lost,) = load_mpii(tmp_path / "train.json", images=tmp_path, sample_weight=2)  # a mark of a missing centre
+    low, high = joints_of(1)[:15].min(0) - 1, joints_of(1)[:15].max(0) - 1
+    margin = 0.1 * (high - low)
+    np.testing.assert_allclose(lost.box_xyxy, np.concatenate([low - margin, high + margin]))
+    assert lost.weight_sample == 2
 
 
 def test_common_json_agrees_with_the_official_file(tmp_path: Path) -> None:
@@ -124,6 +131,8 @@ def test_head_boxes_of_the_common_validation_truth(tmp_path: Path) -> None:
     scipy_io.savemat(tmp_path / "gt_valid.mat", {"headboxes_src": layout})
     persons = load_mpii(write_common(tmp_path / "valid.json"), images=tmp_path)
     assert [p.head_box_xyxy.tolist() for p in persons if p.head_box_xyxy is not None] == (boxes - 1).tolist()
+    (alone,) = load_mpii(write_common(tmp_path / "train.json", (1,)), images=tmp_path)  # of another split
+    assert alone.head_box_xyxy is None
 
 
 def test_table_of_joints(tmp_path: Path) -> None:
@@ -171,6 +180,11 @@ def test_refuses_what_is_not_mpii(tmp_path: Path) -> None:
     common.write_text(common.read_text().replace("one", "new"))
     with pytest.raises(DataError, match="no head box for the person"):
         load_mpii(tmp_path / "train.json", images=tmp_path, head_boxes=tmp_path / "mpii.mat")
+    records = json.loads(write_common(common, (1,)).read_text())
+    records[0]["joints"][0][0] += 2  # whose joints are others is somebody else
+    common.write_text(json.dumps(records))
+    with pytest.raises(DataError, match="no head box for the person"):
+        load_mpii(common, images=tmp_path, head_boxes=tmp_path / "mpii.mat")
 
 
 def test_against_real_samples(data_root: Path) -> None:

@@ -45,6 +45,11 @@ def test_silhouette_covers_the_body_and_little_else() -> None:
     assert ys.min() > 20
     assert ys.max() < 220
     assert 3000 < (mask > 0.5).sum() < 8000
+    bent = STANDING + PLACE
+    bent[5:13, 1] = bent[11, 1]  # from above: shoulders and hips at one height, and limbs no thinner for it
+    folded = silhouette(bent, EVERYTHING, COCO17, (240, 240))
+    assert folded is not None
+    assert (folded > 0.5).sum() > 2000
 
 
 @pytest.mark.parametrize("missing", ["shoulder", "hip"])
@@ -65,8 +70,10 @@ def test_few_joints_are_not_enough() -> None:
 def test_neighbour_stands_beside_and_about_as_high() -> None:
     box, other = np.array([100.0, 40, 140, 200]), np.array([10.0, 10, 50, 90])
     crop = np.array([[2.0, 0, -50], [0, 2.0, -30]])
+    mirrored = 0
     for seed in range(50):
         matrix = neighbour_matrix(box, other, crop, np.random.default_rng(seed))
+        mirrored += np.linalg.det(matrix[:, :2]) < 0
         corners = transform(np.array([[10.0, 10], [50, 10], [10, 90]]), matrix)
         height = np.linalg.norm(corners[2] - corners[0])
         assert 320 * np.exp(-1.2) < height < 320 * np.exp(1.2)
@@ -75,6 +82,7 @@ def test_neighbour_stands_beside_and_about_as_high() -> None:
         own = transform(np.array([[120.0, 120.0]]), crop)[0]
         assert abs(centre[0] - own[0]) >= 0.3 * (80 + height / 2) / 2 - 1e-6
         assert abs(centre[1] - own[1]) <= 0.2 * 320 + 1e-6
+    assert 10 < mirrored < 40
 
 
 def paste(dx: float, seed: int, unlabelled: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -105,6 +113,16 @@ def test_joints_without_a_label_can_be_anything() -> None:
     for seed in range(4):
         crop, _ = paste(30, seed, unlabelled=5)
         assert crop.any()
+
+
+def test_a_photographs_edge_goes_on_where_it_ends() -> None:
+    white, beside = np.full((240, 240, 3), 255, np.uint8), np.array([[1.0, 0, 60], [0, 1, 0]])
+    crop, _ = paste_neighbour(
+        white, STANDING + PLACE, np.ones(17, np.float32), COCO17, white, person((-20, 40)), beside,
+        np.random.default_rng(0),
+    )  # fmt: skip
+    assert crop is not white
+    assert crop.min() > 250
 
 
 def test_nobody_is_hidden_by_half() -> None:

@@ -49,7 +49,8 @@ def test_reads_boxes_by_corners_and_joints_by_name(tmp_path: Path) -> None:
     boxed_only = person(keypoints=None, segms=None)
     path = write(tmp_path, [person(), boxed_only], [person(bbox=[0, 0, 30, 40], segms=None)])
     assert is_ochuman(path)
-    first, second = load_ochuman(path)
+    first, second = load_ochuman(path, sample_weight=2)
+    assert first.weight_sample == second.weight_sample == 2
     np.testing.assert_array_equal(first.box_xyxy, [5, 8, 45, 80])  # clipped to the picture
     assert first.area == pytest.approx(40 * 72 * 0.528)
     assert (first.image_id, second.image_id, first.image_path.name) == (1, 2, "000007.jpg")

@@ -85,9 +85,10 @@ def test_who_is_hidden_is_what_the_pixels_say() -> None:
     assert seen == {False, True}
 
 
-def test_nothing_is_painted_from_beyond_the_edge_of_a_photograph() -> None:
+@pytest.mark.parametrize("edge", [0.0, -24.0])
+def test_nothing_is_painted_from_beyond_the_edge_of_a_photograph(edge: float) -> None:
     """A person of whom the left half is outside of their photograph: the other half is painted, and boxed."""
-    cut = replace(person(x=-20.0), box_xyxy=np.array([0.0, 20, 24, 180]))
+    cut = replace(person(x=-20.0), box_xyxy=np.array([edge, 20, 24, 180]))
     pasted = PersonPaster([cut], Pictures()).paste(
         np.zeros((400, 400, 3), np.uint8), NOBODY, (100, 100), np.random.default_rng(3)
     )
@@ -157,6 +158,11 @@ def test_the_tiny_and_the_hidden_are_ignored() -> None:
     assert len(sample.ignore) == 1
     crowd = DetectionAugment(mosaic=0, zoom=(0.8, 0.8), colour=PLAIN, paste=1, pasted=8, pasted_height=(60, 120))
     assert any(len(painted(crowd, [person()], seed).ignore) for seed in range(10))
+    alone = DetectionAugment(mosaic=0, zoom=(0.8, 0.8), colour=PLAIN)
+    for seed in range(10):  # the scene's person weighs half, the others 1: whoever is hidden takes the weight along
+        sample = painted(crowd, [person()], seed)
+        own = (np.abs(sample.boxes - painted(alone, [], seed).boxes) < 1e-3).all(1)
+        np.testing.assert_array_equal(sample.weight, np.where(own, np.float32(0.5), np.float32(1)))
 
 
 @pytest.mark.parametrize(("paste", "persons"), [(0.0, [person()]), (1.0, [])])

@@ -114,6 +114,21 @@ def test_same_seed_same_pixels() -> None:
     assert (one != other).any()
 
 
+def test_pictures_have_as_many_figures_as_asked_for_the_nearest_last() -> None:
+    drawn = [random_picture((64, 64), (2, 3), np.random.default_rng(seed))[1] for seed in range(20)]
+    assert {len(truth.xy) for truth in drawn} == {2, 3}
+    shin = [COCO17.index("left_knee"), COCO17.index("left_ankle")]
+    lengths = [np.linalg.norm(np.diff(truth.xy[[0, -1]][:, shin], axis=1), axis=-1).ravel() for truth in drawn]
+    far, near = np.mean(lengths, axis=0)
+    assert near > 1.2 * far
+
+
+def test_who_is_hardly_seen_is_not_annotated(tmp_path: Path) -> None:
+    content = json.loads(write_synthetic(tmp_path, images=8, size_wh=(48, 48), persons=(6, 6)).read_text())
+    assert 8 < len(content["annotations"]) < 48
+    assert min(record["area"] for record in content["annotations"]) >= 40
+
+
 def test_roundtrip_through_files(tmp_path: Path) -> None:
     path = write_synthetic(tmp_path / "set", images=4, seed=5, size_wh=(120, 100), persons=(1, 2))
     again = write_synthetic(tmp_path / "again", images=4, seed=5, size_wh=(120, 100), persons=(1, 2))
@@ -131,6 +146,7 @@ def test_roundtrip_through_files(tmp_path: Path) -> None:
     assert image is not None
     assert image.shape == (100, 120, 3)
     content = json.loads(path.read_text())
+    assert all(image["complete"] is True for image in content["images"])
     for record in content["annotations"]:
         assert record["num_keypoints"] == sum(1 for v in record["keypoints"][2::3] if v > 0)
         x, y, w, h = record["bbox"]

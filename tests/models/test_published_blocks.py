@@ -1,4 +1,4 @@
-"""The functions of ResNet's, HRNet's and MobileNetV2's blocks, written out with plain convolutions.
+"""The functions of all networks' blocks, written out with plain convolutions.
 
 Costs, shapes and names of weights are tested elsewhere; none of them sees a missing activation or shortcut.
 """
@@ -10,11 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autopose.fabric_genotype import Backbone
+from autopose.fabric_genotype import Backbone, FabricGenotype, full_parts
 from autopose.genotype import AutoPoseGenotype, Genotype
 from autopose.models.backbone import AutoPosePyramid
+from autopose.models.fabric_backbone import FabricBackbone
+from autopose.models.fabric_cell import MacroEdge
+from autopose.models.fabric_ops import FABRIC_OPS
+from autopose.models.heads import CenterHead, ConcatHead, SumHead
 from autopose.models.hrnet import ExchangeModule, HRNet
 from autopose.models.mobilenetv2 import InvertedResidual, MobileNetV2
+from autopose.models.multiscale import ConcatFusion, resize
+from autopose.models.network import Stem
+from autopose.models.ops import OPS
 from autopose.models.residual import BasicBlock, Bottleneck
 
 
@@ -27,8 +34,8 @@ def _made(module: nn.Module) -> Any:
                 (layer.running_mean, -0.5, 0.5), (layer.running_var, 0.5, 2.0), (layer.weight, 0.5, 1.5),
                 (layer.bias, -0.5, 0.5),
             ):  # fmt: skip
-                assert tensor is not None
-                tensor.data.uniform_(low, high, generator=generator)
+                if tensor is not None:
+                    tensor.data.uniform_(low, high, generator=generator)
     return module.eval()
 
 
@@ -36,10 +43,16 @@ def _input(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1))
 
 
+def _enlarged(x: Tensor, factor: int) -> Tensor:
+    return x.repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+
+
 def _conv_bn(x: Tensor, conv: Any, bn: Any, *, stride: int = 1, groups: int = 1) -> Tensor:
-    y = F.conv2d(x, conv.weight, None, stride, conv.weight.shape[-1] // 2, 1, groups)
+    y = F.conv2d(x, conv.weight, conv.bias, stride, conv.weight.shape[-1] // 2, 1, groups)
+    free = bn.weight is None  # of scale and shift
+    scale, shift = (torch.ones_like(bn.running_mean), 0 * bn.running_mean) if free else (bn.weight, bn.bias)
     mean, variance, scale, shift = (
-        tensor[None, :, None, None] for tensor in (bn.running_mean, bn.running_var, bn.weight, bn.bias)
+        tensor[None, :, None, None] for tensor in (bn.running_mean, bn.running_var, scale, shift)
     )
     result: Tensor = (y - mean) / torch.sqrt(variance + 1e-5) * scale + shift
     return result
@@ -104,7 +117,7 @@ def test_hrnets_exchange() -> None:
             layers = module.fuse_layers[target][source]
             if source > target:
                 y = _conv_bn(x, layers[0], layers[1])
-                y = y.repeat_interleave(2 ** (source - target), -1).repeat_interleave(2 ** (source - target), -2)
+                y = _enlarged(y, 2 ** (source - target))
             elif source < target:
                 y = x
                 for step in range(target - source):
@@ -153,3 +166,138 @@ def test_a_searched_network_as_a_pyramid_ends_in_relu() -> None:
     assert any((x < 0).any() for x in streams)
     for found, x in zip(pyramid(image), streams, strict=True):
         torch.testing.assert_close(found, x.clamp(min=0))
+
+
+#: Widths of four branches, and streams of them.
+WIDTHS = (4, 6, 8, 10)
+
+
+def _streams() -> list[Tensor]:
+    return [_input(2, width, 16 >> branch, 8 >> branch) for branch, width in enumerate(WIDTHS)]
+
+
+@torch.no_grad()
+def test_the_stem_of_a_searched_network() -> None:
+    genotype = Genotype.load("small")
+    assert isinstance(genotype, AutoPoseGenotype)
+    stem, image = _made(Stem(genotype)), _input(1, 3, 64, 64)
+    first, _, second, _, bottleneck = stem.reduce
+    x = F.relu(_conv_bn(F.relu(_conv_bn(image, *first, stride=2)), *second, stride=2))
+    y = F.relu(_conv_bn(x, *bottleneck.body[0]))
+    y = _conv_bn(F.relu(_conv_bn(y, *bottleneck.body[2])), *bottleneck.body[4])
+    same = isinstance(bottleneck.shortcut, nn.Identity)
+    x = F.relu(y + (x if same else _conv_bn(x, *bottleneck.shortcut)))
+    for level, (branch, found) in enumerate(zip(stem.branches, stem(image), strict=True)):
+        x = _conv_bn(F.relu(x), *branch, stride=2 if level else 1)
+        torch.testing.assert_close(found, x)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("target", range(4))
+def test_a_stream_resized_for_another_branch(target: int) -> None:
+    for source, x in enumerate(_streams()):
+        module = _made(resize(source, target, WIDTHS))
+        if source > target:
+            y = _enlarged(_conv_bn(F.relu(x), *module.match), 2 ** (source - target))
+        else:
+            y = x
+            for step in range(target - source):
+                y = _conv_bn(F.relu(y), *module[2 * step + 1], stride=2)
+                assert y.shape[1] == WIDTHS[target if step == target - source - 1 else source]
+        torch.testing.assert_close(module(x), y)
+
+
+@torch.no_grad()
+def test_heads_and_fusion_of_a_searched_network() -> None:
+    streams = _streams()
+    head: Any = _made(ConcatHead(WIDTHS, 5))
+    together = torch.cat([_enlarged(F.relu(x), 2**branch) for branch, x in enumerate(streams)], 1)
+    torch.testing.assert_close(head(streams), F.conv2d(together, head.predict.weight, head.predict.bias, 1, 1))
+
+    head = _made(SumHead(WIDTHS, 5))
+    matched = [_conv_bn(F.relu(x), *match) for x, match in zip(streams, head.match, strict=True)]
+    total = sum(_enlarged(x, 2**branch) for branch, x in enumerate(matched))
+    expected = F.conv2d(F.relu(total), head.predict.weight, head.predict.bias, 1, 1)  # type: ignore[arg-type]
+    torch.testing.assert_close(head(streams), expected)
+
+    for stride in (4, 8):
+        head = _made(CenterHead(WIDTHS, 7, stride))
+        matched = [_conv_bn(F.relu(x), *match) for x, match in zip(streams, head.match, strict=True)]
+        total = sum(_enlarged(x, 2**branch) for branch, x in enumerate(matched))
+        if stride == 8:  # the mean of each two by two
+            total = total.unflatten(-1, (-1, 2)).mean(-1).unflatten(-2, (-1, 2)).mean(-2)  # type: ignore[union-attr]
+        y = F.relu(_conv_bn(F.relu(total), *head.mix[1]))  # type: ignore[arg-type]
+        torch.testing.assert_close(head(streams), F.conv2d(y, head.predict.weight, head.predict.bias))
+        assert head.predict.bias[0].sigmoid() == pytest.approx(0.01, abs=1e-4)
+
+    alike = [_input(2, 4, 8, 8) - k for k in range(4)]
+    fusion = _made(ConcatFusion(4))
+    torch.testing.assert_close(fusion(*alike), _conv_bn(F.relu(torch.cat(alike, 1)), *fusion.project))
+
+
+@torch.no_grad()
+def test_separable_operations_and_pools() -> None:
+    """A pool's mean is over what lies inside of the map."""
+    x = _input(2, 4, 8, 8)
+    count = F.conv2d(torch.ones(1, 1, 8, 8), torch.ones(1, 1, 3, 3), padding=1)
+    mean = F.conv2d(x, torch.ones(4, 1, 3, 3), padding=1, groups=4) / count
+    largest = F.pad(x, (1, 1, 1, 1), value=-9.0).unfold(2, 3, 1).unfold(3, 3, 1).amax((-1, -2))
+    for name in ("dwsep3", "dwsep5"):
+        module = _made(OPS[name](4, True))
+        y = F.relu(_conv_bn(x, *module[0], groups=4))
+        torch.testing.assert_close(module(x), _conv_bn(y, *module[2]))
+        assert module[0][0].kernel_size == (int(name[-1]),) * 2
+    for module in (_made(OPS["avgpool3"](4, True)), _made(FABRIC_OPS["avgpool3"](4))):
+        torch.testing.assert_close(module(x), module[1](mean))
+    for module in (_made(OPS["maxpool3"](4, True)), _made(FABRIC_OPS["maxpool3"](4))):
+        torch.testing.assert_close(module(x), module[1](largest))
+    for name, dilation, times in (("sep3", 1, 2), ("sep5", 1, 2), ("atr3", 2, 1), ("atr5", 2, 1)):
+        module, size, y = _made(FABRIC_OPS[name](4)), int(name[-1]), x
+        assert len(module) == 4 * times
+        for start in range(0, 4 * times, 4):
+            depthwise, pointwise, norm, _ = list(module)[start : start + 4]
+            assert depthwise.weight.shape == (4, 1, size, size)
+            y = F.conv2d(y, depthwise.weight, None, 1, dilation * (size // 2), dilation, 4)
+            y = F.relu(_conv_bn(y, pointwise, norm))
+        torch.testing.assert_close(module(x), y)
+
+
+@torch.no_grad()
+def test_a_coarser_map_on_its_way_into_a_fabrics_cell() -> None:
+    """Matched, then twice as large: the corners stay corners, between them straight lines."""
+    edge, x = _made(MacroEdge(-1, 6, 4)), _input(2, 6, 4, 3)
+    y = _conv_bn(x, *edge.match)
+    for axis, size in ((-2, 4), (-1, 3)):
+        at = torch.arange(2 * size) * (size - 1) / (2 * size - 1)
+        before = at.long().clamp(max=size - 2)
+        share = (at - before).reshape(-1, *[1] * (-1 - axis))
+        y = y.index_select(axis, before) * (1 - share) + y.index_select(axis, before + 1) * share
+    torch.testing.assert_close(edge(x), y)
+
+
+@torch.no_grad()
+def test_the_fabrics_own_backbone() -> None:
+    """Neighbours that the layer before has not are replaced by the parallel cell; a new level has one edge."""
+    genotype = FabricGenotype(
+        backbone=Backbone(network="fabric", width=4), channels=(4, 6, 8, 10), parts=full_parts("coco17", 1)
+    )
+    backbone, image = _made(FabricBackbone(genotype)), _input(1, 3, 64, 64)
+    for logits in backbone.beta.values():
+        logits.copy_(_input(len(logits)))
+    first, second, _, match = backbone.stem
+    x = F.relu(_conv_bn(_conv_bn(image, *first, stride=2), *second, stride=2))
+    maps = [F.conv2d(x, match.weight, match.bias)]
+    alpha = [backbone.alpha["shared-0"]]
+    for layer, cells in enumerate(backbone.layers):
+        levels, made = len(maps), []
+        for level, cell in enumerate(cells):
+            inputs = {
+                "parallel": maps[min(level, levels - 1)],
+                "above": maps[max(level - 1, 0)],
+                "below": maps[level + 1 if level + 1 < levels else min(level, levels - 1)],
+            }
+            made.append(cell({name: inputs[name] for name in cell.kept}, backbone.beta[f"{layer}-{level}"], alpha))
+            assert cell.kept == (("above",) if level == levels else ("parallel", "above", "below"))
+        maps = made
+    for found, expected in zip(backbone(image), maps, strict=True):
+        torch.testing.assert_close(found, expected)

@@ -1,5 +1,6 @@
 """Architecture gradients against autograd through the unrolled step and against finite differences, in float64."""
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -34,6 +35,19 @@ def test_first_order_is_the_partial_derivative() -> None:
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-14)
 
 
+def test_cells_that_take_no_part_are_not_moved() -> None:
+    """With all its branches off a network is stem and head: one of 4,096 draws."""
+    weights, arch, (train, validation) = _problem()
+    fixed = {name: value.clone() for name, value in arch.items()}
+    assert first_order(lambda w, _: _loss(validation, w, fixed), weights, arch) == {}
+    assert (
+        second_order(
+            lambda w, _: _loss(train, w, fixed), lambda w, _: _loss(validation, w, fixed), weights, arch, lr=LR
+        )
+        == {}
+    )
+
+
 def test_second_order_against_finite_differences_of_the_unrolled_loss() -> None:
     weights, arch, (train, validation) = _problem()
     found = second_order(
@@ -60,6 +74,24 @@ def test_second_order_against_finite_differences_of_the_unrolled_loss() -> None:
                 sides.append(unrolled(moved))
             expected = (sides[0] - sides[1]) / 2e-5
             assert abs(float(found[name][i]) - expected) < 1e-7 * max(1.0, abs(expected)) + 1e-8
+
+
+def test_the_finite_difference_moves_the_weights_by_the_radius() -> None:
+    """A loss of heatmaps has gradients so small that a step in proportion to them would drown in rounding."""
+    weights, arch, (train, validation) = _problem()
+    seen: list[Tensors] = []
+
+    def noted(w: Tensors, a: Tensors) -> Tensor:
+        seen.append(w)
+        return _loss(train, w, a)
+
+    second_order(noted, lambda w, a: 1e-6 * _loss(validation, w, a), weights, arch, lr=LR, radius=0.01)
+    _, plus, minus = seen
+    for side in (plus, minus):
+        moved = torch.cat([(side[name] - weights[name]).flatten() for name in weights])
+        assert float(moved.detach().norm()) == pytest.approx(0.01)
+    flat = second_order(noted, lambda w, a: (a["gain"] ** 2).sum() + 0 * w["first"].sum(), weights, arch, lr=LR)
+    torch.testing.assert_close(flat["gain"], 2 * arch["gain"])  # nowhere to move to
 
 
 def test_second_order_differs_from_first_order() -> None:

@@ -49,6 +49,28 @@ def test_log_probabilities_sum_to_one_over_all_sequences() -> None:
         seen[macro] = math.exp(log_p)
     assert len(seen) == 6
     assert sum(seen.values()) == pytest.approx(1.0, abs=1e-5)
+    for macro, probability in seen.items():  # four standard deviations
+        assert sampled.macros.count(macro) / 2000 == pytest.approx(probability, abs=0.045)
+    shares = [seen[first, 0] / sum(seen[first, k] for k in range(3)) for first in range(2)]
+    assert abs(shares[0] - shares[1]) > 0.02  # a token depends on the one before
+
+
+def test_the_loss_is_that_of_reinforce_with_a_baseline() -> None:
+    torch.manual_seed(0)
+    controller = Controller((3, 4), hidden=4)
+    controller.baseline.fill_(1.5)
+    config = ControllerConfig(hidden=4, batch=6, entropy_weight=0.2)
+    sampled = controller.sample(6, torch.Generator().manual_seed(3))
+    rewards = torch.tensor([float(sum(macro)) for macro in sampled.macros])
+    expected = -((rewards - 1.5) * sampled.log_probability).mean() - 0.2 * sampled.entropy.mean()
+    optimizer = torch.optim.SGD(controller.parameters(), lr=0.1)
+    head = controller.get_parameter("heads.1.weight")
+    (gradient,) = torch.autograd.grad(expected, [head], retain_graph=True)
+    before = head.detach().clone()
+    update = reinforce(controller, optimizer, sum, config, torch.Generator().manual_seed(3))
+    assert update.macros == sampled.macros
+    assert update.loss == pytest.approx(float(expected.detach()))
+    torch.testing.assert_close(head.detach(), before - 0.1 * gradient)
 
 
 def test_baseline_starts_at_the_first_mean_and_moves_slowly() -> None:

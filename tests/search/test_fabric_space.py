@@ -1,9 +1,11 @@
 """The fabric space behind the search's protocol: tables, gradients, pruning, weights handed on."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from autopose.errors import ConfigError
 from autopose.fabric_genotype import FabricGenotype
@@ -56,14 +58,22 @@ def test_derive_prunes_what_has_no_weight_and_keeps_the_maps() -> None:
     space, supernet = _open()
     with torch.no_grad():
         supernet.arch["beta_head"][5] = torch.tensor([-200.0, -200.0, 3.0])  # the result reads the coarser cell only
+        supernet.arch["beta_head"][0] = torch.tensor([-200.0, 0.5, 2.0])
         supernet.arch["alpha_head"][0] = torch.tensor([-200.0, 0.5, -200.0, 1.0])
     genotype = space.derive(supernet, (), name="pruned", provenance={"seed": 1})
     head, upper, _ = genotype.parts
     assert [(cell.layer, cell.level) for cell in head.cells] == [(1, 0), (1, 1), (1, 2), (2, 1), (3, 0)]
     assert head.cells[-1].edges == ("below",)
+    assert (head.cells[0].edges, head.cells[0].beta) == (("above", "below"), (0.5, 2.0))
     assert head.cells[0].ops == (("skip", "sep3"),)
     assert head.cells[0].alpha == ((0.5, 1.0),)
     assert len(upper.cells) == 6
+    coarse = FabricSpace(FabricSpaceConfig.model_validate(TINY | {"prune_below": 0.24}))
+    with torch.no_grad():
+        supernet.arch["alpha_upper_limb"][0] = torch.tensor([0.0, 0.1, 0.0, 0.1])  # 0.2375 and 0.2625
+    for opened, ops in ((space, ("zero", "skip", "atr3", "sep3")), (coarse, ("skip", "sep3"))):
+        assert opened.derive(supernet, (), name="n", provenance={}).parts[1].cells[0].ops == (ops,)
+    supernet.arch["alpha_upper_limb"].data.zero_()
     weights = space.derived_weights(supernet, genotype)
     assert weights is not None
     network = build_network(genotype, 17)
@@ -82,6 +92,7 @@ def test_derive_prunes_what_has_no_weight_and_keeps_the_maps() -> None:
         ([0.0, -80.0, 0.0], 0.0, [0, 1, 2]),  # 1.8e-35: tiny, but FP32 still holds it
         ([0.0, -120.0, 0.0], 0.0, [0, 2]),  # rounds to zero: the published rule
         ([5.0, -100.0, -100.0], 0.1, [0]),
+        ([0.0, 0.0, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0], 0.2, [2]),  # all are below
     ],
 )
 def test_threshold(logits: list[float], threshold: float, kept: list[int]) -> None:
@@ -141,6 +152,15 @@ def test_refuses_a_backbone_that_is_not_described() -> None:
         FabricSpace(FabricSpaceConfig(backbone="autopose"))
     with pytest.raises(ConfigError, match="of kind 'reference'"):
         FabricSpace(FabricSpaceConfig(backbone="autopose", backbone_genotype="hrnet-w32"))
+
+
+def test_the_backbone_starts_from_the_given_weights(tmp_path: Path) -> None:
+    given = _open()[1].network.get_submodule("backbone.features").state_dict()
+    save_file({name: value + 1 for name, value in given.items()}, tmp_path / "stem.safetensors")
+    found = _open(backbone_weights=str(tmp_path / "stem.safetensors"))[1].network.state_dict()
+    for name, value in given.items():
+        if not name.endswith("num_batches_tracked"):
+            torch.testing.assert_close(found[f"backbone.features.{name}"], value + 1)
 
 
 def test_a_searched_network_can_be_the_backbone() -> None:

@@ -88,7 +88,9 @@ def test_killed_and_resumed_equals_unbroken(variant: str, tiny_search: Make, tmp
 
 
 def test_writes_a_genotype_that_builds_and_a_log(tiny_search: Make, tmp_path: Path) -> None:
-    result = Run(tiny_search(), tmp_path).search()
+    run, temperatures = Run(tiny_search(temperature=4.0, temperature_end=0.5), tmp_path), []
+    result = run.search(lambda *_: temperatures.append(run.supernet.temperature))
+    assert (temperatures[:2], temperatures[-2:]) == ([4.0, 4.0], [0.5, 0.5])
     genotype = Genotype.load(tmp_path / "genotype.json")
     assert genotype == result.genotype
     assert genotype.provenance["ranked"] >= 1
@@ -101,6 +103,26 @@ def test_writes_a_genotype_that_builds_and_a_log(tiny_search: Make, tmp_path: Pa
     assert {"weight_loss", "arch_loss", "AP", "arch_entropy", "controller_entropy", "skip_share"} <= set(entries[0])
     np.testing.assert_allclose(np.sum(entries[0]["probabilities"]["individual_0"], -1), 1, atol=1e-3)
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_an_iteration_moves_what_the_settings_say_in_their_order(tiny_search: Make, tmp_path: Path) -> None:
+    run = Run(tiny_search(), tmp_path)
+    batches = next(run.batches())
+
+    def done(**changes: Any) -> tuple[list[str], bool]:
+        run.strategy.loop = run.loop.model_copy(update=changes)
+        before = [table.detach().clone() for table in run.supernet.arch.values()]
+        losses = run.strategy.iterate(run.progress, *batches)
+        return list(losses), not all(map(torch.equal, before, run.supernet.arch.values()))
+
+    assert done() == (["weight_loss", "arch_loss"], True)
+    assert done(arch_first=True) == (["arch_loss", "weight_loss"], True)
+    assert done(arch_start_epoch=1) == (["weight_loss"], False)
+    assert done(gradient="sync") == (["weight_loss"], True)
+    assert done(gradient="sync", arch_start_epoch=1) == (["weight_loss"], False)
+    run.progress.memory["candidates"] = [[[1, 2, 3], 0.2], [[3, 4, 5], 0.7], [[0, 0, 0], 0.4]]
+    found = run.strategy.finish(run.progress)
+    assert (found.macro, found.score) == ((3, 4, 5), 0.7)
 
 
 @pytest.mark.parametrize("gradient", ["first", "sync"])

@@ -24,7 +24,12 @@ def _random_draw(supernet: Supernet, macro: tuple[int, ...]) -> Draw:
 
 
 def test_tables_are_one_pair_of_cells_per_branch_or_one_pair() -> None:
-    assert sum(table.shape[0] for table in _space().supernet(17).arch.values()) == 76
+    supernet = _space().supernet(17)
+    assert sum(table.shape[0] for table in supernet.arch.values()) == 76
+    assert all(float(table.detach().std()) == pytest.approx(1e-3, rel=0.5) for table in supernet.arch.values())
+    norms = [part for part in supernet.stages.modules() if isinstance(part, torch.nn.BatchNorm2d)]  # type: ignore[union-attr]
+    assert norms
+    assert not any(norm.affine for norm in norms)  # of all operations the size is the same
     assert sum(table.shape[0] for table in _space(sharing="global").supernet(17).arch.values()) == 19
     assert {table.shape[1] for table in _space(op_set="mobile").supernet(17).arch.values()} == {8}
 
@@ -66,6 +71,19 @@ def test_sampling_is_the_same_for_the_same_generator() -> None:
     a = supernet(_images(), _random_draw(supernet, (15, 15, 15)))
     b = supernet(_images(), _random_draw(supernet, (15, 15, 15)))
     assert torch.equal(a, b)
+
+
+def test_a_cold_mixture_is_the_sampled_operation() -> None:
+    maps = []
+    for mode in ("single", "soft"):
+        torch.manual_seed(0)
+        supernet = _space(alpha_gradient=mode).supernet(17)
+        for supernet.temperature in (1.0, 1e-6):
+            maps.append(supernet(_images(), _random_draw(supernet, (8, 0, 0))))
+    sampled, also_sampled, warm, cold = maps
+    torch.testing.assert_close(cold, sampled)
+    assert torch.equal(also_sampled, sampled)
+    assert not torch.allclose(warm, sampled)
 
 
 @pytest.mark.parametrize("settings", [{}, {"sharing": "global"}, {"fusion": "concat"}, {"op_set": "mobile"}])

@@ -1,5 +1,6 @@
 """Two processes of one training: when one must stop both do, the step is saved, and only the first one tells."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 
 from autopose.checkpoint import load_checkpoint
 from autopose.data.synthetic import write_synthetic
+from autopose.fabric_genotype import Backbone, FabricCell, FabricGenotype, FabricPart
 from tests.ranks import environment, free_port, run_ranks
 
 
@@ -31,7 +33,7 @@ from autopose.genotype import Genotype
 from autopose.training import trainer
 from autopose.training.config import TrainConfig
 
-figures, out, limit, *resume = sys.argv[1:]
+genotype, figures, out, limit, *resume = sys.argv[1:]
 networks, build = [], trainer.build_network
 
 def remembered(*arguments):
@@ -43,7 +45,7 @@ config = load_config(TrainConfig, "smoke", [
     'data.sources=[{annotations="%s"}]' % figures, "data.workers=0", "data.tune_share=0.3", "train.steps=3",
     "codec.input_size_wh=[64, 64]", "train.batch=2", "train.save_every=1", "train.eval_every=1000000",
 ], group="train")
-trainer.train(Genotype.load("small"), config, Path(out), resume=bool(resume), max_seconds=float(limit))
+trainer.train(Genotype.load(genotype), config, Path(out), resume=bool(resume), max_seconds=float(limit))
 print(zlib.crc32(b"".join(p.detach().numpy().tobytes() for p in networks[0].parameters())))
 """
 
@@ -61,13 +63,22 @@ def _train_both(*arguments: str) -> list[int]:
 
 @pytest.mark.slow
 def test_both_processes_have_the_same_weights_and_go_on_to_the_bit(figures: Path, tmp_path: Path) -> None:
-    """Each sees other pictures, so that only averaged gradients keep them together."""
+    """Each sees other pictures, so that only averaged gradients keep them together.
+
+    The network is a fabric that reads one of its backbone's four levels: the others never get a gradient.
+    """
+    cell = FabricCell(layer=1, level=0, edges=("parallel",), ops=(("sep3",),))
+    parts = (FabricPart(name="body", cells=(cell,)),)
+    backbone = Backbone(network="stem", width=4)
+    FabricGenotype(backbone=backbone, channels=(4, 8, 12, 16), depth=1, parts=parts).save(tmp_path / "fabric.json")
+    given = str(tmp_path / "fabric.json"), str(figures)
     whole, broken = str(tmp_path / "whole"), str(tmp_path / "broken")
-    first, second = _train_both(str(figures), whole, "1e9")
+    first, second = _train_both(*given, whole, "1e9")
     assert first == second
-    stopped = _train_both(str(figures), broken, "0")
+    assert json.loads((tmp_path / "whole" / "log.jsonl").read_text())["samples"] == 3 * 2 * 2
+    stopped = _train_both(*given, broken, "0")
     assert stopped[0] == stopped[1] != first
-    assert _train_both(str(figures), broken, "1e9", "resume") == [first, second]
+    assert _train_both(*given, broken, "1e9", "resume") == [first, second]
     states = [load_file(Path(run) / "last.safetensors") for run in (whole, broken)]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

@@ -12,6 +12,7 @@ from autopose.config import load_config, packaged_configs
 from autopose.data.synthetic import write_synthetic
 from autopose.errors import ConfigError
 from autopose.genotype import AutoPoseGenotype, Genotype
+from autopose.models.network import build_network
 from autopose.training.config import TrainConfig
 from autopose.training.dry_run import dry_run
 
@@ -85,6 +86,19 @@ def test_estimates_are_counted_from_the_file(tmp_path: Path, tiny: AutoPoseGenot
     assert figures["steps"] == 3 * 5
     assert figures["input"] == [3, 64, 64]
     assert figures["memory_gib"]["total"] > 0
+
+
+def test_memory_is_of_five_copies_of_the_weights_and_a_whole_batch(tiny: AutoPoseGenotype) -> None:
+    wide = tiny.model_copy(update={"channels": (96, 96, 96, 96)})
+    base = ["codec.input_size_wh=[64, 64]", "data.synthetic_images=8"]
+    few, many = (
+        dry_run(wide, load_config(TrainConfig, None, [*base, *more]))["memory_gib"]
+        for more in (["train.batch=20"], ["train.batch=60", "train.ema=0"])
+    )
+    values = sum(parameter.numel() for parameter in build_network(wide, 17).parameters())
+    copies = [memory["weights"] * 1024**3 / (4 * values) for memory in (few, many)]
+    assert copies == pytest.approx([5, 4], rel=0.05)  # with gradients, two moments and the average; without that
+    assert many["activations"] == pytest.approx(3 * few["activations"], rel=0.05)
 
 
 def test_a_missing_file_is_said_and_its_published_size_used(tiny: AutoPoseGenotype) -> None:

@@ -26,6 +26,7 @@ WEIGHTS = np.array([1, 1, 1, 1, 4, 0.5])
 def test_each_sample_is_drawn_as_often_as_its_weight_says() -> None:
     weights = np.array([1.0, 3.0, 0.5, 7.5])
     assert steps_per_epoch(weights, 4) == 3
+    assert steps_per_epoch(weights, 32) == 1
     sampler = KeySampler(weights, 4, seed=1, start=0, stop=300)
     drawn = np.bincount([key[0] for batch in sampler for key in batch], minlength=4)
     np.testing.assert_allclose(drawn / 100, weights, atol=1)
@@ -36,6 +37,9 @@ def test_a_restart_goes_on_where_it_was() -> None:
     whole = list(KeySampler(WEIGHTS, 3, seed=5, start=0, stop=20))
     assert whole[7:] == list(KeySampler(WEIGHTS, 3, seed=5, start=7, stop=20))
     assert whole != list(KeySampler(WEIGHTS, 3, seed=6, start=0, stop=20))
+    keys = [key for batch in whole for key in batch]
+    assert len({key[1:] for key in keys}) == len(keys) == 60  # each sample has a random stream of its own
+    assert [key[0] for key in whole[0] + whole[1]] != sorted(key[0] for key in whole[0] + whole[1])
     assert [key[2] for batch in whole for key in batch] == sorted(key[2] for batch in whole for key in batch)
 
 
@@ -51,6 +55,7 @@ def test_worker_processes_do_not_change_the_samples() -> None:
         return list(make_loader(Source(), sampler, list, workers))
 
     assert batches(0) == batches(1)
+    assert len({chance for batch in batches(0) for _, chance in batch}) == 24
 
 
 class Broken(Source):

@@ -1,5 +1,6 @@
 """Muon against torch's own (which takes matrices only), AdamW, and the singular value decomposition."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +39,16 @@ def test_recipes_in_bf16_make_directions_in_bf16() -> None:
         optimizer = make_optimizer(nn.Linear(32, 32), TrainSection(optimizer="muon", amp=amp))
         assert isinstance(optimizer, Muon)
         assert optimizer.precision == precision
+
+
+def test_recipes_set_what_muon_has_settings_for() -> None:
+    network = nn.Sequential(nn.Conv2d(16, 16, 1), nn.Conv2d(16, 4, 1))
+    settings = TrainSection(optimizer="muon", lr=0.01, betas=(0.5, 0.6), weight_decay=0.1)
+    gradients = _gradients([tuple(p.shape) for p in network.parameters()], 3)
+    other = copy.deepcopy(network)
+    _run(make_optimizer(network, settings), list(network.parameters()), gradients)
+    _run(Muon(other.parameters(), 0.01, betas=(0.5, 0.6), weight_decay=0.1), list(other.parameters()), gradients)
+    torch.testing.assert_close(network.state_dict(), other.state_dict())
 
 
 def _gradients(shapes: Sequence[tuple[int, ...]], steps: int) -> list[list[torch.Tensor]]:

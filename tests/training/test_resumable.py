@@ -27,7 +27,7 @@ def test_roundtrip(tmp_path: Path) -> None:
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
 
 
-@pytest.mark.parametrize("damage", ["half", "flipped", "empty"])
+@pytest.mark.parametrize("damage", ["half", "flipped", "renamed", "empty"])
 def test_a_damaged_state_is_noticed_and_the_one_before_used(tmp_path: Path, damage: str) -> None:
     _save(tmp_path, 1.0, 1)
     _save(tmp_path, 2.0, 2)
@@ -37,6 +37,8 @@ def test_a_damaged_state_is_noticed_and_the_one_before_used(tmp_path: Path, dama
         content = content[: len(content) // 2]
     elif damage == "flipped":
         content[-2] ^= 1
+    elif damage == "renamed":
+        content = content.replace(b'"w"', b'"v"')
     else:
         content = bytearray()
     newest.write_bytes(bytes(content))

@@ -18,6 +18,7 @@ from autopose.training.sources import (
     detector_scenes,
     find_annotations,
     in_tune,
+    name_for_split,
     persons_of_scenes,
     pose_persons,
     with_ignored_regions,
@@ -111,6 +112,43 @@ def test_frames_of_one_video_stay_together(tmp_path: Path) -> None:
     assert trained
     assert not held_out & trained
     assert len(tune["images"]) == 3 * len(held_out)
+
+
+def test_several_persons_in_a_picture_are_no_video() -> None:
+    group = [Path(f"images/{number}.jpg") for number in range(3)]
+    assert name_for_split(group * 2)(group[0]) == "0.jpg"
+    assert name_for_split([*group, *(Path("b") / path.name for path in group)])(group[0]) == "images"
+
+
+def test_a_source_keeps_who_it_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _, content = _figures_and_boxes(tmp_path)
+    for record in content["annotations"]:
+        record["pseudo"] = [0]
+    (made.parent / "images").rename(made.parent / "pictures")
+    for image in content["images"]:
+        image["file_name"] = Path(image["file_name"]).name
+    made.write_text(json.dumps(content))
+    monkeypatch.setenv("AUTOPOSE_DATA", str(tmp_path))
+    monkeypatch.chdir(made.parent)
+
+    def sources(*more: str) -> TrainConfig:
+        fields = ", ".join(['annotations="made/annotations.json"', 'images="made/pictures"', *more])
+        return load_config(
+            TrainConfig, None, [f"data.sources=[{{{fields}}}]", "data.tune_share=0.3", "data.pseudo_weight=0.5"]
+        )
+
+    everybody = pose_persons(sources(), COCO17, tmp_path)
+    assert all(person.image_path.is_file() for person in everybody)
+    assert {float(person.weight[0]) for person in everybody} == {0.5}
+    counts = sorted(int((person.weight > 0).sum()) for person in everybody)
+    middle = counts[len(counts) // 2]
+    assert counts[0] < middle
+    some = pose_persons(sources(f"min_keypoints={middle}"), COCO17, tmp_path)
+    assert len(some) == sum(count >= middle for count in counts)
+    named = 'contains="1.jpg"'
+    for found in (pose_persons(sources(named), COCO17, tmp_path), detector_scenes(sources(named), tmp_path)):
+        assert 0 < len(found) < len(counts)
+        assert all(str(each.image_path).endswith("1.jpg") for each in found)
 
 
 def test_a_source_of_boxes_that_show_nobody(tmp_path: Path) -> None:

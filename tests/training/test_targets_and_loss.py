@@ -90,3 +90,7 @@ def test_schedules_by_formula() -> None:
     paper = TrainSection(lr=1e-3, schedule="multistep", warmup_steps=0)
     rates = [learning_rate(epoch, 210, paper) for epoch in (0, 169, 170, 199, 200, 209)]
     np.testing.assert_allclose(rates, [1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
+    half = TrainSection(lr=1.0, schedule="multistep", milestones=(0.5,), warmup_steps=2)
+    assert [learning_rate(step, 5, half) for step in range(5)] == pytest.approx([0.5, 1, 1, 0.1, 0.1])
+    constant = TrainSection(lr=1.0, schedule="constant", warmup_steps=4)
+    assert [learning_rate(step, 6, constant) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]

@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from autopose.config import load_config
+from autopose.data.coco_file import read_coco
+from autopose.data.conversion import convert_coco
 from autopose.data.images import DiskReader, PackedReader, pack_images
 from autopose.data.synthetic import write_synthetic
 from autopose.errors import DataError
 from autopose.genotype import AutoPoseGenotype
+from autopose.models.network import build_network
 from autopose.skeleton import CROWDPOSE14
 from autopose.training.config import TrainConfig
 from autopose.training.sources import in_tune, tune_reader
@@ -96,6 +99,41 @@ def test_tune_pictures_may_be_in_the_pack(made: Path, tmp_path: Path) -> None:
         tune_reader(config, part, pictures)
 
 
+def test_scores_are_computed_as_the_recipe_says(
+    made: Path, tiny: AutoPoseGenotype, detector: AutoPoseGenotype
+) -> None:  # fmt: skip
+    def kinds(genotype: AutoPoseGenotype, *more: str) -> list[torch.dtype]:
+        network, found = build_network(genotype, 17), []
+        network.register_forward_hook(lambda module, inputs, output: found.append(output.dtype))
+        task_of(made, genotype, None, "codec.input_size_wh=[96, 96]", *more).evaluate(network)
+        return found
+
+    for genotype, passes in ((tiny, 2), (detector, 1)):
+        plain = kinds(genotype)
+        assert set(plain) == {torch.float32}
+        mirrored = kinds(genotype, "train.amp=bf16", "train.flip_eval=true")
+        assert mirrored == [torch.bfloat16] * passes * len(plain)
+
+
+def test_scores_are_of_the_recipes_skeleton(made: Path, tiny: AutoPoseGenotype) -> None:
+    other = made.with_name("crowdpose.json")
+    convert_coco(read_coco(made), CROWDPOSE14, other)
+    task = task_of(other, tiny, None, "skeleton=crowdpose14", "codec.input_size_wh=[64, 64]")
+    assert 0 <= task.evaluate(build_network(tiny, 14))["AP"] <= 1
+
+
+def test_sources_are_drawn_as_often_as_they_say(
+    made: Path, tiny: AutoPoseGenotype, detector: AutoPoseGenotype
+) -> None:  # fmt: skip
+    (made.parent / "b").mkdir()
+    other = write_synthetic(made.parent / "b", images=24, seed=4, size_wh=(64, 64))
+    sources = f'data.sources=[{{annotations="{made}", repeat=0.5}}, {{annotations="{other}", repeat=3}}]'
+    for genotype in (tiny, detector):
+        weights = task_of(made, genotype, None, sources).weights.tolist()
+        assert weights == sorted(weights)
+        assert set(weights) == {0.5, 3}
+
+
 def test_the_checksum_is_of_both_parts(made: Path, tiny: AutoPoseGenotype, detector: AutoPoseGenotype) -> None:
     content = json.loads(made.read_text())
     held_out = {image["id"] for image in content["images"] if in_tune(image["file_name"], 0.3)}
@@ -111,3 +149,8 @@ def test_the_checksum_is_of_both_parts(made: Path, tiny: AutoPoseGenotype, detec
                 annotations=[record for record in content["annotations"] if record["image_id"] != gone],
             )
             assert task_of(tune, genotype).data != known
+    pasting = task_of(made, detector, None, "scene_augment.paste=0.5").data
+    for record in content["annotations"]:
+        record["pseudo"] = [0]  # which is nothing to a detector, but to the persons who are painted
+    made.write_text(json.dumps(content))
+    assert task_of(made, detector, None, "scene_augment.paste=0.5").data != pasting

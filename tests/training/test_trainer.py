@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -19,9 +20,12 @@ from autopose.config import load_config
 from autopose.data.synthetic import write_synthetic
 from autopose.errors import AutoposeError, ConfigError, DataError, ModelError, UsageError
 from autopose.genotype import AutoPoseGenotype, Genotype
-from autopose.training.config import TrainConfig
-from autopose.training.resumable import NEWEST, PREVIOUS
-from autopose.training.trainer import train
+from autopose.training.config import TrainConfig, TrainSection
+from autopose.training.interrupt import interruptible
+from autopose.training.resumable import NEWEST, PREVIOUS, load_resumable, save_resumable
+from autopose.training.state import Progress
+from autopose.training.tasks import PoseTask
+from autopose.training.trainer import make_optimizer, train
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +66,34 @@ def test_a_stopped_run_resumes_to_the_bit(figures: Path, tmp_path: Path, amp: st
     assert [entry["step"] for entry in logs[0]] == [6]
     for one, other in zip(*logs, strict=True):
         assert one | {"seconds": 0} == other | {"seconds": 0}
+
+
+def test_the_best_weights_are_those_that_were_scored_best_also_after_a_stop(
+    figures: Path, tmp_path: Path, tiny: AutoPoseGenotype, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    figures_of = iter([0.5, 0.5, 0.1])
+    scored: list[dict[str, torch.Tensor]] = []
+
+    def evaluate(task: PoseTask, network: torch.nn.Module) -> dict[str, float]:
+        scored.append({key: value.clone() for key, value in network.state_dict().items()})
+        return {"AP": next(figures_of)}
+
+    monkeypatch.setattr(PoseTask, "evaluate", evaluate)
+    config = _config(figures, "train.steps=3", "train.eval_every=1")
+    train(tiny, config, tmp_path, max_seconds=0)
+    best = load_checkpoint(train(tiny, config, tmp_path, resume=True))
+    assert best.metrics == {"AP": 0.5, "step": 2}  # of equals the later
+    assert all(torch.equal(value, scored[1][key]) for key, value in best.state.items())
+    state, last = load_file(tmp_path / NEWEST), load_file(tmp_path / "last.safetensors")
+    assert all(torch.equal(value, state[f"average/{key}"]) for key, value in last.items())
+    assert any(not torch.equal(value, state[f"network/{key}"]) for key, value in last.items())
+
+
+def test_evaluations_change_nothing_of_what_is_learnt(figures: Path, tmp_path: Path, tiny: AutoPoseGenotype) -> None:
+    for every in (1, 3):
+        config = _config(figures, "train.steps=3", f"train.eval_every={every}", "train.ema=0")
+        train(tiny, config, tmp_path / str(every))
+    _same(tmp_path / "1" / NEWEST, tmp_path / "3" / NEWEST)
 
 
 def test_a_damaged_state_costs_the_steps_since_the_one_before(
@@ -109,6 +141,7 @@ def test_it_learns(figures: Path, tmp_path: Path, tiny: AutoPoseGenotype) -> Non
     checkpoint = load_checkpoint(best)
     assert checkpoint.genotype == tiny
     assert checkpoint.codec == config.codec
+    assert checkpoint.config == config.model_dump(mode="json")
     assert 0 <= checkpoint.metrics["AP"] <= 1
     assert checkpoint.metrics["step"] == 150
     assert checkpoint.build()(torch.zeros(1, 3, 96, 64)).shape == (1, 17, 24, 16)
@@ -160,14 +193,37 @@ def test_refuses_to_overwrite_to_resume_nothing_and_to_mix_runs(
     assert "no state can be resumed" in str(_refused(tiny, figures, tmp_path, resume=True))
 
 
-def test_gradients_are_clipped_to_the_norm_that_was_asked_for(
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+def test_matrices_are_decayed_and_vectors_are_not(kind: Literal["adam", "adamw"]) -> None:
+    settings = TrainSection(optimizer=kind, lr=0.01, betas=(0.5, 0.6), weight_decay=0.1)
+    ours, theirs = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    theirs.load_state_dict(ours.state_dict())
+    torchs = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[kind]
+    optimizers = [
+        make_optimizer(ours, settings),
+        torchs([theirs.weight], 0.01, betas=(0.5, 0.6), weight_decay=0.1),
+        torchs([theirs.bias], 0.01, betas=(0.5, 0.6)),
+    ]
+    if kind == "adamw":
+        optimizers[2].param_groups[0]["weight_decay"] = 0.0
+    for step in range(3):
+        for network in (ours, theirs):
+            network.weight.grad, network.bias.grad = torch.full((2, 3), 1.0 + step), torch.full((2,), 2.0 - step)
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+
+
+def test_gradients_are_clipped_and_rates_are_the_schedules(
     figures: Path, tmp_path: Path, tiny: AutoPoseGenotype
 ) -> None:
     norms: list[float] = []
+    rates: list[float] = []
 
     def note(optimizer: torch.optim.Optimizer, *_: Any) -> None:
         found = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norms.append(float(torch.nn.utils.get_total_norm(found)))
+        rates.extend({group["lr"] for group in optimizer.param_groups})
 
     for clip in (0, 1e-3):
         handle = register_optimizer_step_pre_hook(note)
@@ -177,6 +233,7 @@ def test_gradients_are_clipped_to_the_norm_that_was_asked_for(
             handle.remove()
     assert min(norms[:2]) > 1e-2
     assert norms[2:] == pytest.approx([1e-3, 1e-3], rel=1e-3)
+    assert rates == pytest.approx([2.5e-3, 5e-3] * 2)  # both steps warm up
 
 
 def test_a_run_that_cannot_start_leaves_no_folder(figures: Path, tmp_path: Path, tiny: AutoPoseGenotype) -> None:
@@ -224,6 +281,14 @@ def test_refuses_other_data_other_processes_and_a_searchs_folder(
             train(tiny, config, tmp_path / "run", resume=True)
     finally:
         figures.write_text(figures_before)
+    identity = f"{tiny.fingerprint()} {config.model_dump_json()}"
+    tensors, progress = load_resumable(tmp_path / "run", Progress, identity)
+    save_resumable(tmp_path / "run", tensors, replace(progress, world=2))
+    with pytest.raises(UsageError, match="was trained by 2 processes; now there are 1"):
+        train(tiny, config, tmp_path / "run", resume=True)
+    save_resumable(tmp_path / "run", tensors, replace(progress, seconds=1e6))  # the clock goes on, too
+    train(tiny, config, tmp_path / "run", resume=True, max_seconds=0)
+    assert load_resumable(tmp_path / "run", Progress, identity)[1].seconds > 1e6
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "log.jsonl").write_text('{"epoch": 1}\n')
     (tmp_path / "search" / "genotype.json").write_text("{}")
@@ -264,6 +329,16 @@ def test_states_that_know_nothing_of_their_data_are_resumed(
     with monkeypatch.context() as patch:
         patch.setattr("autopose.training.tasks.data_checksum", lambda samples, tune: 5)
         assert "the data have changed" in str(_refused(tiny, figures, tmp_path, resume=True))
+
+
+def test_signals_ask_to_stop_as_long_as_a_run_lasts() -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    for kind in (signal.SIGTERM, signal.SIGINT):
+        with interruptible() as asked:
+            assert not asked()
+            signal.raise_signal(kind)
+            assert asked()
+        assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
 def test_refuses_seeds_below_zero() -> None:
