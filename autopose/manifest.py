@@ -18,6 +18,8 @@ METADATA_KEY = "autopose.manifest"
 
 #: What a model does: joints of a person in a crop, or boxes of persons in an image.
 Task = Literal["pose", "detector"]
+#: How often a detector sees its input: once; also at half the size; both, mirrored as well.
+Looks = Literal[1, 2, 4]
 
 
 class Manifest(BaseModel):
@@ -29,11 +31,12 @@ class Manifest(BaseModel):
             ``images`` float32 ``(N, 3, H, W)`` RGB, already normalised by ``mean`` and ``std`` (of 0-1 values).
         outputs: names of the graph's outputs in order. Pose: ``keypoints`` ``(N, K, 3)`` x, y in crop pixels and score
             if ``decode``, else ``heatmaps`` ``(N, K, h, w)``. Detector: ``boxes`` ``(N, D, 4)`` xyxy in input pixels,
-            ``scores`` ``(N, D)`` in falling order; D is 100 per look.
+            ``scores`` ``(N, D)`` in falling order; D is 100 per size at which it sees the input (``input_scales``).
         flip: whether the graph averages over the mirrored crop.
         decode: whether the graph ends in keypoints.
         looks: 2: a detector that sees its input twice, as it is for small persons, and at half its size for all. A
-            person may then have two boxes, until those that overlap a better one are dropped.
+            person may then have two boxes, until those that overlap a better one are dropped. 4: and each time the
+            mirror image as well, whose maps are averaged with the others.
         codec: frames and sub-cell refinement of a pose model; for a detector ``codec.input_size_wh`` alone counts.
         precision: type of the convolutions.
         fingerprint: of the genotype.
@@ -52,7 +55,7 @@ class Manifest(BaseModel):
     outputs: tuple[str, ...] = ("keypoints",)
     flip: bool = True
     decode: bool = True
-    looks: Literal[1, 2] = 1
+    looks: Looks = 1
     codec: Codec = Codec()
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
@@ -62,6 +65,11 @@ class Manifest(BaseModel):
     autopose_version: str = ""
     box_padding: float = Field(1.25, ge=1)
     source_sha256: str = ""
+
+    @property
+    def input_scales(self) -> int:
+        """At how many sizes a detector sees its input."""
+        return min(self.looks, 2)
 
     def to_json(self) -> str:
         """Return the text that is stored in the artefact."""

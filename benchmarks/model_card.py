@@ -35,7 +35,8 @@ from autopose.zoo import zoo_folder
 
 #: The graph that looks twice, as options of the export: chosen on held-out images, see the card.
 TWO_LOOKS = {"looks": 2, "input_wh": (576, 448)}
-ONE_LOOK_NAME = "detector-fast"
+#: The further graphs of the same weights.
+OTHER_LOOKS = {"detector-fast": {}, "detector-best": {**TWO_LOOKS, "looks": 4}}
 COCO_SUBSET, BODY_SET = "pose/val.json", "pose/lspet_val.json"
 
 
@@ -147,7 +148,7 @@ def main() -> None:
     width, height = checkpoint.codec.input_size_wh
     cost = profile(checkpoint.build(), (width, height))
     folder = zoo_folder()
-    graphs = None if pose else {arguments.name: TWO_LOOKS, ONE_LOOK_NAME: {}}
+    graphs = None if pose else {arguments.name: TWO_LOOKS, **OTHER_LOOKS}
     # Without its card at first: that states the times of the graphs.
     written = bundle(checkpoint, arguments.name, folder, figures=headline, card="", graphs=graphs, crops=crops)
     exported = [path for path in written if path.suffix == ".onnx"]

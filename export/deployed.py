@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from autopose.heatmap import Codec, Refine, blur_matrix, oks_blur_matrices
 from autopose.manifest import Manifest
-from autopose.models.center import best_first, decode_centers
+from autopose.models.center import best_first, decode_centers, unmirrored
 
 
 class Normalise(nn.Module):
@@ -96,16 +96,25 @@ class DetectorGraph(nn.Module):
         self.looks = manifest.looks
         self.stride = stride
 
+    def maps(self, x: Tensor) -> Tensor:
+        """Return centre maps, of four looks the mean with those of the mirror images."""
+        if self.looks < 4:
+            maps: Tensor = self.network(x)
+            return maps
+        both = self.network(torch.stack([x, x.flip(-1)], dim=1).flatten(0, 1)).unflatten(0, (-1, 2))
+        mean: Tensor = (both[:, 0] + unmirrored(both[:, 1])) * 0.5
+        return mean
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return boxes and scores; D is 100 per look."""
+        """Return boxes and scores; D is 100 per size of the input."""
         x = self.normalise(images)
-        boxes, scores = decode_centers(self.network(x), self.stride)
+        boxes, scores = decode_centers(self.maps(x), self.stride)
         if self.looks == 1:
             return boxes, scores
         side = (boxes[..., 2:] - boxes[..., :2]).prod(-1).sqrt()
         small, large = SMALL_SIDES
         scores = scores * ((large - side) / (large - small)).clamp(0, 1)
-        half_boxes, half_scores = decode_centers(self.network(F.avg_pool2d(x, 2)), self.stride)
+        half_boxes, half_scores = decode_centers(self.maps(F.avg_pool2d(x, 2)), self.stride)
         return best_first(torch.cat([boxes, 2 * half_boxes], dim=1), torch.cat([scores, half_scores], dim=1))
 
 

@@ -12,6 +12,7 @@ from autopose.errors import DataError
 from autopose.export.cache import cache_key
 from autopose.export.deviation import Precision
 from autopose.export.engine import EngineOptions
+from autopose.manifest import Looks
 from autopose.runtime.engine_sidecar import Builder, sha256_of
 from autopose.runtime.gpu import gpu_here
 
@@ -31,7 +32,8 @@ class Recipe:
         flip: average over the mirrored crop in the graph.
         decode: end in keypoints.
         io: ``uint8`` crops or ``plain`` normalised floats.
-        looks: 2: a detector sees its input at half the size as well; None: as the bundled model or graph does, else 1.
+        looks: 2: a detector sees its input at half the size as well; 4: both mirrored, too; None: as the bundled model
+            or graph does, else 1.
         input_wh: a detector's input size; None: as the bundled model or graph has it, or as it was trained.
         compact: store FP32 weights in half precision.
         check: COCO annotations or a folder of images that the artefact is checked on; None: those of ``calibration``
@@ -50,7 +52,7 @@ class Recipe:
     flip: bool = True
     decode: bool = True
     io: Literal["uint8", "plain"] = "uint8"
-    looks: Literal[1, 2] | None = None
+    looks: Looks | None = None
     input_wh: tuple[int, int] | None = None
     compact: bool = False
     check: Path | None = None

@@ -23,7 +23,7 @@ from autopose.export.parity import check as check_artefact
 from autopose.export.slim import compact_weights, fold_normalisations, number_names, strip_notes
 from autopose.export.torch_reference import TorchReference
 from autopose.files import atomic_path
-from autopose.manifest import METADATA_KEY, Manifest
+from autopose.manifest import METADATA_KEY, Looks, Manifest
 
 #: Every runtime that is supported reads it (ONNX Runtime >= 1.17, TensorRT >= 10.0).
 OPSET = 20
@@ -40,7 +40,7 @@ def manifest_for(
     flip: bool = True,
     decode: bool = True,
     io: Literal["uint8", "plain"] = "uint8",
-    looks: Literal[1, 2] = 1,
+    looks: Looks = 1,
     input_wh: tuple[int, int] | None = None,
 ) -> Manifest:
     """Return the manifest that an export of ``checkpoint`` with these options (:func:`export_onnx`) carries."""
@@ -79,7 +79,7 @@ def export_onnx(
     flip: bool = True,
     decode: bool = True,
     io: Literal["uint8", "plain"] = "uint8",
-    looks: Literal[1, 2] = 1,
+    looks: Looks = 1,
     input_wh: tuple[int, int] | None = None,
     compact: bool = False,
     crops: NDArray[np.uint8] | None = None,
@@ -93,7 +93,7 @@ def export_onnx(
         flip: average over the mirrored crop inside the graph (pose only).
         decode: end in keypoints ``(N, K, 3)`` instead of heatmaps (pose only).
         io: ``uint8`` crops ``(N, H, W, 3)`` BGR, or ``plain`` normalised float RGB ``(N, 3, H, W)``.
-        looks: 2: see the input at half its size as well (detector only).
+        looks: 2: see the input at half its size as well; 4: both mirrored, too (detector only).
         input_wh: input size (detector only); None: the one that it was trained with.
         compact: store weights in half precision (the arithmetic stays FP32).
         crops: ``(N, H, W, 3)`` BGR on which graph and torch are compared; None: synthetic ones.
@@ -108,12 +108,12 @@ def export_onnx(
     """
     manifest = manifest_for(checkpoint, flip=flip, decode=decode, io=io, looks=looks, input_wh=input_wh)
     width, height = manifest.codec.input_size_wh
-    step = 32 * manifest.looks
+    step = 32 * manifest.input_scales
     if width % step or height % step or not 0 < max(width, height) <= MAX_SIDE:
         mend = "Train it with another input size." if checkpoint.task == "pose" else "Give another one: --input WxH."
         raise ModelError(
             f"{checkpoint.name!r} wants input of {width}x{height} pixels; both sides must be multiples of {step} "
-            f"up to {MAX_SIDE}{' for two looks' if manifest.looks > 1 else ''}.\n{mend}"
+            f"up to {MAX_SIDE}{f' for {manifest.looks} looks' if manifest.looks > 1 else ''}.\n{mend}"
         )
     module = deployed_module(checkpoint, manifest)
     model = trace(module, manifest)

@@ -104,8 +104,8 @@ def triton_config(manifest: Manifest, *, engine: bool, batches: tuple[int, int, 
     shapes = {
         "keypoints": (joints, 3),
         "heatmaps": (joints, map_height, map_width),
-        "boxes": (DETECTIONS * manifest.looks, 4),
-        "scores": (DETECTIONS * manifest.looks,),
+        "boxes": (DETECTIONS * manifest.input_scales, 4),
+        "scores": (DETECTIONS * manifest.input_scales,),
     }
     outputs = ",\n".join(
         f'  {{\n    name: "{name}"\n    data_type: TYPE_FP32\n    dims: [ {", ".join(map(str, shapes[name]))} ]\n  }}'

@@ -39,8 +39,9 @@ class Estimator:
 
     Args:
         model: a bundled pose model's name, an exported file or a run's folder (see ``autopose models``).
-        detector: a bundled detector's name (``default`` looks twice and finds small persons, ``fast`` once), a file,
-            ``full-frame``, or any callable of the form :class:`autopose.runtime.detector.Detector`.
+        detector: a bundled detector's name (``default`` looks twice and finds small persons, ``fast`` once, ``best``
+            twice and at the mirror image, too), a file, ``full-frame``, or any callable of the form
+            :class:`autopose.runtime.detector.Detector`.
         device: ``auto`` takes CUDA where it is, else the CPU; ``cuda`` insists.
         flip: average over the mirrored crop, as the papers test; False halves the cost of the pose network.
         backend: ``auto``, ``ort`` (ONNX Runtime) or ``trt`` (TensorRT).

@@ -26,7 +26,8 @@ def test_every_preset_loads_and_roundtrips(name: str, tmp_path: Path) -> None:
 
 def test_bundled_models_are_genotypes_too() -> None:
     folder = zoo_folder()
-    for name, file in (("fast", "fast"), ("default", "default"), ("detector-fast", "detector-default")):
+    detectors = ("detector-default", "detector-fast", "detector-best")
+    for name, file in (("fast", "fast"), ("default", "default"), *((name, "detector-default") for name in detectors)):
         assert Genotype.load(name) == Genotype.load(folder / f"{file}.json")
 
 
@@ -59,6 +60,12 @@ def test_size_of_the_paper_space() -> None:
 def test_refuses_wrong_fields_by_name(change: dict[str, Any], message: str) -> None:
     with pytest.raises(GenotypeError, match=message):
         Genotype.from_dict(_content() | change)
+
+
+def test_refuses_depths_that_a_reference_network_has_not() -> None:
+    for network, depth, message in (("hrnet", 50, "hrnet has 0"), ("simplebaseline", 0, "has 50, 101 or 152")):
+        with pytest.raises(GenotypeError, match=message):
+            Genotype.from_dict({"kind": "reference", "network": network, "width": 32, "depth": depth})
 
 
 def test_refuses_missing_fields_and_files(tmp_path: Path) -> None:

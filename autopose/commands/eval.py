@@ -42,7 +42,7 @@ def eval(
     ] = "gt",
     task: Annotated[
         Task,
-        typer.Option(help="OKS of keypoints, IoU of boxes (default and fast are then the detectors), or PCK."),
+        typer.Option(help="OKS of keypoints, IoU of boxes (default, fast, best: the detectors), or PCK."),
     ] = Task.keypoints,
     flip: Annotated[
         bool | None, typer.Option("--flip/--no-flip", help="Average over the mirrored crop; on if not given.")

@@ -3,9 +3,12 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+
+if TYPE_CHECKING:
+    from autopose.manifest import Looks
 
 
 class Precision(StrEnum):
@@ -56,7 +59,11 @@ def export(
     io: Annotated[Io, typer.Option(help="uint8 crops, or plain: normalised float NCHW.")] = Io.uint8,
     looks: Annotated[
         int | None,
-        typer.Option(min=1, max=2, help="Detectors; 2: see the input at half its size as well, small persons in it."),
+        typer.Option(
+            min=1,
+            max=4,
+            help="Detectors; 2: see the input at half its size as well, small persons in it; 4: both mirrored, too.",
+        ),
     ] = None,
     input_size: Annotated[
         str | None, typer.Option("--input", metavar="WxH", help="Detectors: size of the input, if not as trained.")
@@ -117,6 +124,8 @@ def export(
         raise UsageError("--images goes with --check or --calibration.")
     if compact and (engine or precision not in (None, Precision.fp32)):
         raise UsageError("--compact stores FP32 ONNX files smaller; leave it out here.")
+    if looks == 3:
+        raise UsageError("--looks 3: expected 1, 2 (two sizes) or 4 (both mirrored, too).")
     recipe = Recipe(
         precision=precision.value if precision else None,
         calibration=calibration,
@@ -128,7 +137,7 @@ def export(
         flip=flip,
         decode=decode,
         io=io.value,
-        looks=cast("Literal[1, 2] | None", looks),
+        looks=cast("Looks | None", looks),
         input_wh=None if input_size is None else parse_size(input_size, "--input"),
         compact=compact,
         triton=triton,

@@ -52,7 +52,7 @@ def infer(
     detector: Annotated[
         str | None,
         typer.Option(
-            help="Person detector: a bundled name, a file (YOLOX's layout too), or full-frame "
+            help="Person detector: default, fast, best, a file (YOLOX's layout too), full-frame "
             "[images: default; else: fast]."
         ),
     ] = None,

@@ -169,6 +169,12 @@ def decode_centers(maps: Tensor, stride: int, max_persons: int = MAX_PERSONS) ->
     return best_first(box * stride, centers * odds / (1 + centers * (odds - 1)))
 
 
+def unmirrored(maps: Tensor) -> Tensor:
+    """Return the maps ``(N, 5, h, w)`` of mirror images as those of the images themselves."""
+    back = maps.flip(-1)
+    return torch.cat([back[:, :3], 1 - back[:, 3:4], back[:, 4:]], dim=1)
+
+
 def best_first(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     """Return boxes ``(N, D, 4)`` and scores ``(N, D)`` in falling order of the scores."""
     scores, order = scores.topk(scores.shape[1], dim=1)

@@ -130,6 +130,11 @@ def test_key_changes_with_everything_that_changes_the_engine(tmp_path: Path) -> 
         {"io": "plain"},
         {"builder": "tensorrt"},
         {"calibration": tmp_path},
+        {"check": tmp_path},
+        {"images": tmp_path},
+        {"looks": 2},
+        {"input_wh": (640, 384)},
+        {"compact": True},
     ):
         fields = {"builder": "tensorrt_rtx", "targets": ("sm89",), **change}
         keys.append(engine_key(source, Recipe(**fields), "1.7"))  # type: ignore[arg-type]
@@ -178,6 +183,12 @@ def test_rebuild_command_names_what_was_asked(tmp_path: Path) -> None:
     assert rebuild_command("default", None, int8) == (
         "autopose export default --trt --precision int8 --calibration 'my photos' --workspace 2 "
         "--check val.json --images val"
+    )
+    detector = Recipe(
+        builder="tensorrt", decode=False, io="plain", looks=2, input_wh=(640, 384), portable=True
+    )  # fmt: skip
+    assert rebuild_command("detector-default", None, detector) == (
+        "autopose export detector-default --trt --no-decode --io plain --looks 2 --input 640x384 --portable"
     )
 
 

@@ -6,7 +6,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autopose.export.deployed import Normalise, PoseGraph, decode_keypoints
+from autopose.checkpoint import Checkpoint
+from autopose.export.crops import synthetic_crops
+from autopose.export.deployed import DetectorGraph, Normalise, PoseGraph, decode_keypoints
 from autopose.heatmap import Codec
 from autopose.manifest import Manifest
 from autopose.training.normalize import normalize
@@ -25,6 +27,10 @@ def _awkward_maps(codec: Codec, rng: np.random.Generator) -> NDArray[np.float32]
         maps[row, 2, y, max(x - 1, 0)] = maps[row, 2, y, min(x + 1, width - 1)] = 0.5  # neighbours tie
         maps[row, 2, y, x] = 1.0
         maps[row, 3] = -1.0 if row % 2 else 0.25  # flat
+    hollow = maps[12, 0, height // 2 - 3 : height // 2 + 4, width // 2 - 3 : width // 2 + 4]
+    hollow[:] = 0.9  # once blurred, the peak in its middle is a minimum
+    hollow[1:-1, 1:-1] = 0.0
+    hollow[3, 3] = 1.0
     return maps
 
 
@@ -99,3 +105,21 @@ def test_normalisation_equals_the_trainers() -> None:
     images = torch.randint(0, 256, (2, 9, 7, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     ours = Normalise(manifest.mean, manifest.std)(images)
     torch.testing.assert_close(ours, normalize(images).contiguous(), atol=1e-6, rtol=1e-5)
+
+
+def test_a_detector_of_four_looks_takes_no_side(detector_checkpoint: Checkpoint) -> None:
+    images = torch.from_numpy(synthetic_crops(2, (256, 192), seed=4))
+
+    def look(looks: int, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        manifest = Manifest.model_validate({"task": "detector", "looks": looks})
+        with torch.inference_mode():
+            boxes, scores = DetectorGraph(detector_checkpoint.build(), manifest, 4).eval()(pictures)
+        assert boxes.shape == (2, 200, 4)
+        return boxes[:, :10], scores[:, :10]
+
+    boxes, scores = look(4, images)
+    mirrored, same = look(4, images.flip(2))
+    torch.testing.assert_close(same, scores, atol=1e-5, rtol=0)
+    back = torch.stack([256 - mirrored[..., 2], mirrored[..., 1], 256 - mirrored[..., 0], mirrored[..., 3]], dim=-1)
+    torch.testing.assert_close(back, boxes, atol=1e-3, rtol=0)
+    assert (look(2, images)[1] - look(2, images.flip(2))[1]).abs().max() > 1e-4  # two looks do

@@ -1,6 +1,7 @@
 """The gate itself: what counts, what is a tie, and when it closes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,6 +46,26 @@ def test_equal_results_pass_and_a_known_shift_is_measured() -> None:
             far.require(limits, "model.onnx")
 
 
+def test_one_joint_far_off_closes_the_gate_of_full_precision() -> None:
+    maps = _maps(np.random.default_rng(0))
+    moved = _keypoints(maps)
+    joint = tuple(np.argwhere(~tied(maps))[0])
+    moved[joint][0] += 0.9
+    far = compare_keypoints(maps, moved, CODEC, COCO17)
+    assert far.mean_px < LIMITS["fp32"].mean_px
+    assert far.p99_px == pytest.approx(np.quantile([0.9] + [0.0] * (far.joints - 1), 0.99))
+    assert far.breaches(LIMITS["fp32"]) == ["maximum distance 0.900 px (limit 0.2)"]
+    assert far.breaches(LIMITS["fp16"]) == []
+
+
+@pytest.mark.parametrize("kind", ["missing", "surplus"])
+def test_one_box_of_fifty_may_differ(kind: str) -> None:
+    maps = _maps(np.random.default_rng(0))
+    same = compare_keypoints(maps, _keypoints(maps), CODEC, COCO17)
+    for joints, count in ((60, 0), (40, 1)):
+        assert len(replace(same, joints=joints, **{kind: 1}).breaches(LIMITS["fp32"])) == count
+
+
 def test_ties_are_left_out_and_counted() -> None:
     maps = np.zeros((1, 17, 24, 16), np.float32)
     maps[:, :, 10, 8] = 1.0
@@ -85,6 +106,10 @@ def test_boxes_are_matched_whatever_their_order() -> None:
     assert (swapped.joints, swapped.missing) == (2, 0)
     assert swapped.max_px == pytest.approx(0.5)
     assert swapped.score == pytest.approx(0.01)
+    for shift, missing in ((4.0, 0), (6.0, 1)):  # a quarter of the first box's longer side is 5
+        shifted = compare_boxes((boxes[:, [0]], scores[:, [0]]), boxes[:, [0]] + shift, scores[:, [0]])
+        assert (shifted.missing, shifted.max_px) == (missing, 0.0 if missing else shift)
+    assert compare_boxes((boxes, scores * 0.27), boxes[:, [0, 0, 2]], scores * 0.27).missing == 0  # hardly seen at all
     lost = compare_boxes((boxes, scores), boxes[:, [0, 0, 2]], scores)
     assert lost.missing == 1
     with pytest.raises(ParityError, match="1 of 2 boxes are missing"):

@@ -91,11 +91,34 @@ def test_layers_that_overflow_stay_in_full_precision_and_are_named() -> None:
     np.testing.assert_allclose(run(rounding_graph(half.model), images), run(loud, images), rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("gain", [2.5e4, 1e-4])
+def test_weights_and_inputs_that_are_too_large_are_found_too(gain: float) -> None:
+    """Large weights on small inputs, small weights on large ones: what the layer writes is no matter."""
+    images = np.random.default_rng(1).normal(size=(2, 3, 8, 8)).astype(np.float32)
+    images /= np.float32(gain) * np.abs(images).max()
+    model = chain(gain)
+    assert max(largest_values(model, ["b", "e"], images).values()) < 100
+    assert 16376 < half_graph(model, images).kept["first"] < 65504  # not all of FP16's range is used
+
+
+def test_a_graph_that_ends_in_a_convolution_still_gives_full_precision() -> None:
+    images = np.random.default_rng(1).normal(size=(2, 3, 8, 8)).astype(np.float32)
+    model = chain()
+    del model.graph.node[-1]
+    model.graph.output[0].name = "f"
+    half = half_graph(model, images).model
+    assert half.graph.output[0].name == "f"
+    onnx.checker.check_model(half, full_check=True)
+    assert types_of(half)["f"] == TensorProto.FLOAT
+    np.testing.assert_allclose(run(half, images), run(model, images), rtol=0.02, atol=0.02)
+
+
 def test_against_numpy_largest_values() -> None:
     model = chain()
     images = np.random.default_rng(2).normal(size=(5, 3, 8, 8)).astype(np.float32)
     found = largest_values(model, ["a", "e"], images)
     assert found["a"] == pytest.approx(float(np.abs(images).max() * 2))
+    assert largest_values(model, ["a"], -np.abs(images)) == {"a": found["a"]}
     probe = chain()
     probe.graph.output[0].CopyFrom(helper.make_tensor_value_info("e", TensorProto.FLOAT, ["n", 4, 16, 16]))
     assert found["e"] == pytest.approx(float(np.abs(run(probe, images)).max()))
@@ -127,6 +150,12 @@ def test_roundtrip_compact_storage() -> None:
         restored["w1"], numpy_helper.to_array(big).astype(np.float16).astype(np.float32)
     )  # fmt: skip
     np.testing.assert_array_equal(restored["w2"], weights["w2"])
+    large = helper.make_tensor("w1", TensorProto.FLOAT, [64, 3, 3, 3], [7e4] * 64 * 27)  # more than FP16 holds
+    model.graph.initializer[[tensor.name for tensor in model.graph.initializer].index("w1")].CopyFrom(large)
+    before = model.SerializeToString()
+    with np.errstate(over="ignore"):
+        compact_weights(model)
+    assert model.SerializeToString() == before
 
 
 def test_refuses_a_graph_without_convolutions() -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,6 +25,7 @@ from autopose.export.recipe import Recipe, engine_key, rebuild_command
 from autopose.export.shared_weights import share_weights
 from autopose.export.source import name_of, source_file
 from autopose.export.to_onnx import export_onnx, manifest_for
+from autopose.manifest import Looks
 from autopose.runtime.models import open_model
 from autopose.runtime.session import open_session
 from autopose.training.predictor import TorchPredictor
@@ -298,10 +299,11 @@ main()
 
 
 @pytest.mark.parametrize(
-    ("name", "looks", "size"), [("detector-default", 2, (576, 448)), ("detector-fast", 1, (416, 320))]
+    ("name", "looks", "size"),
+    [("detector-default", 2, (576, 448)), ("detector-fast", 1, (416, 320)), ("detector-best", 4, (576, 448))],
 )
 def test_bundled_detectors_of_the_same_weights_are_exported_as_they_are_bundled(
-    name: str, looks: Literal[1, 2], size: tuple[int, int]
+    name: str, looks: Looks, size: tuple[int, int]
 ) -> None:
     weights = bundled_weights()
     assert weights[name] == weights["detector-default"]
@@ -310,7 +312,7 @@ def test_bundled_detectors_of_the_same_weights_are_exported_as_they_are_bundled(
     assert as_bundled(name, Recipe(looks=looks)) == recipe
     wide = as_bundled(name, Recipe(input_wh=(640, 512)))
     assert wide == Recipe(looks=looks, input_wh=(640, 512))  # whoever says what he wants gets that
-    other: Literal[1, 2] = 1 if looks == 2 else 2
+    other: Looks = 1 if looks == 2 else 2
     assert as_bundled(name, Recipe(looks=other)) == Recipe(looks=other)
     assert as_bundled("default", Recipe()) == Recipe()
     command = rebuild_command(name, None, replace(recipe, builder="tensorrt"))
@@ -329,26 +331,28 @@ def test_bundled_detectors_are_served_side_by_side(tmp_path: Path, monkeypatch: 
         return pipeline.Result(out, manifest, Deviation(*[0] * 9), "nothing")
 
     monkeypatch.setattr(pipeline, "_export", exported)
-    for model in ("detector-fast", "detector-default"):
+    for model in ("detector-fast", "detector-default", "detector-best"):
         export_model(model, None, Recipe(triton=Path("models")))
     served = {folder.name: (folder / "1" / "model.onnx").read_bytes() for folder in Path("models").iterdir()}
     assert served == {
         "autopose_detector_fast_fp32": b"detector-fast",
         "autopose_detector_default_fp32": b"detector-default",
+        "autopose_detector_best_fp32": b"detector-best",
     }
 
 
 def test_looks_and_input_size_of_a_detector(detector_checkpoint: Checkpoint, run: Path, tmp_path: Path) -> None:
     weights, graph = tmp_path / "best.safetensors", tmp_path / "detector.onnx"
     save_checkpoint(weights, detector_checkpoint)
-    result = _invoke(weights, "--looks", 2, "--input", "256x192", "-o", graph)
+    result = _invoke(weights, "--looks", 4, "--input", "256x192", "-o", graph)
     assert result.exit_code == 0, result.output
-    copy = export_model(str(graph), tmp_path / "copy.onnx", Recipe(looks=2, input_wh=(256, 192)))
-    assert (copy.manifest.looks, copy.manifest.codec.input_size_wh) == (2, (256, 192))
+    copy = export_model(str(graph), tmp_path / "copy.onnx", Recipe(looks=4, input_wh=(256, 192)))
+    assert (copy.manifest.looks, copy.manifest.codec.input_size_wh) == (4, (256, 192))
     for model, options, reason in (
         (graph, ["--looks", 1], "--looks 1 cannot be had from this graph"),
         (graph, ["--input", "128x128"], "--input 128x128 cannot be had from this graph"),
         (run, ["--looks", 2], "go with detectors"),
+        (weights, ["--looks", 3], "expected 1, 2"),
         (weights, ["--input", "100x64"], "--input '100x64': both sides must be multiples of 32"),
     ):
         with pytest.raises(AutoposeError, match=reason):

@@ -153,17 +153,17 @@ def test_normalisations_behind_convolutions_of_the_same_weights_are_folded() -> 
 
 
 def test_a_network_that_runs_twice_keeps_its_weights_once() -> None:
-    """The bundled detectors are one network, which one of them runs twice."""
+    """The bundled detectors are one network, which two of them run twice."""
     kinds, weights = [], []
-    for name in ("detector-default", "detector-fast"):
+    for name in ("detector-default", "detector-fast", "detector-best"):
         graph = onnx.load(zoo_folder() / f"{name}.onnx", load_external_data=False).graph
         kinds.append(Counter(node.op_type for node in graph.node))
         places = [{entry.key: entry.value for entry in tensor.external_data} for tensor in graph.initializer]
         weights.append({(place["location"], place["offset"]) for place in places if place})
-    assert kinds[0]["Conv"] == 2 * kinds[1]["Conv"]
+    assert kinds[0]["Conv"] == kinds[2]["Conv"] == 2 * kinds[1]["Conv"]
     assert not any(kind["BatchNormalization"] for kind in kinds)
     assert len(weights[0]) > 50
-    assert weights[0] == weights[1]
+    assert weights[0] == weights[1] == weights[2]
 
 
 def test_graph_is_lean_and_self_describing(pose_onnx: Path, pose_checkpoint: Checkpoint) -> None:

@@ -145,7 +145,7 @@ def test_a_model_takes_no_other_ones_place(tmp_path: Path) -> None:
         write_repository(tmp_path, tmp_path / "a.onnx", manifest.model_copy(update={"name": "中国"}))
 
 
-@pytest.mark.parametrize("name", ["detector-default", "detector-fast"])
+@pytest.mark.parametrize("name", ["detector-default", "detector-fast", "detector-best"])
 def test_shapes_of_the_bundled_detectors(name: str) -> None:
     """The number of boxes is in the graph, and only there: the manifest has none."""
     model = onnx.load(resolve_model(name, task="detector"), load_external_data=False)

@@ -6,7 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from autopose.models.center import cell_boxes, center_loss, center_targets, decode_centers, generalized_iou
+from autopose.models.center import (
+    cell_boxes,
+    center_loss,
+    center_targets,
+    decode_centers,
+    generalized_iou,
+    unmirrored,
+)
 
 
 def _perfect_maps(boxes: torch.Tensor, grid: tuple[int, int], stride: int) -> torch.Tensor:
@@ -32,6 +39,13 @@ def test_roundtrip_of_boxes() -> None:
     torch.testing.assert_close(boxes[0, :2].sort(0).values, BOXES.sort(0).values, atol=1e-3, rtol=0)
     assert (scores[0, :2] > 0.99).all()
     assert (scores[0, 2:] < 0.01).all()
+
+
+def test_maps_of_the_mirror_image_describe_the_mirrored_boxes() -> None:
+    maps = torch.randn(2, 5, 6, 9, generator=torch.Generator().manual_seed(0))
+    x0, y0, x1, y1 = cell_boxes(maps).flip(-1).unbind(1)  # 9 cells wide
+    torch.testing.assert_close(cell_boxes(unmirrored(maps)), torch.stack([9 - x1, y0, 9 - x0, y1], dim=1))
+    torch.testing.assert_close(unmirrored(maps)[:, 0], maps[:, 0].flip(-1))
 
 
 def _odds(score: float) -> float:

@@ -324,7 +324,7 @@ def test_separate_images_are_looked_at_twice_and_videos_once(walk: Path, tmp_pat
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
     assert usual_detector(find_sources([tmp_path])) == "default"
     assert usual_detector(find_sources([tmp_path, walk])) == usual_detector(find_sources([walk])) == "fast"
-    for name, looks in (("default", 2), ("fast", 1)):
+    for name, looks in (("default", 2), ("fast", 1), ("best", 4)):
         detector = open_detector(name, device="cpu", threads=1)
         assert isinstance(detector, SessionDetector)
         assert detector.session.manifest.looks == looks
