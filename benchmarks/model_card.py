@@ -3,8 +3,9 @@
 python benchmarks/model_card.py RUN NAME --notes NOTES.md       (AUTOPOSE_DATA names the folder of evaluation sets)
 
 NOTES.md becomes the card's text on data, recipe and known failures; the figures are measured here, with flip averaging
-and ground-truth boxes for pose models, and put above it. Of a detector two graphs are bundled, and measured as they
-run: ``NAME``, which looks twice, and ``detector-fast``, which looks once, with a short card of its own.
+and ground-truth boxes for pose models, and put above it. Of a detector three graphs are bundled, and measured as they
+run: ``NAME``, which looks twice, ``detector-fast``, which looks once, and ``detector-best``, which looks at the mirror
+image as well; the latter two have short cards of their own, which are written by hand.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from autopose.models.cost import profile
 from autopose.training.predictor import TorchPredictor
 from autopose.zoo import zoo_folder
 
-#: The graph that looks twice, as options of the export: chosen on held-out images, see the card.
+#: The graph that looks twice, as options of the export: chosen on held-out images, see the cards.
 TWO_LOOKS = {"looks": 2, "input_wh": (576, 448)}
 #: The further graphs of the same weights.
 OTHER_LOOKS = {"detector-fast": {}, "detector-best": {**TWO_LOOKS, "looks": 4}}

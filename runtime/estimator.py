@@ -214,9 +214,10 @@ class Estimator:
     def _joints(self, crops: Sequence[Crops]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """Return positions ``(n, K, 2)`` in crop pixels and scores ``(n, K)`` of all images' persons."""
         width, height = self.manifest.codec.input_size_wh
-        if self.device_crops is not None and crops:
+        on_device = self.device_crops
+        if on_device is not None and crops:
             frames = [(crop.frame, crop.matrices) for crop in crops if crop.frame is not None]
-            keypoints = np.concatenate([self.device_crops(frame, matrices) for frame, matrices in frames])
+            keypoints = np.concatenate([on_device(frame, matrices) for frame, matrices in frames])
             xy, scores = keypoints[..., :2].astype(np.float64), keypoints[..., 2]
         else:
             images = [crop.images for crop in crops] or [np.zeros((0, height, width, 3), np.uint8)]

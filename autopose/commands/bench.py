@@ -74,6 +74,8 @@ def bench(
         return
     if calibrate is not None:
         raise UsageError("--calibrate goes with --ops only.")
+    if against is not None and json_out is not None and json_out.name == "-":
+        raise UsageError("--json - prints the first result alone; it does not go with --against. Give it a file.")
     from autopose.files import write_atomic
     from autopose.runtime.bench import as_text, comparison, load_bench
     from autopose.runtime.bench_run import bench_subject

@@ -89,7 +89,9 @@ def check(
     quick: Annotated[
         bool, typer.Option("--quick", help="See whether pictures are there, but do not decode them.")
     ] = False,
-    images: Annotated[Path | None, typer.Option(help="Folder that 'file_name' is relative to.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder that the files' names of pictures are relative to.")
+    ] = None,
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write the findings here; -: print them alone.")
     ] = None,

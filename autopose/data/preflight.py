@@ -258,10 +258,11 @@ def _check_records(report: SetReport, file: CocoFile, skeleton: str) -> None:
     for number, record in enumerate(file.annotations):
         where = f"{file.path}: annotations[{number}]"
         try:
-            if record.get("category_id", 1) == 1:  # boxes without joints are what detectors learn from
+            if person_from_record(file, number, SKELETONS[skeleton]) is not None:
+                report.persons += 1
+            elif record.get("category_id", 1) == 1 and not record.get("keypoints"):  # what detectors alone learn from
                 box_numbers(record["bbox"], where)
                 box_score(record, where)
-            report.persons += person_from_record(file, number, SKELETONS[skeleton]) is not None
         except DataError as error:
             report.add("annotation", str(error))
 

@@ -204,9 +204,16 @@ def _problems(config: TrainConfig, data: list[dict[str, Any]]) -> list[str]:
                 tune_reader(config, _reader(config), _tune_pictures(config, Path(folder)))
         except AutoposeError as error:
             problems.append(_sentence(error))
-    if config.task == "detector" and config.scene_augment.paste and all(entry["found"] for entry in data):
+    from_files = [source for source in config.data.sources if source.annotations != "synthetic"]
+    if (
+        config.task == "detector"
+        and config.scene_augment.paste
+        and from_files
+        and all(entry["found"] for entry in data)
+    ):
+        real = config.model_copy(update={"data": config.data.model_copy(update={"sources": from_files})})
         try:
-            persons_of_scenes(config, (), Path(os.devnull))  # looks at the joints of each file
+            persons_of_scenes(real, (), Path(os.devnull))  # looks at the joints of each file
         except DataError as error:
             problems.append(_sentence(error))
     return list(dict.fromkeys(problems))

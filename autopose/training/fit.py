@@ -39,6 +39,8 @@ def check_fit(genotype: Genotype, config: TrainConfig) -> None:
         except RuntimeError:  # branches of different sizes cannot be added
             raise ConfigError(f"Genotype {genotype.name!r} cannot take inputs of {width}x{height}: {advice}") from None
         except ValueError:  # torch normalises no single value
+            if config.train.batch != 1:
+                raise
             raise ConfigError(
                 f"Inputs of {width}x{height} leave one cell of the coarsest maps, which batch normalisation cannot "
                 "learn from with train.batch=1: set it to 2 or more, or codec.input_size_wh higher."

@@ -57,7 +57,8 @@ def test_the_bundled_models_fit_into_a_wheel_of_40_mb() -> None:
 
 
 def test_models_prints_a_card() -> None:
-    assert _run("models", "default").stdout.startswith("# ")
+    for name in (entry.name for entry in catalogue()):
+        assert _run("models", name).stdout.startswith(f"# {name}\n")
     with pytest.raises(ModelError, match=r"No bundled model 'nope'\. Known: default"):
         _run("models", "nope")
 

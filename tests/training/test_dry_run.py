@@ -160,7 +160,10 @@ def test_the_command_ends_as_training_would(tiny: AutoPoseGenotype, tmp_path: Pa
 
 def test_a_detector_rehearses() -> None:
     detector = Genotype.load("detector-small")
-    figures = dry_run(detector, load_config(TrainConfig, None, ["task=detector", "codec.input_size_wh=[96, 96]"]))
+    settings = ["task=detector", "codec.input_size_wh=[96, 96]", "scene_augment.paste=0.3"]
+    figures = dry_run(detector, load_config(TrainConfig, None, settings))
+    assert figures["data"][0]["annotations"] == "synthetic"
+    assert figures["problems"] == []
     assert figures["task"] == "detector"
     assert figures["output"][0] == 5
 
