@@ -111,9 +111,10 @@ def export_onnx(
     step = 32 * manifest.input_scales
     if width % step or height % step or not 0 < max(width, height) <= MAX_SIDE:
         mend = "Train it with another input size." if checkpoint.task == "pose" else "Give another one: --input WxH."
+        looks_named = {1: "", 2: " for two looks", 4: " for four looks"}[manifest.looks]
         raise ModelError(
             f"{checkpoint.name!r} wants input of {width}x{height} pixels; both sides must be multiples of {step} "
-            f"up to {MAX_SIDE}{f' for {manifest.looks} looks' if manifest.looks > 1 else ''}.\n{mend}"
+            f"up to {MAX_SIDE}{looks_named}.\n{mend}"
         )
     module = deployed_module(checkpoint, manifest)
     model = trace(module, manifest)

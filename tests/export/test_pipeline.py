@@ -100,7 +100,7 @@ def test_an_exported_graph_becomes_smaller_types(
         export_model(str(out), tmp_path / "again.onnx", Recipe())
 
 
-@pytest.mark.parametrize("refine", ["quarter", "dark-blur", "oks"])
+@pytest.mark.parametrize("refine", ["dark-blur", "oks"])
 def test_graph_reference_gives_the_networks_heatmaps(refine: str, tmp_path: Path, pose_checkpoint: Checkpoint) -> None:
     codec = pose_checkpoint.codec.model_copy(update={"refine": refine})
     graph = export_onnx(replace(pose_checkpoint, codec=codec), tmp_path / "model.onnx")

@@ -55,7 +55,6 @@ def _die_at(step: int) -> Callable[[int, int, Any], None]:
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "first order": {},
     "second order, all branches": {"gradient": "second", "autopose": {"branches": "all"}},
     "sync, soft": {"gradient": "sync", "autopose": {"alpha_gradient": "soft"}},
     "random": {"strategy": "random"},
