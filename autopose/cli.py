@@ -86,7 +86,7 @@ def _with_verbosity(function: Callable[..., Any]) -> Callable[..., Any]:
 def _figures_alone(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     """Run a verb with ``--json -``: its figures are all that standard output gets."""
     with tempfile.TemporaryDirectory() as folder:
-        figures = Path(folder) / "-"
+        figures = Path(folder) / "-"  # by which a verb can tell that its text will not be seen
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 return function(**options | {"json_out": figures})

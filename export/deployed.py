@@ -35,6 +35,15 @@ class Normalise(nn.Module):
         return normalised
 
 
+def of_both_sides(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the maps of images ``(N, 3, H, W)`` and those of their mirror images, as the network gives them.
+
+    Both go through it side by side along the batch: one pass of twice the batch.
+    """
+    both: Tensor = network(torch.stack([x, x.flip(-1)], dim=1).flatten(0, 1)).unflatten(0, (-1, 2))
+    return both[:, 0], both[:, 1]
+
+
 class PoseGraph(nn.Module):
     """Crops to keypoints, or to heatmaps.
 
@@ -59,13 +68,11 @@ class PoseGraph(nn.Module):
         if not self.flip:
             maps: Tensor = self.network(x)
             return maps
-        # Crop and mirror image side by side along the batch: one pass of twice the batch.
-        both = self.network(torch.stack([x, x.flip(-1)], dim=1).flatten(0, 1))
-        both = both.unflatten(0, (-1, 2))
-        back = both[:, 1].index_select(1, self.flip_order).flip(-1)
+        straight, mirrored = of_both_sides(self.network, x)
+        back = mirrored.index_select(1, self.flip_order).flip(-1)
         if shift := self.codec.flip_shift:
             back = torch.cat([back[..., :shift], back[..., :-shift]], dim=-1)
-        merged: Tensor = (both[:, 0] + back) * 0.5
+        merged: Tensor = (straight + back) * 0.5
         return merged
 
     def forward(self, images: Tensor) -> Tensor:
@@ -108,8 +115,8 @@ class DetectorGraph(nn.Module):
         if self.looks < 4:
             maps: Tensor = self.network(x)
             return maps
-        both = self.network(torch.stack([x, x.flip(-1)], dim=1).flatten(0, 1)).unflatten(0, (-1, 2))
-        mean: Tensor = (both[:, 0] + unmirrored(both[:, 1])) * 0.5 + self.raised
+        straight, mirrored = of_both_sides(self.network, x)
+        mean: Tensor = (straight + unmirrored(mirrored)) * 0.5 + self.raised
         return mean
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

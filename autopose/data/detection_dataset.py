@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from autopose.affine import letterbox_matrix, transform_boxes, warp, warp_shrunk
 from autopose.config import Config
 from autopose.data.augment import Augment, change_colour, degrade
+from autopose.data.draw import WeightedDraw
 from autopose.data.images import DiskReader, ImageReader
 from autopose.data.pasted import PersonPaster
 from autopose.data.scenes import Scene
@@ -107,7 +108,7 @@ class DetectionDataset:
             persons: who may be painted into them (``DetectionAugment.paste``).
         """
         self.scenes = scenes
-        self._chances = np.cumsum([scene.weight_sample for scene in scenes])
+        self._draw = WeightedDraw([scene.weight_sample for scene in scenes])
         self.size_wh = size_wh
         self.augment = augment
         self.reader: ImageReader = reader if reader is not None else DiskReader()
@@ -138,11 +139,6 @@ class DetectionDataset:
         image = degrade(change_colour(sample.image, augment.colour, rng), augment.colour, rng)
         return DetectionSample(image, sample.boxes, sample.weight, sample.ignore)
 
-    def _another(self, rng: np.random.Generator) -> int:
-        """Return the number of any scene, as often as the sources' ``repeat`` says."""
-        chosen = int(np.searchsorted(self._chances, rng.random() * self._chances[-1], side="right"))
-        return min(chosen, len(self.scenes) - 1)
-
     def _mosaic(self, index: int, augment: DetectionAugment, rng: np.random.Generator) -> DetectionSample:
         """Compose pictures in one or two rows and columns around a random corner point."""
         width, height = self.size_wh
@@ -159,7 +155,7 @@ class DetectionDataset:
             for x0, x1 in pairwise(columns):
                 if x1 == x0 or y1 == y0:
                     continue
-                chosen = self._another(rng) if parts else index
+                chosen = self._draw(rng) if parts else index  # as often as the sources' ``repeat`` says
                 part = self._placed(chosen, (x1 - x0, y1 - y0), augment.mosaic_zoom, augment, rng)
                 image[y0:y1, x0:x1] = part.image
                 shift = np.array([x0, y0, x0, y0], np.float32)

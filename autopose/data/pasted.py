@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.affine import transform, transform_boxes, warp_shrunk
+from autopose.data.coco import persons_from_coco
+from autopose.data.coco_file import CocoFile, first_keypoints, skeleton_of
+from autopose.data.draw import WeightedDraw
 from autopose.data.images import ImageReader
 from autopose.data.neighbours import blend, candidates, neighbour_matrix, silhouette
 from autopose.poses import Person
@@ -21,6 +24,17 @@ _MOST_ENLARGED = 1.5
 _MOST_COVERED = 0.4
 
 
+def persons_to_paint(file: CocoFile, *, sample_weight: float = 1.0) -> list[Person]:
+    """Return the persons of a file who have joints; none of a file that has boxes alone.
+
+    Raises:
+        DataError: its joints are of no known skeleton, or a record cannot be used.
+    """
+    if not first_keypoints(file):
+        return []
+    return persons_from_coco(file, skeleton=skeleton_of(file), sample_weight=sample_weight)
+
+
 class PersonPaster:
     """Persons that can be painted into any picture."""
 
@@ -28,7 +42,7 @@ class PersonPaster:
         """Keep those that can be cut out; ``Person.weight_sample`` says how often each is drawn."""
         self.persons = [persons[index] for index in candidates(persons)]
         self.reader = reader
-        self._chances = np.cumsum([person.weight_sample for person in self.persons])
+        self._draw = WeightedDraw([person.weight_sample for person in self.persons])
 
     def __len__(self) -> int:
         return len(self.persons)
@@ -54,8 +68,7 @@ class PersonPaster:
             enlarged too much.
         """
         size_wh = (image.shape[1], image.shape[0])
-        chosen = int(np.searchsorted(self._chances, rng.random() * self._chances[-1], side="right"))
-        person = self.persons[min(chosen, len(self.persons) - 1)]
+        person = self.persons[self._draw(rng)]
         if len(boxes) and rng.random() < 0.5:
             beside = boxes[rng.integers(len(boxes))]
         else:

@@ -14,6 +14,7 @@ from autopose.data.coco import persons_from_coco
 from autopose.data.coco_file import read_coco
 from autopose.data.images import DiskReader, ImageReader, PackedReader
 from autopose.data.mpii import is_mpii
+from autopose.data.pasted import persons_to_paint
 from autopose.errors import AutoposeError, DataError
 from autopose.genotype import Genotype
 from autopose.models.cost import profile
@@ -26,7 +27,7 @@ from autopose.training.fit import check_fit
 from autopose.training.mpii_task import held_out_persons
 from autopose.training.sources import (
     find_annotations,
-    persons_of_scenes,
+    image_folder,
     source_persons,
     source_scenes,
     training_part,
@@ -204,18 +205,6 @@ def _problems(config: TrainConfig, data: list[dict[str, Any]]) -> list[str]:
                 tune_reader(config, _reader(config), _tune_pictures(config, Path(folder)))
         except AutoposeError as error:
             problems.append(_sentence(error))
-    from_files = [source for source in config.data.sources if source.annotations != "synthetic"]
-    if (
-        config.task == "detector"
-        and config.scene_augment.paste
-        and from_files
-        and all(entry["found"] for entry in data)
-    ):
-        real = config.model_copy(update={"data": config.data.model_copy(update={"sources": from_files})})
-        try:
-            persons_of_scenes(real, (), Path(os.devnull))  # looks at the joints of each file
-        except DataError as error:
-            problems.append(_sentence(error))
     return list(dict.fromkeys(problems))
 
 
@@ -266,6 +255,8 @@ def _source(source: Source, counted: str, config: TrainConfig, skeleton: Skeleto
             scenes, name_of = source_scenes(source, path)
             entry[counted] = len(scenes)
             training_part(scenes, name_of, path, source, config)
+            if config.scene_augment.paste:
+                persons_to_paint(read_coco(path, images=image_folder(source)))
         else:
             persons, name_of = source_persons(source, path, skeleton, config.data.pseudo_weight)
             entry[counted] = len(persons)

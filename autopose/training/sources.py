@@ -12,8 +12,9 @@ from typing import TypeVar
 
 from autopose.data.annotations import is_coco, load_persons
 from autopose.data.coco import nobody_from_coco, persons_from_coco
-from autopose.data.coco_file import first_keypoints, read_coco, skeleton_of
+from autopose.data.coco_file import read_coco
 from autopose.data.images import DiskReader, ImageReader, PackedReader, pack_images, picture_exists
+from autopose.data.pasted import persons_to_paint
 from autopose.data.posetrack import is_annotated
 from autopose.data.scenes import Scene, merge_scenes, scenes_from_coco
 from autopose.errors import DataError
@@ -222,10 +223,8 @@ def persons_of_scenes(config: TrainConfig, scenes: Sequence[Scene], folder: Path
     chosen: list[Person] = []
     for source in config.data.sources:
         path = find_annotations(source.annotations, config.data.synthetic_images, folder)
-        file = read_coco(path, images=image_folder(source))
-        if first_keypoints(file):
-            persons = persons_from_coco(file, skeleton=skeleton_of(file), sample_weight=source.repeat)
-            chosen += [p for p in persons if p.image_path in paths and source.contains in str(p.image_path)]
+        persons = persons_to_paint(read_coco(path, images=image_folder(source)), sample_weight=source.repeat)
+        chosen += [p for p in persons if p.image_path in paths and source.contains in str(p.image_path)]
     return chosen
 
 
