@@ -1,6 +1,4 @@
-"""Make an exported ONNX graph small: no tracing notes or normalisations, weights stored in half precision."""
-
-from collections import Counter
+"""Make an exported ONNX graph small: no tracing notes, short names, weights stored in half precision."""
 
 import numpy as np
 import onnx
@@ -20,50 +18,6 @@ def strip_notes(model: onnx.ModelProto) -> None:
     for item in (*graph.node, *graph.input, *graph.output, *graph.initializer):
         item.doc_string = ""
         del item.metadata_props[:]
-
-
-def fold_normalisations(model: onnx.ModelProto) -> None:
-    """Make one convolution of each convolution and the batch normalisation that alone reads it, in place.
-
-    The optimiser does so too, but not where several convolutions have the same weights, as in a network that runs
-    twice. In FP32 and in its order of operations, so that a network has the same weights in either graph.
-    """
-    graph = model.graph
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    readers = Counter(name for node in graph.node for name in node.input)
-    convolutions = {node.output[0]: node for node in graph.node if node.op_type == "Conv"}
-    outputs = {item.name for item in graph.output}
-    folded: dict[tuple[str, str], tuple[str, str]] = {}
-    nodes = []
-    for node in graph.node:
-        made_by = convolutions.get(node.input[0]) if node.op_type == "BatchNormalization" else None
-        if (
-            made_by is None
-            or readers[node.input[0]] != 1
-            or node.input[0] in outputs
-            or not all(name in tensors for name in (*made_by.input[1:], *node.input[1:]))
-        ):
-            nodes.append(node)
-            continue
-        key = (made_by.input[1], node.input[1])
-        if key not in folded:
-            epsilon = next((np.float32(item.f) for item in node.attribute if item.name == "epsilon"), np.float32(1e-5))
-            weight, *bias = (numpy_helper.to_array(tensors[name]) for name in made_by.input[1:])
-            gamma, beta, mean, variance = (numpy_helper.to_array(tensors[name]) for name in node.input[1:])
-            scale = gamma / np.sqrt(variance + epsilon)
-            shift = ((bias[0] if bias else np.zeros_like(mean)) - mean) * scale + beta
-            name = f"{key[0]}.folded_{len(folded)}"
-            folded[key] = name, f"{name}_bias"
-            values = weight * scale.reshape(-1, *[1] * (weight.ndim - 1)), shift
-            graph.initializer.extend(numpy_helper.from_array(*pair) for pair in zip(values, folded[key], strict=True))
-        made_by.input[1:] = folded[key]
-        made_by.output[0] = node.output[0]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    used = {name for node in nodes for name in node.input} | outputs
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
 
 
 def number_names(model: onnx.ModelProto) -> None:

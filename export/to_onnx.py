@@ -19,8 +19,9 @@ from autopose.checkpoint import Checkpoint
 from autopose.errors import ModelError
 from autopose.export.crops import synthetic_inputs
 from autopose.export.deployed import DetectorGraph, PoseGraph
+from autopose.export.folding import without_normalisations
 from autopose.export.parity import check as check_artefact
-from autopose.export.slim import compact_weights, fold_normalisations, number_names, strip_notes
+from autopose.export.slim import compact_weights, number_names, strip_notes
 from autopose.export.torch_reference import TorchReference
 from autopose.files import atomic_path
 from autopose.manifest import METADATA_KEY, Looks, Manifest
@@ -140,7 +141,7 @@ def trace(module: nn.Module, manifest: Manifest) -> onnx.ModelProto:
         example = torch.randn(2, 3, height, width)
     with quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
-            module,
+            without_normalisations(module),
             (example,),
             dynamo=True,
             opset_version=OPSET,
@@ -154,7 +155,6 @@ def trace(module: nn.Module, manifest: Manifest) -> onnx.ModelProto:
         optimizer.optimize(program.model, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
     model: onnx.ModelProto = program.model_proto
     strip_notes(model)
-    fold_normalisations(model)
     number_names(model)
     set_manifest(model, manifest)
     return model

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx.reference
 import pytest
 import torch
-from numpy.typing import NDArray
+from torch import nn
 
 from autopose.checkpoint import Checkpoint
 from autopose.errors import ModelError, ParityError
 from autopose.export import deployed, parity, to_onnx
 from autopose.export.crops import synthetic_crops
 from autopose.export.deviation import LIMITS, Limits
-from autopose.export.slim import fold_normalisations
+from autopose.export.folding import without_normalisations
 from autopose.export.to_onnx import deployed_module, export_onnx, manifest_for
 from autopose.heatmap import Codec
 from autopose.manifest import METADATA_KEY, Manifest
+from autopose.models.resnet import SimpleBaseline
 from autopose.runtime.session import open_session
 from autopose.training.predictor import TorchDetector, TorchPredictor
 from autopose.zoo import zoo_folder
@@ -108,48 +108,26 @@ def test_two_looks_want_a_size_whose_half_the_network_can_take(detector_checkpoi
         export_onnx(detector_checkpoint, tmp_path / "odd.onnx", looks=2, input_wh=(416, 320))
 
 
-def test_normalisations_behind_convolutions_of_the_same_weights_are_folded() -> None:
-    """One convolution with two normalisations, on two pictures' halves; a normalisation behind a ReLU stays."""
-    rng = np.random.default_rng(0)
-    tensors = {"w": rng.normal(size=(4, 3, 3, 3)), "b": rng.normal(size=4)}
-    for name in ("n", "m"):
-        tensors |= {f"{name}{kind}": rng.uniform(0.5, 2, 4) for kind in ("gamma", "beta", "mean", "variance")}
-
-    def normalisation(source: str, name: str, out: str) -> onnx.NodeProto:
-        inputs = [source, *(f"{name}{kind}" for kind in ("gamma", "beta", "mean", "variance"))]
-        return onnx.helper.make_node("BatchNormalization", inputs, [out], epsilon=1e-3)
-
-    nodes = []
-    for index, name in enumerate(("n", "n", "m")):
-        nodes.append(onnx.helper.make_node("Conv", [f"x{index}", "w", "b"], [f"c{index}"]))
-        nodes.append(normalisation(f"c{index}", name, f"y{index}"))
-    nodes += [onnx.helper.make_node("Relu", ["y2"], ["r"]), normalisation("r", "n", "z")]
-    described = onnx.helper.make_tensor_value_info
-    model = onnx.helper.make_model(
-        onnx.helper.make_graph(
-            nodes,
-            "twice",
-            [described(f"x{index}", 1, [1, 3, 6, 6]) for index in range(3)],
-            [described(name, 1, [1, 4, 4, 4]) for name in ("y0", "y1", "z")],
-            [onnx.numpy_helper.from_array(value.astype(np.float32), name) for name, value in tensors.items()],
-        ),
-        opset_imports=[onnx.helper.make_opsetid("", 20)],
-        ir_version=10,
-    )
-    images = {f"x{index}": rng.normal(size=(1, 3, 6, 6)).astype(np.float32) for index in range(3)}
-
-    def run() -> list[NDArray[np.float32]]:
-        return list(onnx.reference.ReferenceEvaluator(model).run(None, images))
-
-    before = run()
-    fold_normalisations(model)
-    onnx.checker.check_model(model, full_check=True)
-    for old, new in zip(before, run(), strict=True):
-        np.testing.assert_allclose(new, old, rtol=1e-4, atol=1e-5)
-    kinds = Counter(node.op_type for node in model.graph.node)
-    assert kinds == {"Conv": 3, "Relu": 1, "BatchNormalization": 1}
-    weights = [node.input[1] for node in model.graph.node if node.op_type == "Conv"]
-    assert weights[0] == weights[1] != weights[2]
+@pytest.mark.parametrize(
+    ("network", "left"),
+    [
+        (SimpleBaseline(17, width=4), 0),  # named pairs, shortcuts and deconvolutions
+        (nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.BatchNorm2d(4)), 1),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False)), 0),
+    ],
+    ids=["simplebaseline", "a ReLU between", "with a bias, without gamma and beta"],
+)
+def test_normalisations_are_folded_into_the_convolutions_before_them(network: nn.Module, left: int) -> None:
+    with torch.no_grad():
+        for _ in range(3):
+            network.train()(torch.randn(4, 3, 64, 64))
+    before = {name: tensor.clone() for name, tensor in network.eval().state_dict().items()}
+    folded = without_normalisations(network)
+    image = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(image), network(image), rtol=1e-3, atol=1e-4)
+    assert sum(isinstance(part, nn.BatchNorm2d) for part in folded.modules()) == left
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
 def test_a_network_that_runs_twice_keeps_its_weights_once() -> None:
