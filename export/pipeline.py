@@ -12,10 +12,10 @@ from autopose.export import cache
 from autopose.export.crops import calibration_images, check_images, refuse_missing
 from autopose.export.deviation import LIMITS, Deviation, Precision
 from autopose.export.recipe import Recipe, engine_key, graph_key, rebuild_command
-from autopose.export.source import Source, name_of, resolve_source, source_file
+from autopose.export.source import Source, name_of, refuse_another_task, resolve_source, source_file
 from autopose.export.triton import refuse_for_triton, write_repository
 from autopose.files import atomic_path
-from autopose.manifest import METADATA_KEY, Manifest
+from autopose.manifest import METADATA_KEY, Manifest, Task
 from autopose.runtime.gpu import gpu_here
 from autopose.runtime.models import DETECTOR, bundled_models
 from autopose.runtime.session import open_session
@@ -133,12 +133,17 @@ def _bundled_detector(model: str) -> Path | None:
     return bundled_models("detector").get(model.removeprefix(DETECTOR)) if model.startswith(DETECTOR) else None
 
 
-def graph_for(model: str, *, flip: bool) -> Path:
-    """Return the FP32 ONNX graph of a run folder or checkpoint, from the cache if it was made before."""
+def graph_for(model: str, *, flip: bool, task: Task) -> Path:
+    """Return the FP32 ONNX graph of a run folder or checkpoint, from the cache if it was made before.
+
+    Raises:
+        ModelError: the network is for another task, which is told before the time is taken to export it.
+    """
     path = source_file(model, flip=flip)
     require("onnx", extra="train", why="Exporting a model")
     graph = cache.cache_folder() / f"{graph_key(path, flip=flip)}.onnx"
     if not graph.exists():
+        refuse_another_task(model, path, task)
         _export(str(path), graph, Recipe(flip=flip), lambda made, out, manifest: _move(made, out))
     return graph
 

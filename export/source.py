@@ -5,7 +5,8 @@ from pathlib import Path
 
 from autopose.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
 from autopose.errors import ModelError, require
-from autopose.runtime.models import DETECTOR, resolve_model
+from autopose.manifest import Task
+from autopose.runtime.models import DETECTOR, of_another_task, resolve_model
 from autopose.zoo import bundled_weights
 
 
@@ -56,6 +57,17 @@ def source_file(model: str, *, flip: bool) -> Path:
     if weights is not None and _torch_is_installed():
         return weights
     return resolve_model(model, flip=flip, task="detector" if model.startswith(DETECTOR) else "pose")
+
+
+def refuse_another_task(model: str, weights: Path, task: Task) -> None:
+    """Refuse weights of a network that is for another task, before the time is taken to export it.
+
+    Raises:
+        ModelError: it is.
+    """
+    found = _load(weights).task
+    if found != task:
+        raise of_another_task(model, found, task)
 
 
 def name_of(model: str) -> str:

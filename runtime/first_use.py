@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from autopose.errors import AutoposeError, BackendError, ModelError, require
+from autopose.manifest import Task
 from autopose.runtime.engine_sidecar import Builder
 from autopose.runtime.gpu import gpu_here
 from autopose.runtime.session import open_session
@@ -16,15 +17,16 @@ from autopose.runtime.session import open_session
 log = logging.getLogger(__name__)
 
 
-def graph_of(trained: Path, *, flip: bool) -> Path:
+def graph_of(trained: Path, *, flip: bool, task: Task) -> Path:
     """Return the FP32 ONNX graph of trained weights, exporting it if that was not done before.
 
     Args:
         trained: checkpoint or run folder.
         flip: average over the mirrored crop, where it is a pose model.
+        task: what the model has to be for.
 
     Raises:
-        ModelError: torch or onnx, which the export needs, is not installed.
+        ModelError: torch or onnx, which the export needs, is not installed; or the model is for another task.
         ParityError: the graph deviates from the network.
     """
     lack = [name for name in ("torch", "onnx", "onnxscript", "safetensors") if find_spec(name) is None]
@@ -34,7 +36,7 @@ def graph_of(trained: Path, *, flip: bool) -> Path:
             f"Or, where that is installed: autopose export {trained} -o model.onnx"
         )
     log.info("Looking for the ONNX graph of %s; the first time it is exported.", trained)
-    result: Path = _exporter("pipeline").graph_for(str(trained), flip=flip)
+    result: Path = _exporter("pipeline").graph_for(str(trained), flip=flip, task=task)
     return result
 
 

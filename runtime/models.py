@@ -52,7 +52,7 @@ def resolve_model(
         folder: of the bundled models, for tests.
 
     Raises:
-        ModelError: there is no such model, or it is a checkpoint and torch is not installed.
+        ModelError: there is no such model, or it is a checkpoint and torch is not installed, or of another task.
         BackendError: it is exported for another backend.
     """
     path = _find(str(name_or_path), flip=flip, task=task, folder=folder)
@@ -82,7 +82,7 @@ def _find(text: str, *, flip: bool, task: Task, folder: Path | None) -> Path:
         )
         raise ModelError(f"No {_called(task)} {text!r}: neither a bundled name nor a file; {known}")
     if path.suffix.lower() == _WEIGHTS:
-        return graph_of(path, flip=flip)
+        return graph_of(path, flip=flip, task=task)
     if path.suffix.lower() not in _EXPORTED:
         raise ModelError(f"{text}: is no model. Expected .onnx, .engine, a checkpoint (.safetensors) or a run folder.")
     return path
@@ -94,7 +94,7 @@ def _exported_in(run: Path, *, flip: bool, task: Task) -> Path:
     if not files:
         if not any(path.suffix.lower() == _WEIGHTS for path in run.iterdir()):
             raise ModelError(f"{run}: this folder holds no model. Expected one that 'autopose train -o' wrote.")
-        return graph_of(run, flip=flip)
+        return graph_of(run, flip=flip, task=task)
     for path in files[:-1]:
         with open_session(path, device="cpu", threads=1) as session:
             if session.manifest.task == task and (task == "detector" or session.manifest.flip == flip):
@@ -123,8 +123,13 @@ def open_model(
     session = open_session(path, device=device, threads=threads)
     if session.manifest.task != task:
         session.close()
-        raise ModelError(f"{name_or_path}: is a {session.manifest.task} model; expected a {_called(task)}.")
+        raise of_another_task(name_or_path, session.manifest.task, task)
     return session
+
+
+def of_another_task(name_or_path: str | Path, found: Task, expected: Task) -> ModelError:
+    """Return the error that tells which task a model is for."""
+    return ModelError(f"{name_or_path}: is a {found} model; expected a {_called(expected)}.")
 
 
 def _called(task: Task) -> str:

@@ -23,6 +23,7 @@ from autopose.export.parity import GraphReference
 from autopose.export.pipeline import as_bundled, export_model
 from autopose.export.recipe import Recipe, engine_key, rebuild_command
 from autopose.export.shared_weights import share_weights
+from autopose.export.slim import compact_weights
 from autopose.export.source import name_of, source_file
 from autopose.export.to_onnx import export_onnx, manifest_for
 from autopose.manifest import Looks
@@ -73,9 +74,16 @@ def test_weights_are_exported_on_first_use(
         np.testing.assert_allclose(found[..., 2], scores, atol=1e-3)
         assert np.abs(found[..., :2] - joints)[scores > 0.2].max() < 0.1
     assert made[0] == made[1]  # once
-    assert made[0][0].parent == tmp_path / "cache"
-    with pytest.raises(ModelError, match="expected a detector"):
+    assert list((tmp_path / "cache").glob("*.onnx")) == [made[0][0]]
+
+
+def test_weights_of_another_task_are_refused_before_they_are_exported(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTOPOSE_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ModelError, match="is a pose model; expected a detector"):
         open_model(run, task="detector", device="cpu", threads=1)
+    assert not list(tmp_path.rglob("*.onnx"))
 
 
 @pytest.mark.parametrize(("precision", "share"), [("fp16", "half_share"), ("int8", "int8_share")])
@@ -100,9 +108,8 @@ def test_an_exported_graph_becomes_smaller_types(
         export_model(str(out), tmp_path / "again.onnx", Recipe())
 
 
-@pytest.mark.parametrize("refine", ["dark-blur", "oks"])
-def test_graph_reference_gives_the_networks_heatmaps(refine: str, tmp_path: Path, pose_checkpoint: Checkpoint) -> None:
-    codec = pose_checkpoint.codec.model_copy(update={"refine": refine})
+def test_graph_reference_gives_the_networks_heatmaps(tmp_path: Path, pose_checkpoint: Checkpoint) -> None:
+    codec = pose_checkpoint.codec.model_copy(update={"refine": "oks"})
     graph = export_onnx(replace(pose_checkpoint, codec=codec), tmp_path / "model.onnx")
     crops = synthetic_crops(2, codec.input_size_wh, seed=4)
     predictor = TorchPredictor(pose_checkpoint.build(), codec, pose_checkpoint.skeleton, flip=True)
@@ -111,11 +118,13 @@ def test_graph_reference_gives_the_networks_heatmaps(refine: str, tmp_path: Path
 
 
 @pytest.fixture(scope="module")
-def sharing(pose_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two graphs and the file of their weights, as the bundled ones are."""
+def sharing(pose_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A graph and the file of its weights, as the bundled ones are."""
     folder = tmp_path_factory.mktemp("sharing")
-    graphs = [export_onnx(pose_checkpoint, folder / f"{name}.onnx", flip=name == "b", compact=True) for name in "ab"]
-    share_weights(graphs, folder / "weights.data")
+    model = onnx.load(pose_onnx)
+    compact_weights(model)
+    onnx.save(model, folder / "b.onnx")
+    share_weights([folder / "b.onnx"], folder / "weights.data")
     return folder
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from autopose.checkpoint import Checkpoint
 from autopose.export.crops import synthetic_crops
+from autopose.export.parity import GraphReference
 from autopose.export.to_onnx import export_onnx
 from autopose.heatmap import Codec
 from autopose.runtime.session import open_session
@@ -17,10 +18,13 @@ def test_against_torch(pose_checkpoint: Checkpoint, tmp_path: Path) -> None:
     codec = Codec.published("udp", pose_checkpoint.codec.input_size_wh)
     checkpoint = replace(pose_checkpoint, codec=codec)
     crops = synthetic_crops(2, codec.input_size_wh, seed=5)
-    xy, scores = TorchPredictor(checkpoint.build(), codec, checkpoint.skeleton, flip=False)(crops)
+    predictor = TorchPredictor(checkpoint.build(), codec, checkpoint.skeleton, flip=False)
+    xy, scores = predictor(crops)
     path = export_onnx(checkpoint, tmp_path / "model.onnx", flip=False, crops=crops)
     with open_session(path, device="cpu") as session:
         (keypoints,) = session.run(crops)
     near = np.abs(keypoints[..., :2] - xy).max(-1) < 0.02
     assert near.mean() > 0.9  # the rest are ties
     np.testing.assert_allclose(keypoints[..., 2], scores, atol=1e-4)
+    (maps,) = GraphReference(path).maps(crops)
+    np.testing.assert_allclose(maps, predictor.heatmaps(crops), atol=1e-4)
