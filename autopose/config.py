@@ -83,8 +83,8 @@ def _apply(content: dict[str, Any], override: str) -> None:
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
-    """Return the configuration class inside an annotation such as ``Model | None``."""
-    if get_origin(annotation) in (Union, UnionType):
+    """Return the configuration class inside an annotation such as ``Model | None`` or ``tuple[Model, ...]``."""
+    if get_origin(annotation) in (Union, UnionType, tuple):
         return next((found for part in get_args(annotation) if (found := _section(part))), None)
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
@@ -98,7 +98,7 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
     if first["type"] != "extra_forbidden":
         return f"'{name}': {first['msg']} (found {str(first.get('input'))[:80]!r})."
     section: type[BaseModel] | None = model
-    for part in location[:-1]:
+    for part in (part for part in first["loc"][:-1] if isinstance(part, str)):  # numbers are places in lists
         section = _section(section.model_fields[part].annotation) if section and part in section.model_fields else None
     known = list(section.model_fields) if section else []
     near = difflib.get_close_matches(location[-1], known, n=1)

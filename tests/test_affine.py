@@ -101,6 +101,8 @@ def test_warp_shrunk_takes_the_mean_of_what_becomes_a_pixel(mirrored: bool) -> N
 def test_warp_shrunk_leaves_what_is_not_shrunk() -> None:
     image = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
     matrix = np.array([[2.0, 0, 1.5], [0, 1.5, -2.25]])
-    np.testing.assert_array_equal(
-        warp_shrunk(image, matrix, (40, 20), (1, 2, 3)), warp(image, matrix, (40, 20), (1, 2, 3))
-    )
+    enlarged = warp(image, matrix, (40, 20), (1, 2, 3))
+    np.testing.assert_array_equal(warp_shrunk(image, matrix, (40, 20), (1, 2, 3)), enlarged)
+    assert (enlarged[:, -1] == (1, 2, 3)).all()  # beyond the right edge
+    # A line becomes less than half a pixel high.
+    assert warp_shrunk(image[:1], letterbox_matrix((16, 1), (4, 4)), (4, 4)).shape == (4, 4, 3)

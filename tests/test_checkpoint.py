@@ -1,5 +1,6 @@
 """Checkpoints: what is written is read, damaged and foreign files are refused by name."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,7 @@ def test_roundtrip(tmp_path: Path) -> None:
         {"AP": 0.5},
         "tiny",
     )
+    assert again.sha256 == hashlib.sha256((tmp_path / "a.safetensors").read_bytes()).hexdigest()
     network, x = build_network(GENOTYPE).eval(), torch.randn(1, 3, 64, 64)
     network.load_state_dict(dict(_checkpoint().state))
     torch.testing.assert_close(again.build()(x), network(x))

@@ -29,12 +29,12 @@ class Root(Config):
 def test_files_and_overrides(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text("seed = 3\n[train]\nlr = 0.1\n")
-    config = load_config(Root, path, ["train.lr=2e-4", "train.name=adamw", "train.betas=[0.5, 0.9]"])
+    config = load_config(Root, path, ["train.lr=2e-4", "train.name= adamw ", "train.betas=[0.5, 0.9]"])
     assert (config.seed, config.train.lr, config.train.name, config.train.betas) == (3, 2e-4, "adamw", (0.5, 0.9))
 
 
 def test_roundtrip_through_toml(tmp_path: Path) -> None:
-    config = Root(seed=5, quick=True, train=Inner(name='a "b" \\ c'), parts=(Inner(lr=0.5),))
+    config = Root(seed=5, quick=True, train=Inner(name='a "b" \\ c\x7f'), parts=(Inner(lr=0.5),))
     path = tmp_path / "b.toml"
     path.write_text(to_toml(config))
     tomllib.loads(path.read_text())  # a second reader accepts it
@@ -49,6 +49,9 @@ def test_roundtrip_through_toml(tmp_path: Path) -> None:
         ("train.zzz=1", r"unknown key 'train.zzz'; known: lr, betas, name"),
         ("train.lr=fast", r"'train.lr': .*found 'fast'"),
         ("train", r"expected section.key=value"),
+        ("=1", r"expected section.key=value"),
+        ("train.lr=inf", r"'train.lr': .*finite"),
+        ("parts=[{lrr=1}]", r"unknown key 'parts.0.lrr'; did you mean 'lr'\?"),
         ("seed.x=1", r"'seed'"),
     ],
 )

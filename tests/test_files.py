@@ -26,6 +26,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert list(target.parent.iterdir()) == [target]
 
 
+def test_names_that_are_no_utf8_are_written_as_in_json(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "names.csv", os.fsdecode(b"caf\xe9"))
+    assert (tmp_path / "names.csv").read_bytes() == rb"caf\udce9"
+
+
 def test_a_link_is_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     real, link = tmp_path / "elsewhere" / "real.json", tmp_path / "link.json"

@@ -41,9 +41,9 @@ def test_selection_keeps_the_person_axis() -> None:
 
 
 def test_scores_by_hand() -> None:
-    joints = _f32([[0.8, 0.4, 0.15] + [0.1] * 14, [0.2] * 17, [0.1] * 17])
-    poses = Poses(_f32(np.zeros((3, 4))), _f32([0.25, 1, 1]), _f32(np.zeros((3, 17, 2))), joints)
-    assert poses.scores.tolist() == pytest.approx([0.5 * (0.8 + 0.4) / 2, 0.2, 0])
+    joints = _f32([[0.8, 0.4, 0.15] + [0.1] * 14, [0.2] * 17, [0.1] * 17, [0.9] * 17])
+    poses = Poses(_f32(np.zeros((4, 4))), _f32([0.25, 1, 1, -0.01]), _f32(np.zeros((4, 17, 2))), joints)
+    assert poses.scores.tolist() == pytest.approx([0.5 * (0.8 + 0.4) / 2, 0.2, 0, 0])
     assert person_scores(poses.box_scores, joints, 0, 1)[0] == pytest.approx(0.25 * (0.8 + 0.4 + 0.15 + 14 * 0.1) / 17)
     assert Poses.empty().scores.shape == (0,)
 
@@ -63,6 +63,8 @@ def test_refuses_arrays_that_do_not_belong_together() -> None:
         Poses(_f32(np.zeros((1, 4))), _f32([1]), _f32(np.zeros((1, 16, 2))), _f32(np.zeros((1, 17))))
     with pytest.raises(ValueError, match=r"Poses.box_scores"):
         Poses(_f32(np.zeros((2, 4))), _f32([1]), _f32(np.zeros((2, 17, 2))), _f32(np.zeros((2, 17))))
+    with pytest.raises(ValueError, match=r"Poses.ids has shape \(1,\); expected \(0,\)"):
+        Poses.empty(ids=[1])
     with pytest.raises(ValueError, match="carry no image"):
         Poses.empty().plot()
 
@@ -70,6 +72,9 @@ def test_refuses_arrays_that_do_not_belong_together() -> None:
 def test_repr_and_json() -> None:
     poses = _poses()
     assert repr(poses).startswith("Poses(3 persons, coco17, image 640x480)\n  #7 box ")
+    assert f"joints {(poses.keypoint_scores[1] >= 0.2).sum()}/17, mean" in repr(poses).splitlines()[2]
+    assert repr(_poses(7)).splitlines()[6:] == ["  ... 2 more"]
+    assert poses.to_json(indent=1).startswith('{\n "source"')
     content = json.loads(poses.to_json())
     assert content["source"] == "a.jpg"
     assert [person["id"] for person in content["persons"]] == [7, 8, 9]

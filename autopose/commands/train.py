@@ -50,7 +50,7 @@ def train(
 
         autopose train small --config smoke -o runs/smoke --resume
     """
-    from autopose.checkpoint import load_checkpoint
+    from autopose.checkpoint import Checkpoint, load_checkpoint
     from autopose.config import load_config
     from autopose.console import progress, remark
     from autopose.errors import require
@@ -67,12 +67,14 @@ def train(
 
     recipe = load_config(TrainConfig, config, settings or (), group="train")
     network = Genotype.load(genotype)
+
+    def start() -> Checkpoint | None:
+        return None if init is None else initial_weights(init, network, len(skeleton_by_name(recipe.skeleton)))
+
     if dry_run:
         from autopose.training.dry_run import dry_run as rehearse
 
-        if init is not None:
-            initial_weights(init, network, len(skeleton_by_name(recipe.skeleton)))  # missing or unfit ones are told now
-        figures = rehearse(network, recipe)
+        figures = rehearse(network, recipe, start())  # missing or unfit weights are told now
         text = json.dumps(figures, indent=2)
         print(text)
         if json_out is not None:
@@ -102,7 +104,7 @@ def train(
             recipe,
             folder,
             resume=resume,
-            init=None if init is None else initial_weights(init, network, len(skeleton_by_name(recipe.skeleton))),
+            init=start(),
             report=report,
             max_seconds=None if max_hours is None else max_hours * 3600,
         )

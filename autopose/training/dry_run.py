@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from autopose.checkpoint import Checkpoint
 from autopose.data.coco import persons_from_coco
 from autopose.data.coco_file import read_coco
 from autopose.data.images import DiskReader, ImageReader, PackedReader
@@ -37,7 +38,7 @@ from autopose.training.sources import (
     write_tune_split,
 )
 from autopose.training.tasks import Batch, detector_loss, pose_loss
-from autopose.training.trainer import make_optimizer
+from autopose.training.trainer import initialise, make_optimizer
 
 #: What the files that recipes name hold, for estimates where one is not there: persons are those with joints.
 PUBLISHED = {
@@ -49,10 +50,15 @@ GIB = 1024**3
 LARGE_MACS = 3e9
 
 
-def dry_run(genotype: Genotype, config: TrainConfig) -> dict[str, Any]:
+def dry_run(genotype: Genotype, config: TrainConfig, init: Checkpoint | None = None) -> dict[str, Any]:
     """Return what training this genotype by this recipe would be and cost, after one real step on synthetic data.
 
     On a GPU the step has the recipe's batch; on a CPU one or two samples, and activations and time are scaled up.
+
+    Args:
+        genotype: the network.
+        config: the recipe.
+        init: weights that training would start from.
 
     Returns:
         ``input`` and ``output`` shapes, ``params``, ``macs``, ``macs_gi``, ``data`` (each annotation file: found or
@@ -63,7 +69,7 @@ def dry_run(genotype: Genotype, config: TrainConfig) -> dict[str, Any]:
         ``hours`` and ``steps`` are None if the number of samples is not known.
 
     Raises:
-        ConfigError: genotype and recipe do not fit, see :func:`autopose.training.fit.check_fit`.
+        ConfigError: genotype and recipe do not fit, see :func:`autopose.training.fit.check_fit`; or the weights do not.
     """
     skeleton = skeleton_by_name(config.skeleton)
     check_fit(genotype, config)
@@ -71,6 +77,8 @@ def dry_run(genotype: Genotype, config: TrainConfig) -> dict[str, Any]:
     with torch.device("meta"):
         cost = profile(build_network(genotype, len(skeleton)), config.codec.input_size_wh)
     network = build_network(genotype, len(skeleton))
+    if init is not None:
+        initialise(network, init)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     count = config.train.batch if device.type == "cuda" else (1 if cost.macs > LARGE_MACS else 2)
     network = network.to(device)

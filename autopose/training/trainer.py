@@ -104,7 +104,7 @@ def train(
     if settings.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if init is not None:
-        _initialise(network, init)
+        initialise(network, init)
     average = WeightAverage(network, settings.ema) if settings.ema else None
     optimizer = make_optimizer(network, settings)
     identity = f"{genotype.fingerprint()} {config.model_dump_json()}"
@@ -226,8 +226,12 @@ def _check_same(out: Path, progress: Progress, world: int, total: int, data: int
         )
 
 
-def _initialise(network: nn.Module, init: Checkpoint) -> None:
-    """Copy the tensors that fit; a network of which less than half fits is surely a mistake."""
+def initialise(network: nn.Module, init: Checkpoint) -> None:
+    """Copy the tensors that fit into a network.
+
+    Raises:
+        ConfigError: less than half of the network's fit, which is surely a mistake.
+    """
     state = network.state_dict()
     fitting = {k: v.to(state[k].dtype) for k, v in init.state.items() if k in state and state[k].shape == v.shape}
     if len(fitting) * 2 < len(state):

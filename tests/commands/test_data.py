@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -8,19 +9,21 @@ from autopose.cli import app
 from autopose.data.images import PackedReader
 from autopose.errors import UsageError
 from autopose.results import load_results
+from autopose.skeleton import MPII16
 
 
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["data", *arguments])
 
 
-def test_synthetic_then_pack(tmp_path: Path) -> None:
-    result = run("synthetic", str(tmp_path / "set"), "--images", "3", "--size", "64x48", "--persons", "1")
+def test_synthetic_then_pack_and_check(tmp_path: Path) -> None:
+    result = run("synthetic", str(tmp_path / "set"), "--images", "3", "--size", "64x48", "--persons", "0-1")
     assert result.exit_code == 0, result.output
     annotations = tmp_path / "set" / "annotations.json"
     assert str(annotations) in result.output
     content = json.loads(annotations.read_text())
     assert [(i["width"], i["height"]) for i in content["images"]] == [(64, 48)] * 3
+    assert 0 < len(content["annotations"]) < 3
     result = run("pack", str(annotations), "-o", str(tmp_path / "set.pack"))
     assert result.exit_code == 0, result.output
     assert "3 pictures" in result.output
@@ -29,6 +32,28 @@ def test_synthetic_then_pack(tmp_path: Path) -> None:
     (tmp_path / "set" / "images").rename(tmp_path / "moved" / "images")
     result = run("pack", str(annotations), "-o", str(tmp_path / "moved.pack"), "--images", str(tmp_path / "moved"))
     assert result.exit_code == 0, result.exception
+    picture = tmp_path / "moved" / "images" / "000002.jpg"
+    picture.write_bytes(picture.read_bytes()[:200])
+    look = ["check", str(annotations), "--images", str(tmp_path / "moved")]
+    assert (run(*look, "--quick").exit_code, run(*look).exit_code) == (0, 1)
+
+
+@pytest.mark.parametrize("given", ["figures", "figures/annotations.json"])  # a folder is read as other formats are
+def test_convert_guesses_middles_where_asked(tmp_path: Path, given: str) -> None:
+    run("synthetic", str(tmp_path / "figures"), "--images", "1", "--size", "64x48", "--persons", "1")
+    (person,) = json.loads((tmp_path / "figures" / "annotations.json").read_text())["annotations"]
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "figures" / "images").rename(tmp_path / "moved" / "images")
+    hips = np.reshape(person["keypoints"], (17, 3))[11:13]
+    for options, expected in ((["--middles"], [*hips[:, :2].mean(0), 2]), ([], [0, 0, 0])):
+        out = tmp_path / "mpii.json"
+        images = ["--images", str(tmp_path / "moved")]
+        result = run("convert", str(tmp_path / given), "-o", str(out), "--to", "mpii16", *options, *images)
+        assert result.exit_code == 0, result.exception
+        content = json.loads(out.read_text())
+        assert content["images"][0]["file_name"] == "moved/images/000001.jpg"
+        pelvis = np.reshape(content["annotations"][0]["keypoints"], (16, 3))[MPII16.index("pelvis")]
+        np.testing.assert_allclose(pelvis, expected, atol=0.01)
 
 
 def test_another_seed_draws_other_pictures(tmp_path: Path) -> None:
@@ -48,9 +73,10 @@ def test_synthetic_video_comes_with_its_truth(tmp_path: Path) -> None:
     result = run("synthetic", str(tmp_path), "--video", "--images", "5", "--size", "96x64", "--persons", "2")
     assert result.exit_code == 0, result.output
     with av.open(str(tmp_path / "clip.mp4")) as container:
-        frames = [(frame.width, frame.height) for frame in container.decode(video=0)]
-    assert frames == [(96, 64)] * 5
+        frames = list(container.decode(video=0))
+    assert [(frame.width, frame.height) for frame in frames] == [(96, 64)] * 5
     results = load_results(tmp_path / "clip.json")
+    np.testing.assert_allclose([frame.time for frame in frames], [frame.time_s or 0 for frame in results.frames])
     assert [frame.frame for frame in results.frames] == list(range(5))
     assert results.frames[4].time_s == pytest.approx(4 / 25)
 

@@ -6,14 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 from autopose.cli import app
-from autopose.commands.scored_models import open_pose_model
+from autopose.commands.scored_models import is_checkpoint, open_pose_model, run_detector
 from autopose.data.coco import load_coco
 from autopose.data.synthetic import write_synthetic
 from autopose.errors import DataError, ModelError, UsageError
+from autopose.evaluation.predict import predict_boxes
+from autopose.runtime.detector import DEFAULT_THRESHOLD
 from autopose.runtime.predictor import SessionPredictor
+from autopose.runtime.session import Session, open_session
 
 pytest.importorskip("pycocotools", reason="evaluation needs pycocotools")
 
@@ -124,8 +128,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_against_the_exported_model_a_checkpoint_scores_the_same(
-    annotations: Path, checkpoint: Path, tmp_path: Path
+    annotations: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import torch
+
     from autopose.checkpoint import load_checkpoint
     from autopose.export.to_onnx import export_onnx
 
@@ -133,11 +139,22 @@ def test_against_the_exported_model_a_checkpoint_scores_the_same(
     with open_pose_model(str(model), flip=True, device="cpu", threads=1, batch=32) as opened:
         assert isinstance(opened.predict, SessionPredictor)
         assert opened.predict.batch_size == 32  # of its own, besides that of whoever calls it
+    threads: list[int] = []
+    before = torch.get_num_threads()
+
+    def remembered(*arguments: Any, **options: Any) -> Session:
+        session = open_session(*arguments, **options)
+        threads.append(session.threads)
+        return session
+
+    monkeypatch.setattr("autopose.runtime.session.open_session", remembered)
     results = {}
     for name, given in (("torch", checkpoint.parent), ("onnx", model)):
         out, kept = tmp_path / f"{name}.json", tmp_path / f"{name}-results.json"
-        figures(run(given, annotations, "--json", out, "--results", kept, "--device", "cpu", "--threads", 1), out)
+        figures(run(given, annotations, "--json", out, "--results", kept, "--device", "cpu", "--threads", 2), out)
         results[name] = json.loads(kept.read_text())
+    assert [torch.get_num_threads(), *threads] == [2, 2]
+    torch.set_num_threads(before)
     for one, other in zip(results["torch"], results["onnx"], strict=True):
         assert one["image_id"] == other["image_id"]
         assert one["score"] == pytest.approx(other["score"], abs=1e-3)
@@ -146,8 +163,18 @@ def test_against_the_exported_model_a_checkpoint_scores_the_same(
 
 
 def test_detection_boxes_and_pck(
-    annotations: Path, checkpoint: Path, perfect: list[dict[str, Any]], tmp_path: Path
+    annotations: Path, checkpoint: Path, perfect: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from autopose.training.predictor import TorchPredictor
+
+    batches: list[int] = []
+    heatmaps = TorchPredictor.heatmaps
+
+    def counted(predictor: TorchPredictor, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        batches.append(len(crops))
+        return heatmaps(predictor, crops)
+
+    monkeypatch.setattr(TorchPredictor, "heatmaps", counted)
     detections = [{key: value for key, value in record.items() if key != "keypoints"} for record in perfect]
     (tmp_path / "det.json").write_text(json.dumps([*detections, *detections]))  # everybody twice
     kept = tmp_path / "kept.json"
@@ -163,8 +190,26 @@ def test_detection_boxes_and_pck(
         box_scores.append(record["score"] / joints[joints > 0].mean())
     assert sorted(box_scores) == pytest.approx(sorted([record["score"] for record in perfect] * 2), rel=1e-4)
     out = tmp_path / "pck.json"
-    content = figures(run(checkpoint, annotations, "--task", "pck", "--no-flip", "--json", out), out)
+    batches.clear()
+    content = figures(run(checkpoint, annotations, "--task", "pck", "--no-flip", "--json", out, "--batch", 4), out)
+    assert (max(batches), sum(batches)) == (4, len(perfect))
     assert 0 <= content["PCK@0.05"] <= content["PCK@0.1"] <= content["PCK@0.2"] <= 1
+    truth = json.loads(annotations.read_text())
+    truth["annotations"] += [{**record, "id": 1000 + record["id"]} for record in truth["annotations"]]
+    (tmp_path / "twice.json").write_text(json.dumps(truth))
+    result = run(checkpoint, tmp_path / "twice.json", "--images", annotations.parent, "--no-flip", "--results", kept)
+    assert result.exit_code == 0, result.exception
+    assert len(json.loads(kept.read_text())) == 2 * len(perfect)  # boxes that are given repeat nobody
+
+
+def test_a_bundled_name_means_the_bundled_model_also_beside_a_run_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("fast", "mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "best.safetensors").touch()
+    assert (is_checkpoint("fast"), is_checkpoint("mine")) == (False, True)
 
 
 def test_detected_persons_are_the_best_of_each_image(
@@ -173,12 +218,58 @@ def test_detected_persons_are_the_best_of_each_image(
     from autopose.commands import scored_models
     from autopose.skeleton import COCO17
 
-    monkeypatch.setattr(scored_models, "run_detector", lambda *_, **__: perfect)
+    asked: dict[str, Any] = {}
+
+    def found(model: str, path: Path, **options: Any) -> list[dict[str, Any]]:
+        asked.update(options, model=model, path=path)
+        return perfect
+
+    monkeypatch.setattr(scored_models, "run_detector", found)
     monkeypatch.setattr(scored_models, "PERSONS_PER_IMAGE", 1)
-    persons = scored_models.detected_persons(annotations, COCO17, images=None, device="cpu", threads=1)
+    options: dict[str, Any] = {"images": annotations.parent, "device": "cpu", "threads": 1}
+    persons = scored_models.detected_persons(annotations, COCO17, **options)
+    assert asked == {"model": "default", "path": annotations, "min_score": 0.1, **options}
     best = {record["image_id"]: record["score"] for record in perfect}  # their scores rise
     assert {person.image_id: person.score for person in persons} == best
     assert len(persons) == len(best)
+
+
+def test_a_detector_gets_the_options_of_the_command(
+    annotations: Path, checkpoint: Path, perfect: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def detect(model: str, file: Path, **options: Any) -> list[dict[str, Any]]:
+        asked.append((model, file, *(options[name] for name in ("images", "device", "threads"))))
+        return perfect
+
+    monkeypatch.setattr("autopose.commands.scored_models.run_detector", detect)
+    out, common = tmp_path / "figures.json", ["--images", annotations.parent, "--device", "cpu", "--threads", 1]
+    assert figures(run("fast", annotations, "--task", "bbox", "--json", out, *common), out)["AP"] == pytest.approx(1)
+    figures(run(checkpoint, annotations, "--boxes", "detector", "--no-flip", "--json", out, *common), out)
+    assert asked == [(name, annotations, annotations.parent, "cpu", 1) for name in ("fast", "default")]
+
+
+def test_a_detector_is_run_down_to_the_score_that_was_asked_for(checkpoint: Path, tmp_path: Path) -> None:
+    import torch
+
+    from autopose.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+    from autopose.heatmap import Codec
+    from autopose.models.network import build_network
+    from autopose.training.predictor import TorchDetector
+
+    annotations = write_synthetic(tmp_path, images=1, seed=1, size_wh=(160, 160))
+    exported = run_detector("fast", annotations, device="cpu", threads=1, min_score=0.1)
+    assert 0.1 <= min(result["score"] for result in exported) < DEFAULT_THRESHOLD
+    genotype = load_checkpoint(checkpoint).genotype.model_copy(update={"head": "center", "head_stride": 8})
+    torch.manual_seed(0)
+    network = build_network(genotype).eval()
+    network.get_parameter("head.predict.bias").data[0] = 0  # as likely as not
+    codec = Codec(input_size_wh=(96, 96))
+    save_checkpoint(tmp_path / "d.safetensors", Checkpoint(genotype, network.state_dict(), codec, "detector"))
+    found = run_detector(str(tmp_path / "d.safetensors"), annotations, device="cpu", threads=1, min_score=0.5)
+    assert 0 < len(found) < len(predict_boxes(TorchDetector(network, 8), annotations, (96, 96)))
+    assert found == predict_boxes(TorchDetector(network, 8), annotations, (96, 96), min_score=0.5)
 
 
 @pytest.mark.parametrize(

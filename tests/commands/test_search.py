@@ -58,13 +58,15 @@ epochs = 1
 batch = 2
 reward_persons = 4
 candidates = 1
+strategy = "random"
 """
     )
-    result = run(
-        "--config", recipe, "-o", tmp_path / "run", "--ablation", "all-branches", "--json", tmp_path / "f.json"
-    )
+    options = ["--strategy", "bilevel", "--ablation", "all-branches", "--json", tmp_path / "f.json"]
+    result = run("--config", recipe, "-o", tmp_path / "run", *options)
     assert result.exit_code == 0, (result.output, result.exception)
     genotype = Genotype.load(tmp_path / "run" / "genotype.json")
     assert json.loads((tmp_path / "f.json").read_text())["fingerprint"] == genotype.fingerprint()
     assert genotype.model_dump()["scales"] == ((1, 1, 1, 1),) * 3
+    assert genotype.provenance["search"]["strategy"] == "bilevel"
+    assert f"Next: autopose train {tmp_path / 'run' / 'genotype.json'} --config small\n" in result.stderr
     assert (tmp_path / "run" / "report.html").is_file()

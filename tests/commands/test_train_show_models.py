@@ -9,10 +9,11 @@ from xml.etree import ElementTree
 import pytest
 from typer.testing import CliRunner, Result
 
+from autopose.checkpoint import load_checkpoint
 from autopose.cli import app
 from autopose.commands.run_folder import stopped_code
 from autopose.errors import AutoposeError, ConfigError, GenotypeError, ModelError
-from autopose.zoo import catalogue, zoo_folder
+from autopose.zoo import bundled_weights, catalogue, zoo_folder
 
 
 def _run(*arguments: str) -> Result:
@@ -95,6 +96,14 @@ def test_train_runs_and_goes_on(tmp_path: Path) -> None:
     assert "--resume" in stopped.stderr
     assert stopped.exit_code == 3
     assert not stopped.stdout
-    result = _run(*command, "--resume")
+    given, learnt = load_checkpoint(bundled_weights()["default"]).state, load_checkpoint(out).state
+    fitting = [
+        key for key, value in learnt.items() if value.ndim > 1 and key in given and given[key].shape == value.shape
+    ]
+    assert len(fitting) > 20
+    for key in fitting:  # a step after
+        assert float((learnt[key] - given[key].float()).norm()) < 0.1 * float(given[key].float().norm())
+    result = _run(*command, "--resume", "--json", str(tmp_path / "figures.json"))
     assert json.loads(result.stdout)["step"] == 2
+    assert json.loads((tmp_path / "figures.json").read_text()) == json.loads(result.stdout)
     assert (out / "best.safetensors").is_file()

@@ -1,5 +1,6 @@
 """The detector's targets, loss and decoding, against each other and by hand."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -99,6 +100,56 @@ def test_targets_by_hand() -> None:
     assert targets.box_weight.sum() == pytest.approx(1.5, rel=1e-5)
     assert targets.persons == 1.5
     torch.testing.assert_close(targets.box[0, :, 8, 3] * 8, BOXES[0])
+
+
+def test_targets_cell_by_cell() -> None:
+    """A centre is as wide as its box; a cell is the smallest box's, its peak the surest's."""
+    persons = [  # corners, weight, centre cell
+        ((16.0, 16.0, 136.0, 152.0), 1.0, (9, 10)),
+        ((56.0, 60.0, 76.0, 108.0), 0.9, (8, 10)),
+        ((62.0, 80.0, 68.0, 90.0), 0.2, (8, 10)),
+        ((150.0, 100.0, 190.0, 140.0), 0.5, None),  # beyond the right edge
+    ]
+    ignore = torch.tensor([[-20.0, -20.0, 20.0, 20.0], [84.0, 60.0, 120.0, 92.0]])
+    boxes, weights = torch.tensor([box for box, _, _ in persons]), torch.tensor([weight for _, weight, _ in persons])
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0]):
+        targets = center_targets([boxes[order]], [weights[order]], [ignore], (20, 20), 8)
+        heat, box, peak = torch.zeros(20, 20), torch.zeros(4, 20, 20), torch.zeros(20, 20)
+        mask = torch.ones(20, 20)
+        mask[0:3, 0:3] = mask[7:12, 10:16] = 0
+        for (x0, y0, x1, y1), weight, cell in persons:
+            if cell is None:
+                continue
+            for row, column in itertools.product(range(20), range(20)):
+                sx, sy = (0.09 * side / 8 for side in (x1 - x0, y1 - y0))
+                away = ((column - cell[0]) / sx) ** 2 + ((row - cell[1]) / sy) ** 2
+                if math.exp(-away / 2) >= 0.1:
+                    heat[row, column] = max(float(heat[row, column]), math.exp(-away / 2))
+                    box[:, row, column], mask[row, column] = torch.tensor([x0, y0, x1, y1]) / 8, 1
+                if away == 0:
+                    peak[row, column] = max(float(peak[row, column]), weight)
+        torch.testing.assert_close(targets.heat[0], heat)
+        torch.testing.assert_close(targets.box[0], box)
+        torch.testing.assert_close(targets.peak_weight[0], peak)
+        assert targets.mask[0].equal(mask)
+        assert targets.persons == pytest.approx(2.6)
+
+
+def test_the_loss_by_its_formula() -> None:
+    targets = center_targets([BOXES], [torch.tensor([1.0, 0.5])], [torch.tensor([[0.0, 0.0, 160.0, 8.0]])], (20, 20), 8)
+    maps = torch.randn(1, 5, 20, 20, generator=torch.Generator().manual_seed(0))
+    maps[0, 1:3, 8, 3] = 100  # a box of e^100 cells, beyond FP32; e^8 is the largest that counts
+    probability = maps[:, 0].sigmoid()
+    centre = -((1 - probability) ** 2) * probability.log() * targets.peak_weight
+    elsewhere = -(probability**2) * (1 - targets.heat) ** 4 * (1 - probability).log()
+    focal = torch.where(targets.heat == 1, centre, elsewhere)[targets.mask == 1].sum()
+    predicted = cell_boxes(torch.cat([maps[:, :1], maps[:, 1:3].clamp(max=8), maps[:, 3:]], 1))
+    unlike = 1 - generalized_iou(predicted[0].flatten(1).T, targets.box[0].flatten(1).T)
+    boxes = (unlike * targets.box_weight.flatten()).sum()
+    torch.testing.assert_close(center_loss(maps, targets), (focal + 5 * boxes) / 1.5)
+    torch.testing.assert_close(center_loss(maps, targets, box_factor=2), (focal + 2 * boxes) / 1.5)
+    half = maps.bfloat16()  # of mixed precision; the loss is taken in FP32
+    torch.testing.assert_close(center_loss(half, targets), center_loss(half.float(), targets))
 
 
 def test_a_perfect_answer_costs_less_than_any_other() -> None:

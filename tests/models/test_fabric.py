@@ -11,6 +11,7 @@ from autopose.errors import GenotypeError
 from autopose.fabric_genotype import EDGES, Backbone, FabricCell, FabricGenotype, FabricPart, full_parts
 from autopose.genotype import Genotype
 from autopose.models.fabric import FabricNetwork, KeypointVectors
+from autopose.models.fabric_backbone import FabricBackbone
 from autopose.models.fabric_cell import Cell
 from autopose.models.fabric_ops import FABRIC_OPS
 from autopose.models.network import build_network
@@ -56,6 +57,9 @@ def test_cell_computes_the_published_equation() -> None:
     pooled = cell.micro[0].ops["maxpool3"](state)  # type: ignore[index, operator]
     expected = cell.project(4 * weight[1] * state + 4 * weight[2] * pooled)
     torch.testing.assert_close(found, expected)
+    nothing = Cell({"parallel": (0, 6)}, [("zero",)], 6, candidates=4).eval()
+    found = nothing({"parallel": same}, torch.zeros(1), [torch.zeros(1)])
+    torch.testing.assert_close(found, nothing.project(torch.zeros_like(same)))
 
 
 def test_two_hidden_states_have_three_mixed_edges() -> None:
@@ -164,12 +168,15 @@ def test_fixed_logits_are_used_and_not_trained() -> None:
         )
         for c in part.cells
     )
-    network = FabricNetwork(tiny(1, weights="fixed", parts=(FabricPart(name="body", cells=cells),)), 17)
+    genotype = tiny(1, weights="fixed", parts=(FabricPart(name="body", cells=cells),))
+    network = FabricNetwork(genotype, 17)
     logits = {name: value for name, value in network.named_parameters() if ".alpha." in name or ".beta." in name}
     assert len(logits) == 7
     assert not any(value.requires_grad for value in logits.values())
     assert logits["fabrics.body.beta.1-0"].tolist() == [1.0, 2.0, 3.0]
     assert logits["fabrics.body.alpha.shared-0"].tolist() == [4.0, 3.0, 2.0, 1.0]
+    own = FabricBackbone(genotype.model_copy(update={"backbone": Backbone(network="fabric", width=4)}))
+    assert not any(value.requires_grad for value in (*own.alpha.values(), *own.beta.values()))
 
 
 @pytest.mark.parametrize("backbone", ["mobilenetv2", "autopose"])

@@ -23,6 +23,7 @@ from autopose.models.multiscale import ConcatFusion, resize
 from autopose.models.network import Stem
 from autopose.models.ops import OPS
 from autopose.models.residual import BasicBlock, Bottleneck
+from autopose.models.resnet import SimpleBaseline
 
 
 def _made(module: nn.Module) -> Any:
@@ -36,6 +37,8 @@ def _made(module: nn.Module) -> Any:
             ):  # fmt: skip
                 if tensor is not None:
                     tensor.data.uniform_(low, high, generator=generator)
+        elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.weight.std() < 0.01:
+            layer.weight.data.normal_(std=0.1, generator=generator)  # last layers begin near nothing
     return module.eval()
 
 
@@ -153,6 +156,42 @@ def test_hrnet_from_stage_to_stage() -> None:
     head = network.final_layer
     torch.testing.assert_close(network(image), F.conv2d(streams[0], head.weight, head.bias))
     assert [len(network.stage2), len(network.stage3), len(network.stage4)] == [1, 4, 3]
+
+
+@torch.no_grad()
+def test_simplebaseline_from_stage_to_stage() -> None:
+    network, image = _made(SimpleBaseline(3, 50, 4)), _input(1, 3, 64, 64)
+    backbone = network.backbone
+    x = _conv_bn(image, backbone.conv1, backbone.bn1, stride=2).clamp(min=0)
+    x = F.pad(x, (1, 1, 1, 1)).unfold(2, 3, 2).unfold(3, 3, 2).amax((-1, -2))
+    for layer, side in ((backbone.layer1, 16), (backbone.layer2, 8), (backbone.layer3, 4), (backbone.layer4, 2)):
+        x = layer(x)
+        assert x.shape[-2:] == (side, side)
+    for deconvolution, norm in zip(network.deconv_layers[::3], network.deconv_layers[1::3], strict=True):
+        y = F.conv_transpose2d(x, deconvolution.weight, None, 2, 1)
+        x = F.relu(F.batch_norm(y, norm.running_mean, norm.running_var, norm.weight, norm.bias))
+    head = network.final_layer
+    torch.testing.assert_close(network(image), F.conv2d(x, head.weight, head.bias))
+
+
+def test_last_layers_begin_near_nothing() -> None:
+    torch.manual_seed(0)
+    baseline = SimpleBaseline(17, 50, 8)
+    heads = [
+        HRNet(17, 8).final_layer,
+        baseline.final_layer,
+        ConcatHead(WIDTHS, 17).predict,
+        SumHead(WIDTHS, 17).predict,
+    ]
+    for head in heads:
+        assert head.bias is not None
+        assert not head.bias.any()
+    center = CenterHead(WIDTHS, 64, 8).predict
+    for layer in (*heads, center, *list(baseline.deconv_layers)[::3]):
+        assert isinstance(layer.weight, Tensor)
+        assert layer.weight.std().item() == pytest.approx(1e-3, rel=0.2)
+    assert center.bias is not None
+    assert center.bias.tolist() == pytest.approx([-4.6, 1.5, 2.5, 0.5, 0.5])  # 1 %; e^1.5 by e^2.5 cells; in the middle
 
 
 @torch.no_grad()

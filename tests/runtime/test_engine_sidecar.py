@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from autopose.errors import ModelError
 from autopose.manifest import Manifest
@@ -57,12 +58,19 @@ def test_refuses_a_damaged_engine_with_the_command_that_rebuilds_it(engine: Path
         read_sidecar(engine)
 
 
+@pytest.mark.parametrize("batches", [(0, 8, 64), (8, 1, 64), (1, 64, 8)])
+def test_refuses_batches_that_do_not_rise_from_one(engine: Path, batches: tuple[int, int, int]) -> None:
+    with pytest.raises(ValidationError, match="expected 1 <= smallest <= typical <= largest"):
+        _sidecar(engine, batches=batches)
+
+
 @pytest.mark.parametrize(
     ("changes", "here", "reason"),
     [
         ({}, {"version": "11.5.0"}, r"built with tensorrt 11\.4\.0; here is 11\.5\.0"),
         ({}, {"gpu": "NVIDIA A10", "capability": "8.6"}, r"built on NVIDIA L4 .* this GPU is NVIDIA A10"),
         ({}, {"gpu": "NVIDIA RTX 4090", "capability": "8.9"}, "this GPU is NVIDIA RTX 4090"),
+        ({}, {"gpu": "NVIDIA L4", "capability": "8.6"}, r"capability 8\.9\); this GPU is NVIDIA L4 \(8\.6\)"),
         ({"portable": True}, {"gpu": "Tesla T4", "capability": "7.5"}, "from compute capability 8.0 on"),
         ({"targets": ["sm89", "sm120"]}, {"capability": "8.6"}, "built for sm89, sm120; this GPU is sm86"),
     ],
@@ -80,7 +88,7 @@ def test_refuses_engines_of_another_version_or_gpu(
     [
         ({}, {"gpu": "NVIDIA L4", "capability": "8.9"}),
         ({}, {}),  # no GPU asked: the library itself will tell
-        ({"portable": True}, {"gpu": "NVIDIA H100", "capability": "9.0"}),
+        ({"portable": True}, {"gpu": "NVIDIA A100", "capability": "8.0"}),
         ({"targets": ["sm89", "sm120"]}, {"gpu": "NVIDIA RTX 5090", "capability": "12.0"}),
     ],
 )

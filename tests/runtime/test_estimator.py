@@ -263,6 +263,7 @@ def test_a_detector_may_give_lists(models: Path, walk: Path, picture: Any) -> No
         (np.zeros((1, 5)), np.zeros(1), r"\(1, 5\).*expected \(n, 4\)"),
         (np.zeros((2, 4)), np.zeros(1), r"scores of shape \(1,\)"),
         ([[0, 0, float("nan"), 9]], [0.5], "not finite"),
+        ([[0, 0, 9, 9]], [float("nan")], "not finite"),
         ([[287, 46, 190, 319]], [1.0], "not width and height"),
     ],
 )

@@ -54,6 +54,9 @@ def test_builds_through_the_exporter_and_says_so(
         (str(tmp_path / "m.onnx"), None, {"builder": "tensorrt_rtx", "flip": True, "decode": True, "io": "uint8"})
     ]
     assert "the first time it is built" in caplog.text
+    monkeypatch.setattr(first_use, "find_spec", lambda name: name)  # both are installed
+    first_use.engine_of(tmp_path / "m.onnx")
+    assert asked[1][2]["builder"] == "tensorrt"
 
 
 def test_advice_can_be_followed(models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -61,6 +64,8 @@ def test_advice_can_be_followed(models: Path, monkeypatch: pytest.MonkeyPatch, t
     for name, options in (("pose-flip", ""), ("pose", " --no-flip"), ("maps", " --no-flip --no-decode")):
         with pytest.raises(BackendError, match=rf"autopose export \S+{name}\.onnx --trt{options} -o model\.engine"):
             open_model(models / f"{name}.onnx", backend="trt")
+    with pytest.raises(BackendError, match=r"autopose export \S+detector-fast\.onnx --trt -o model\.engine"):
+        open_model("fast", task="detector", backend="trt")  # its manifest says that it flips nothing
     with pytest.raises(BackendError, match=r"--trt --no-flip --io plain -o model\.engine"):
         open_model(models / "plain.onnx", backend="trt")
     (tmp_path / "m.engine").write_bytes(b"")

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from autopose.errors import DataError
+from autopose.poses import Poses
+from autopose.results import frame_record, results_header
 from autopose.runtime.given_boxes import GivenBoxes
 from autopose.runtime.video import Frame
+from autopose.skeleton import COCO17
 
 PICTURE = np.zeros((100, 200, 3), np.uint8)
 
@@ -59,6 +62,24 @@ def test_a_list_of_detections_goes_by_number(tmp_path: Path) -> None:
         np.testing.assert_array_equal(boxes(frame)[0], [[10, 20, 40, 60]])
 
 
+@pytest.mark.parametrize("source", ["a/000009.jpg", None])
+def test_earlier_results_go_by_name_or_by_number(tmp_path: Path, source: str | None) -> None:
+    boxes, joints = np.array([[10.5, 20, 40, 60]], np.float32), np.zeros((1, 17, 2), np.float32)
+    poses = Poses(boxes, np.array([0.4], np.float32), joints, np.zeros((1, 17), np.float32), source=source)
+    path = _file(tmp_path, {**results_header(COCO17), "frames": [frame_record(poses, 7)]})
+    known, unknown = (
+        (Frame(PICTURE, 0, name="b/000009.jpg"), Frame(PICTURE, 7, name="b/000007.jpg"))
+        if source
+        else (Frame(PICTURE, 7, 0.28), Frame(PICTURE, 9, 0.36))
+    )
+    corners, scores = GivenBoxes(path)(known)
+    np.testing.assert_array_equal(corners, poses.boxes)
+    np.testing.assert_array_equal(scores, poses.box_scores)
+    other = GivenBoxes(path)
+    assert len(other(unknown)[0]) == 0
+    assert "none of the 1 frames" in str(other.unmatched())
+
+
 def test_other_categories_are_left_out(tmp_path: Path) -> None:
     assert len(GivenBoxes(_file(tmp_path, _coco(category_id=2)))(Frame(PICTURE, 7))[0]) == 0
 
@@ -70,8 +91,8 @@ def test_crowds_are_no_persons(tmp_path: Path) -> None:
 
 def test_boxes_below_a_score_that_was_asked_for_are_left_out(tmp_path: Path) -> None:
     path = _file(tmp_path, _coco(score=0.2))
-    assert len(GivenBoxes(path)(Frame(PICTURE, 7))[0]) == 1
-    assert len(GivenBoxes(path, least_score=0.3)(Frame(PICTURE, 7))[0]) == 0
+    for least, count in ((0.0, 1), (0.2, 1), (0.3, 0)):
+        assert len(GivenBoxes(path, least_score=least)(Frame(PICTURE, 7))[0]) == count
 
 
 def test_persons_by_the_name_of_their_category(tmp_path: Path) -> None:
@@ -111,6 +132,7 @@ def test_tells_unknown_frames_from_those_without_persons(tmp_path: Path, caplog:
     frames = {name: Frame(PICTURE, 0, name=f"a/{name}.jpg") for name in ("000007", "000009", "000001")}
     without = GivenBoxes(path)
     without(frames["000007"])  # stands in the file, with nobody
+    without(Frame(PICTURE, 3, 0.12))  # the same as a frame of a video
     assert without.unmatched() is None
     assert not caplog.messages
     other = GivenBoxes(path)

@@ -171,16 +171,27 @@ def test_infer_images(models: Path, tmp_path: Path, figures: Any) -> None:
     assert names == ["a.jpg", "a.png", "b.png"]
 
 
-def test_infer_hands_on_how_sure_of_a_person_it_has_to_be(models: Path, tmp_path: Path, figures: Any) -> None:
+def test_infer_hands_on_its_options_and_how_sure_of_a_person_it_has_to_be(
+    models: Path, tmp_path: Path, figures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Both figures have boxes of score 0.9 and joints of nearly 1."""
     picture = tmp_path / "a.png"
     cv2.imwrite(str(picture), figures.paint((320, 240), *_truth(figures, 1)))
+    opened: list[dict[str, Any]] = []
+
+    def remembered(**settings: Any) -> Estimator:
+        opened.append(settings)
+        return Estimator(**settings)
+
+    monkeypatch.setattr("autopose.runtime.run.Estimator", remembered)
     counts = []
     for options in ([], ["--evidence", "0.95"], ["--evidence", "0", "--threshold", "0.95"]):
-        result = _infer(models, picture, "-o", tmp_path / "out", "--save", "json", *options)
+        common = ["--save", "json", "--backend", "ort", "--threads", "3"]
+        result = _infer(models, picture, "-o", tmp_path / "out", *common, *options)
         assert result.exit_code == 0, result.output
         counts.append(len(load_results(tmp_path / "out" / "a.json").frames[0].poses))
     assert counts == [2, 0, 0]
+    assert [(given["backend"], given["threads"], given["device"]) for given in opened] == [("ort", 3, "cpu")] * 3
 
 
 def test_infer_goes_on_past_a_damaged_image_and_says_so(models: Path, tmp_path: Path, figures: Any) -> None:

@@ -66,7 +66,9 @@ def test_json_roundtrip(figures: Any, tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     assert (content["format"], content["version"]) == ("autopose-results", 1)
     assert content["skeleton"]["joints"] == list(COCO17.joints)
+    assert content["skeleton"]["limbs"] == [list(limb) for limb in COCO17.limbs]
     assert content["model"] == {"name": "toy"}
+    assert content["source"] == {"kind": "video", "path": str(Path("clip.mp4").absolute()), "fps": 25.0}
     results = load_results(path)
     assert results.complete
     assert [entry.frame for entry in results.frames] == list(range(8))
@@ -76,6 +78,9 @@ def test_json_roundtrip(figures: Any, tmp_path: Path) -> None:
         np.testing.assert_array_equal(entry.poses.ids, expected.ids)
         np.testing.assert_allclose(entry.poses.keypoints, expected.keypoints, atol=0.006)
         np.testing.assert_allclose(entry.poses.boxes, expected.boxes, atol=0.006)
+        np.testing.assert_allclose(entry.poses.box_scores, expected.box_scores)
+        np.testing.assert_allclose(entry.poses.keypoint_scores, expected.keypoint_scores)
+        assert entry.poses.image_size_wh == (320, 240)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -87,9 +92,16 @@ def test_json_of_a_killed_run_is_readable(figures: Any, tmp_path: Path) -> None:
     assert not results.complete
     assert len(results.frames) == 7
     header, *lines = part.read_text().splitlines(keepends=True)
-    part.write_text("".join([header, "{\n", *lines]))
+    part.write_text("".join([header, *lines[:-1], "{\n", lines[-1]]))
     with pytest.raises(DataError, match="is no results file"):  # only a last line may be broken off
         load_results(part)
+
+
+@pytest.mark.parametrize("version", [{}, {"version": 2}])
+def test_refuses_results_of_another_version(tmp_path: Path, version: dict[str, int]) -> None:
+    (tmp_path / "r.json").write_text(json.dumps({"format": "autopose-results", **version}))
+    with pytest.raises(DataError, match=r"r\.json: results version (None|2); this autopose reads version 1"):
+        load_results(tmp_path / "r.json")
 
 
 def test_against_pycocotools(figures: Any, tmp_path: Path) -> None:
@@ -116,6 +128,7 @@ def test_against_pycocotools(figures: Any, tmp_path: Path) -> None:
     evaluator.summarize()
     assert evaluator.stats[0] == pytest.approx(1.0)
     assert {entry["track_id"] for entry in json.loads(path.read_text())} == {1, 2}
+    assert not list(tmp_path.glob("*.part.*"))
 
 
 def test_openpose_files(figures: Any, tmp_path: Path) -> None:
@@ -140,6 +153,8 @@ def test_table_by_csv_and_pandas(figures: Any, tmp_path: Path) -> None:
         rows = list(csv.DictReader(lines))
     assert len(rows) == (8 + 3) * 17
     assert rows[0]["joint"] == "nose"
+    assert {row["source"] for row in rows} == {"clip.mp4"}
+    assert {(row["frame"], row["time_s"]) for row in rows} == {(str(t), str(t / 25)) for t in range(8)}
     frame = pandas.read_parquet(table_parquet)
     pandas.testing.assert_frame_equal(pandas.read_csv(table_csv), frame, check_dtype=False, atol=1e-3)
     person = frame[(frame.id == 2) & (frame.joint == "left_knee")]
@@ -147,6 +162,17 @@ def test_table_by_csv_and_pandas(figures: Any, tmp_path: Path) -> None:
     np.testing.assert_allclose(person.y, [figures.at(200, 40 + t)[13, 1] for t in (2, 3, 6)], atol=0.01)
     assert arrow.read_schema(table_parquet).field("time_s").type == "double"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.csv", "clip.parquet"]
+
+
+def test_separate_images_are_named(figures: Any, tmp_path: Path) -> None:
+    context = SinkContext(SourceSpec("photos", "images", "photos"), tmp_path, COCO17)
+    frame = replace(_frame(figures, 0), name="a/x.jpg", stem="x-2", time_s=None)
+    table, openpose = open_sink("csv", context), open_sink("openpose", context)
+    for sink in (table, openpose):
+        sink.write(frame, _poses(figures, 0), None)
+    with table.close()[0].open() as lines:
+        assert {(row["source"], row["time_s"]) for row in csv.DictReader(lines)} == {("a/x.jpg", "")}
+    assert [path.name for path in openpose.close()[0].iterdir()] == ["x-2_keypoints.json"]
 
 
 def _read_trc(path: Path) -> tuple[dict[str, str], list[str], Any, Any]:
@@ -191,14 +217,24 @@ def test_trc_by_the_format_description(figures: Any, tmp_path: Path, close: bool
 
 
 def test_trc_counts_the_lines_between_by_the_clock(figures: Any, tmp_path: Path) -> None:
-    """Two frames that follow one another, but 0.2 s apart: of a video whose rate is not constant."""
+    """Two frames that follow one another, but 0.21 s apart: of a video whose rate is not constant."""
     sink = open_sink("trc", SinkContext(SourceSpec("clip", "video", "clip.mp4"), tmp_path, COCO17, RATE))
-    for t, time_s in enumerate((0.0, 0.2)):
+    for t, time_s in enumerate((0.0, 0.21)):
         sink.write(replace(_frame(figures, t), time_s=time_s), _poses(figures, t), None)
     header, _, times, data = _read_trc(sink.close()[0])
     assert int(header["NumFrames"]) == 6
-    np.testing.assert_allclose(times, np.arange(6) / 25, atol=1e-6)
+    np.testing.assert_allclose(times, np.linspace(0, 0.21, 6), atol=1e-6)
     assert np.isnan(data[1:5]).all()
+
+
+def test_trc_of_separate_images_counts_one_a_second(figures: Any, tmp_path: Path) -> None:
+    sink = open_sink("trc", SinkContext(SourceSpec("photos", "images", "photos"), tmp_path, COCO17))
+    for t in (3, 6):
+        sink.write(replace(_frame(figures, t), time_s=None), _poses(figures, t), None)
+    header, _, times, data = _read_trc(sink.close()[0])
+    assert (float(header["DataRate"]), int(header["OrigDataStartFrame"])) == (1.0, 3)
+    assert times.tolist() == [3, 4, 5, 6]
+    assert np.isnan(data[:, 0, 0]).tolist() == [False, True, True, False]
 
 
 def test_trc_of_a_name_beyond_ascii(figures: Any, tmp_path: Path) -> None:
@@ -337,8 +373,8 @@ def test_poses_save_and_convert(figures: Any, tmp_path: Path) -> None:
     table = poses.to_df(frame=2, time_s=0.08)
     assert poses[:0].to_df(frame=2).dtypes.equals(table.dtypes)
     assert table[table.id == 2].joint.tolist() == list(COCO17.joints)
-    assert table.frame.unique().tolist() == [2]
-    assert [entry["track_id"] for entry in poses.to_coco(5)] == [1, 2]
+    assert table[["frame", "time_s"]].drop_duplicates().to_numpy().tolist() == [[2, 0.08]]
+    assert [(entry["image_id"], entry["track_id"]) for entry in poses.to_coco(5)] == [(5, 1), (5, 2)]
     first, second = poses.crop(margin=0)
     x0, y0, _, y1 = poses.boxes[1].astype(int)
     assert second.shape[0] == pytest.approx(y1 - y0, abs=2)

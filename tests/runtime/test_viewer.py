@@ -37,7 +37,8 @@ def _data(page: Path) -> Any:
     return json.loads(found[1])
 
 
-def test_page_holds_everything(results: Path, tmp_path: Path) -> None:
+def test_page_holds_everything(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autopose.runtime.viewer.PREVIEW_SIDE", 160)
     page = write_viewer(results, tmp_path / "page.html")
     text = page.read_text()
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", text)  # nothing is fetched
@@ -47,8 +48,9 @@ def test_page_holds_everything(results: Path, tmp_path: Path) -> None:
     assert [len(frame["persons"]) for frame in data["frames"]] == [2] * 24
     (tmp_path / "inside.mp4").write_bytes(base64.b64decode(data["video"].partition(",")[2]))
     with av.open(str(tmp_path / "inside.mp4")) as container:
-        times = [frame.time for frame in container.decode(video=0)]
-    np.testing.assert_allclose(times, [frame["t"] for frame in data["frames"]], atol=1e-5)
+        frames = list(container.decode(video=0))
+    np.testing.assert_allclose([f.time for f in frames], [frame["t"] for frame in data["frames"]], atol=1e-5)
+    assert {(frame.width, frame.height) for frame in frames} == {(160, 120)}
 
 
 def test_the_video_of_a_page_holds_the_frames_of_the_results_and_starts_with_the_first(
@@ -84,7 +86,7 @@ def test_page_without_the_source(results: Path, tmp_path: Path) -> None:
     assert len(data["frames"]) == 24
 
 
-def test_page_of_images(models: Path, tmp_path: Path, figures: Any) -> None:
+def test_page_of_images(models: Path, tmp_path: Path, figures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.png", "b.png"):
         cv2.imwrite(str(tmp_path / name), figures.paint((320, 240), figures.at(30, 40)))
     with Estimator(models / "pose-flip.onnx", models / "detector.onnx", device="cpu") as estimator:
@@ -93,19 +95,28 @@ def test_page_of_images(models: Path, tmp_path: Path, figures: Any) -> None:
     data = _data(write_viewer(results))
     assert len(data["images"]) == len(data["frames"]) == 2
     assert data["tracked"] is False
+    monkeypatch.setattr("autopose.runtime.viewer.MAX_IMAGES", 1)
+    many = _data(write_viewer(results))
+    assert "images" not in many
+    assert "2 images are more than the 1" in many["note"]
 
 
 def test_names_cannot_break_out_of_the_page(results: Path, tmp_path: Path) -> None:
     content = json.loads(results.read_text())
-    content["source"]["path"] = "</script><script>alert(1)</script>.mp4"
+    content["source"]["path"] = "</script><script>alert(1)</script><script>alert(2).mp4"
     (tmp_path / "evil.json").write_text(json.dumps(content))
     text = write_viewer(tmp_path / "evil.json").read_text()
     assert "<script>alert" not in text
 
 
-def test_view_command(results: Path, tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["view", str(results), "-o", str(tmp_path / "page.html"), "--no-pictures"])
-    assert result.exit_code == 0, result.output
+def test_view_command(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("typer.launch", opened.append)
+    page = str(tmp_path / "page.html")
+    for options, launched in ([], []), (["--open"], [page]):
+        result = CliRunner().invoke(app, ["view", str(results), "-o", page, "--no-pictures", *options])
+        assert result.exit_code == 0, result.output
+        assert (result.stdout, opened) == (page + "\n", launched)
     assert "video" not in _data(tmp_path / "page.html")
     nothing = '{"format": "autopose-results", "version": 1, "frames": null}'
     header = '{"format": "autopose-results", "version": 1, "frames": [], '

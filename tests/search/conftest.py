@@ -34,7 +34,6 @@ def tiny_search(figures: Path) -> Callable[..., SearchConfig]:
                 "candidates": 2,
                 "reward_persons": 4,
                 "reward_batch": 4,
-                "save_minutes": 0,
                 **changes,
             },
             "controller": {"hidden": 8, "start_epoch": 1, "updates": 2},

@@ -68,7 +68,7 @@ def test_killed_and_resumed_equals_unbroken(variant: str, tiny_search: Make, tmp
     changes = dict(VARIANTS[variant])
     if "autopose" in changes:
         changes["autopose"] = {"channels": [4] * 4, "stem_channels": 4, "stem_expansion": 1} | changes["autopose"]
-    config = tiny_search(**changes)
+    config = tiny_search(save_minutes=0, **changes)
     whole = Run(config, tmp_path / "whole").search()
     assert whole.genotype is not None
     with pytest.raises(KilledError):
@@ -86,8 +86,25 @@ def test_killed_and_resumed_equals_unbroken(variant: str, tiny_search: Make, tmp
     assert _log(tmp_path / "whole") == _log(tmp_path / "broken")
 
 
-def test_writes_a_genotype_that_builds_and_a_log(tiny_search: Make, tmp_path: Path) -> None:
+def test_writes_a_genotype_that_builds_and_a_log(
+    tiny_search: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, temperatures = Run(tiny_search(temperature=4.0, temperature_end=0.5), tmp_path), []
+    losses: list[dict[str, float]] = []
+    rewards: list[float] = []
+    iterate, update = run.strategy.iterate, run.strategy.update
+
+    def iterated(*given: Any) -> dict[str, float]:
+        losses.append(iterate(*given))
+        return losses[-1]
+
+    def updated(*given: Any) -> list[float]:
+        found = [1 + reward for reward in update(*given)]  # an untrained network's are 0
+        rewards.extend(found)
+        return found
+
+    monkeypatch.setattr(run.strategy, "iterate", iterated)
+    monkeypatch.setattr(run.strategy, "update", updated)
     result = run.search(lambda *_: temperatures.append(run.supernet.temperature))
     assert (temperatures[:2], temperatures[-2:]) == ([4.0, 4.0], [0.5, 0.5])
     genotype = Genotype.load(tmp_path / "genotype.json")
@@ -98,7 +115,10 @@ def test_writes_a_genotype_that_builds_and_a_log(tiny_search: Make, tmp_path: Pa
     entries = _log(tmp_path)
     assert [entry["epoch"] for entry in entries] == [1, 2]
     assert "reward" not in entries[0]  # the controller starts in the second epoch
-    assert "reward" in entries[1]
+    assert entries[1]["reward"] == pytest.approx(np.mean(rewards))
+    for entry, two in zip(entries, (losses[:2], losses[2:]), strict=True):
+        for name in ("weight_loss", "arch_loss"):
+            assert entry[name] == pytest.approx(np.mean([loss[name] for loss in two]))
     assert {"weight_loss", "arch_loss", "AP", "arch_entropy", "controller_entropy", "skip_share"} <= set(entries[0])
     np.testing.assert_allclose(np.sum(entries[0]["probabilities"]["individual_0"], -1), 1, atol=1e-3)
     assert list((tmp_path / "tensorboard").iterdir())
@@ -119,6 +139,16 @@ def test_an_iteration_moves_what_the_settings_say_in_their_order(tiny_search: Ma
     assert done(arch_start_epoch=1) == (["weight_loss"], False)
     assert done(gradient="sync") == (["weight_loss"], True)
     assert done(gradient="sync", arch_start_epoch=1) == (["weight_loss"], False)
+    run.strategy.loop = run.loop.model_copy(update={"optimizer": "sgd", "lr": 0.5, "weight_decay": 0.1})
+    weight = next(iter(run.strategy.weights.values()))
+    moved, momentum, optimizer = weight.detach().clone(), torch.zeros_like(weight), run.strategy.weight_optimizer()
+    for _ in range(2):
+        momentum = 0.9 * momentum + 1 + 0.1 * moved
+        moved -= 0.5 * momentum
+        optimizer.zero_grad()
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+    torch.testing.assert_close(weight.detach(), moved)
     run.progress.memory["candidates"] = [[[1, 2, 3], 0.2], [[3, 4, 5], 0.7], [[0, 0, 0], 0.4]]
     found = run.strategy.finish(run.progress)
     assert (found.macro, found.score) == ((3, 4, 5), 0.7)
@@ -157,7 +187,7 @@ def test_seeds_differ_and_repeat(tiny_search: Make, tmp_path: Path) -> None:
 
 
 def test_sigterm_saves_and_leaves(tiny_search: Make, tmp_path: Path) -> None:
-    config = tiny_search(save_minutes=1000)
+    config = tiny_search()
 
     def terminate(done: int, total: int, entry: Any) -> None:
         if done == 1:
@@ -170,7 +200,7 @@ def test_sigterm_saves_and_leaves(tiny_search: Make, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("strategy", ["bilevel", "random"])
 def test_sigterm_among_the_candidates(tiny_search: Make, tmp_path: Path, strategy: str) -> None:
-    config = tiny_search(save_minutes=1000, strategy=strategy, candidates=4)
+    config = tiny_search(strategy=strategy, candidates=4)
     whole = Run(config, tmp_path / "whole").search().genotype
     assert whole is not None
     seen = []
@@ -209,7 +239,7 @@ def test_refuses_a_folder_with_another_search(tiny_search: Make, tmp_path: Path)
     with pytest.raises(UsageError, match="holds no state"):
         Run(tiny_search(), tmp_path, resume=True)
     with pytest.raises(KilledError):
-        Run(tiny_search(), tmp_path).search(_die_at(2))
+        Run(tiny_search(save_minutes=0), tmp_path).search(_die_at(2))
     with pytest.raises(UsageError, match="--resume"):
         Run(tiny_search(), tmp_path)
     with pytest.raises(ModelError, match="another configuration"):
@@ -218,7 +248,7 @@ def test_refuses_a_folder_with_another_search(tiny_search: Make, tmp_path: Path)
 
 @pytest.mark.slow
 def test_kill_9_at_random_moments(tiny_search: Make, tmp_path: Path) -> None:
-    config = tiny_search(iterations=3)
+    config = tiny_search(iterations=3, save_minutes=0)
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(to_toml(config))
     whole = Run(config, tmp_path / "whole").search()

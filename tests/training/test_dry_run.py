@@ -153,9 +153,16 @@ def test_the_command_ends_as_training_would(tiny: AutoPoseGenotype, tmp_path: Pa
     done = CliRunner().invoke(app, ["train", str(genotype), "--config", "paper", *small])  # COCO, of known size
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["problems"] == []
-    done = CliRunner().invoke(app, ["train", str(genotype), "--config", "smoke", *mine, *small])
+    unfit = CliRunner().invoke(app, ["train", str(genotype), "--config", "smoke", "--init", "fast", *small])
+    assert isinstance(unfit.exception, ConfigError)
+    assert "tensors of 'fast' fit this genotype" in str(unfit.exception)
+    out = tmp_path / "figures.json"
+    done = CliRunner().invoke(app, ["train", str(genotype), "--config", "smoke", *mine, *small, "--json", str(out)])
     assert done.exit_code == 1
-    assert "No annotation file 'mine.json'" in json.loads(done.stdout)["problems"][0]
+    (problem,) = json.loads(done.stdout)["problems"]
+    assert "No annotation file 'mine.json'" in problem
+    assert problem in done.stderr
+    assert out.read_text() == done.stdout
 
 
 def test_a_detector_rehearses() -> None:

@@ -1,9 +1,11 @@
 """Batches: what is drawn, how often, and the same after a restart or on several processes."""
 
+import signal
 from typing import Any
 
 import numpy as np
 import pytest
+from torch.utils.data import get_worker_info
 
 from autopose.errors import MediaError
 from autopose.training.loader import KeySampler, make_loader, steps_per_epoch
@@ -49,13 +51,24 @@ def test_two_processes_share_one_order() -> None:
     assert [a + b for a, b in zip(*ranks, strict=True)] == one
 
 
-def test_worker_processes_do_not_change_the_samples() -> None:
+def test_worker_processes_do_not_change_the_samples_and_outlive_the_loops_signals() -> None:
     def batches(workers: int) -> list[Any]:
         sampler = KeySampler(WEIGHTS, 3, seed=0, start=0, stop=8)
-        return list(make_loader(Source(), sampler, list, workers))
+        return list(make_loader(Signalled(), sampler, list, workers))
 
     assert batches(0) == batches(1)
     assert len({chance for batch in batches(0) for _, chance in batch}) == 24
+
+
+class Signalled(Source):
+    """Is told to end with its process group, as by Ctrl-C and ``timeout``."""
+
+    def sample(self, index: int, rng: np.random.Generator) -> Any:
+        """Return (index, chance)."""
+        if get_worker_info() is not None:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+        return super().sample(index, rng)
 
 
 class Broken(Source):

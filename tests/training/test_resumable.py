@@ -7,7 +7,7 @@ import torch
 
 from autopose.errors import ModelError, UsageError
 from autopose.search import state as search
-from autopose.training.resumable import NEWEST, PREVIOUS, Progress, load_resumable, save_resumable
+from autopose.training.resumable import NEWEST, PREVIOUS, Progress, is_resumable, load_resumable, save_resumable
 
 
 def _save(folder: Path, value: float, step: int) -> None:
@@ -50,6 +50,7 @@ def test_a_damaged_state_is_noticed_and_the_one_before_used(tmp_path: Path, dama
 def test_a_kill_between_the_two_renames_leaves_the_previous(tmp_path: Path) -> None:
     _save(tmp_path, 1.0, 1)
     (tmp_path / NEWEST).rename(tmp_path / PREVIOUS)
+    assert is_resumable(tmp_path)
     assert load_resumable(tmp_path, Progress, "id")[1].step == 1
 
 
@@ -64,11 +65,26 @@ def test_refuses_nothing_ruins_and_strangers(tmp_path: Path) -> None:
         load_resumable(tmp_path, Progress, "id")
 
 
-def test_after_a_fall_back_two_whole_states_are_kept_again(tmp_path: Path) -> None:
+def test_without_hard_links_the_state_before_is_kept_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    for step in (1, 2):
+        _save(tmp_path, float(step), step)
+    assert load_resumable(tmp_path, Progress, "id")[1].step == 2
+    (tmp_path / NEWEST).unlink()
+    assert load_resumable(tmp_path, Progress, "id")[1].step == 1
+
+
+def test_after_a_fall_back_two_whole_states_are_kept_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for step in (1, 2):
         _save(tmp_path, float(step), step)
     (tmp_path / NEWEST).write_bytes(b"ruin")
-    assert load_resumable(tmp_path, Progress, "id")[1].step == 1
+    for process in ("1", "0"):
+        assert (tmp_path / NEWEST).exists()  # only the first process tidies up: the others are reading
+        monkeypatch.setenv("RANK", process)
+        assert load_resumable(tmp_path, Progress, "id")[1].step == 1
     _save(tmp_path, 3.0, 3)
     (tmp_path / NEWEST).unlink()
     assert load_resumable(tmp_path, Progress, "id")[1].step == 1  # not the damaged one

@@ -15,7 +15,7 @@ from autopose.training.normalize import MEAN, STD, normalize
 from autopose.training.schedule import learning_rate
 
 
-@pytest.mark.parametrize("convention", ["aligned", "hrnet", "posenfs"])
+@pytest.mark.parametrize("convention", ["aligned", "hrnet", "posenfs", "udp"])
 def test_against_the_codec(convention: Convention) -> None:
     codec = Codec(convention=convention, sigma=1.7)
     rng = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from autopose.genotype import AutoPoseGenotype
 from autopose.models.network import build_network
 from autopose.skeleton import CROWDPOSE14
 from autopose.training.config import TrainConfig
-from autopose.training.sources import in_tune, tune_reader
+from autopose.training.sources import image_reader, in_tune, tune_reader
 from autopose.training.tasks import DetectorTask, PoseTask, Task, make_task
 
 
@@ -97,6 +97,19 @@ def test_tune_pictures_may_be_in_the_pack(made: Path, tmp_path: Path) -> None:
     assert isinstance(tune_reader(config, part, pictures[5:-1]), DiskReader)
     with pytest.raises(DataError, match="1 of the tune split's pictures are missing"):
         tune_reader(config, part, pictures)
+
+
+def test_of_two_processes_the_second_waits_for_the_firsts_pack(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = sorted((made.parent / "images").iterdir())
+    pack = tmp_path / "both.pack"
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr("autopose.training.sources.pack_images", None)  # the first one's to call
+    monkeypatch.setattr("autopose.training.sources.wait", lambda: pack_images(pictures, pack))
+    reader = image_reader(str(pack), pictures)
+    assert isinstance(reader, PackedReader)
+    assert all(picture in reader for picture in pictures)
 
 
 def test_scores_are_computed_as_the_recipe_says(

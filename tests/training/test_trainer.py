@@ -80,7 +80,8 @@ def test_the_best_weights_are_those_that_were_scored_best_also_after_a_stop(
 
     monkeypatch.setattr(PoseTask, "evaluate", evaluate)
     config = _config(figures, "train.steps=3", "train.eval_every=1")
-    train(tiny, config, tmp_path, max_seconds=0)
+    train(tiny, config, tmp_path, report=lambda *_: signal.raise_signal(signal.SIGTERM))
+    assert load_checkpoint(tmp_path / "last.safetensors").metrics == {"step": 2}  # asked to after its first step
     best = load_checkpoint(train(tiny, config, tmp_path, resume=True))
     assert best.metrics == {"AP": 0.5, "step": 2}  # of equals the later
     assert all(torch.equal(value, scored[1][key]) for key, value in best.state.items())
@@ -138,6 +139,8 @@ def test_it_learns(figures: Path, tmp_path: Path, tiny: AutoPoseGenotype) -> Non
     config = _config(figures, "train.steps=150", "train.eval_every=150", "train.ema=0.9", "augment.rotation=0")
     best = train(tiny, config, tmp_path, report=lambda step, total, loss, metrics: losses.append(loss))
     assert losses[-1] < 0.8 * losses[0]
+    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(entry["step"], entry["loss"]) for entry in entries] == [(n, losses[n - 1]) for n in (50, 100, 150)]
     checkpoint = load_checkpoint(best)
     assert checkpoint.genotype == tiny
     assert checkpoint.codec == config.codec
