@@ -102,17 +102,23 @@ def poses_from_record(record: Mapping[str, Any], skeleton: Skeleton) -> Poses:
     try:
         joints = np.array([p["keypoints"] for p in persons], np.float32).reshape(-1, len(skeleton), 3)
         ids = [p.get("id") for p in persons]
+        boxes = np.array([p["box"] for p in persons], np.float32).reshape(-1, 4)
+        box_scores = np.array([p["box_score"] for p in persons], np.float32)
         if not np.isfinite(joints).all():
             raise ValueError("a joint has no finite place or score")
+        if not (np.isfinite(boxes).all() and np.isfinite(box_scores).all()):
+            raise ValueError("a box has no finite corners or score")
+        if not isinstance(source := record.get("image"), str | None):
+            raise TypeError(f"image is {source!r}; expected a name")
         return Poses(
-            np.array([p["box"] for p in persons], np.float32).reshape(-1, 4),
-            np.array([p["box_score"] for p in persons], np.float32),
+            boxes,
+            box_scores,
             joints[..., :2],
             joints[..., 2],
             None if None in ids or not ids else np.array(ids, np.int64),
             _size(record.get("image_size_wh", (0, 0))),
             skeleton,
-            source=record.get("image"),
+            source=source,
         )
     except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise DataError(f"Frame {record.get('frame')} of the results cannot be used: {error!r}.") from None

@@ -25,6 +25,7 @@ from autopose.export.slim import compact_weights, number_names, strip_notes
 from autopose.export.torch_reference import TorchReference
 from autopose.files import atomic_path
 from autopose.manifest import METADATA_KEY, Looks, Manifest
+from autopose.models.center import MAX_PERSONS
 
 #: Every runtime that is supported reads it (ONNX Runtime >= 1.17, TensorRT >= 10.0).
 OPSET = 20
@@ -104,20 +105,26 @@ def export_onnx(
         The path written.
 
     Raises:
-        ModelError: the input size does not suit the network.
+        ModelError: the input size does not suit the network, or is too small for a detector's boxes.
         ParityError: the graph's keypoints or boxes are not those of the torch network.
     """
     manifest = manifest_for(checkpoint, flip=flip, decode=decode, io=io, looks=looks, input_wh=input_wh)
     width, height = manifest.codec.input_size_wh
     step = 32 * manifest.input_scales
+    looks_named = {1: "", 2: " for two looks", 4: " for four looks"}[manifest.looks]
     if width % step or height % step or not 0 < max(width, height) <= MAX_SIDE:
         mend = "Train it with another input size." if checkpoint.task == "pose" else "Give another one: --input WxH."
-        looks_named = {1: "", 2: " for two looks", 4: " for four looks"}[manifest.looks]
         raise ModelError(
             f"{checkpoint.name!r} wants input of {width}x{height} pixels; both sides must be multiples of {step} "
             f"up to {MAX_SIDE}{looks_named}.\n{mend}"
         )
     module = deployed_module(checkpoint, manifest)
+    coarsest = module.stride * manifest.input_scales if isinstance(module, DetectorGraph) else 0
+    if width * height < MAX_PERSONS * coarsest**2:
+        raise ModelError(
+            f"{checkpoint.name!r} has fewer cells than the {MAX_PERSONS} boxes that it returns in {width}x{height} "
+            f"pixels{looks_named}.\nGive it larger ones: --input WxH."
+        )
     model = trace(module, manifest)
     if compact:
         compact_weights(model)

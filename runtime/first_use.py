@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from autopose.errors import AutoposeError, BackendError, ModelError, require
-from autopose.manifest import Task
+from autopose.manifest import Manifest, Task
 from autopose.runtime.engine_sidecar import Builder
 from autopose.runtime.gpu import gpu_here
 from autopose.runtime.session import open_session
@@ -63,7 +63,7 @@ def engine_of(graph: Path) -> Path:
     require("onnx", extra="trt" if builder == "tensorrt" else "trt-rtx", why="Building an engine")
     manifest = _exporter("parity").GraphReference(graph).manifest
     log.warning("Looking for the TensorRT engine of %s; the first time it is built, which takes minutes.", graph.name)
-    options = _exporter("recipe").Recipe(builder=builder, flip=manifest.flip, decode=manifest.decode, io=manifest.io)
+    options = _exporter("recipe").Recipe(builder=builder, **_options_of(manifest))
     result: Path = _exporter("pipeline").engine_for(str(graph), None, options).path
     return result
 
@@ -74,13 +74,18 @@ def _command_for(graph: Path) -> str:
     with suppress(AutoposeError):  # whoever follows the advice is told what is wrong with the file
         with open_session(graph, device="cpu", threads=1) as session:
             manifest = session.manifest
-        pose = manifest.task == "pose"  # detectors know neither of the two
-        options = {"flip": manifest.flip or not pose, "decode": manifest.decode or not pose, "io": manifest.io}
+        options = _options_of(manifest)
     exporter = _exporter("recipe")
     command: str = exporter.rebuild_command(
         str(graph), Path("model.engine"), exporter.Recipe(builder="tensorrt", **options)
     )  # fmt: skip
     return command
+
+
+def _options_of(manifest: Manifest) -> dict[str, Any]:
+    """Return the options of an export that a graph came from, as the command line has them."""
+    pose = manifest.task == "pose"  # detectors know neither of the two
+    return {"flip": manifest.flip or not pose, "decode": manifest.decode or not pose, "io": manifest.io}
 
 
 def _exporter(module: str) -> ModuleType:

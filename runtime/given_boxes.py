@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
@@ -181,6 +182,8 @@ def _from_coco(content: Any, path: Path) -> _KnownBoxes:
         try:
             x, y, width, height = (float(v) for v in entry["bbox"])
             box = [x, y, x + width, y + height], float(entry.get("score", 1))
+            if not math.isfinite(box[1]):
+                raise ValueError
             is_person = entry.get("category_id", category) == category and not entry.get("iscrowd")
             image = names.get(entry["image_id"])
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError):

@@ -26,7 +26,7 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
         from safetensors.torch import load_file
 
         try:
-            return load_file(path)
+            return _plain_names(load_file(path))
         except SafetensorError as error:
             raise ModelError(f"{path}: not a safetensors file ({error}).") from None
     try:
@@ -38,7 +38,12 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
         content = content["state_dict"]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ModelError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}.")
-    return {str(name).removeprefix("module."): value for name, value in content.items()}
+    return _plain_names(content)
+
+
+def _plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors by the names that they have without torch's ``DataParallel`` around the network."""
+    return {str(name).removeprefix("module."): value for name, value in state.items()}
 
 
 def backbone_of(network: nn.Module) -> nn.Module:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from autopose.data.annotations import is_coco, load_persons
 from autopose.data.coco import nobody_from_coco, persons_from_coco
@@ -228,8 +228,8 @@ def persons_of_scenes(config: TrainConfig, scenes: Sequence[Scene], folder: Path
     return chosen
 
 
-def write_tune_split(config: TrainConfig, folder: Path) -> Path:
-    """Write the held-out images of the tune annotations as a COCO file of their own and return it.
+def write_tune_split(config: TrainConfig, folder: Path, name: str = "tune.json") -> Path:
+    """Write the held-out images of the tune annotations as a COCO file ``name`` of their own and return it.
 
     Raises:
         DataError: the annotations are not COCO's or of another skeleton, their pictures are not found, or no picture,
@@ -267,18 +267,18 @@ def write_tune_split(config: TrainConfig, folder: Path) -> Path:
         "annotations": [record for record in file.annotations if record["image_id"] in images],
         "categories": [person],
     }
-    out = folder / "tune.json"
+    out = folder / name
     write_atomic(out, json.dumps(split))
     return out
 
 
-def with_ignored_regions(tune: Path) -> Path:
-    """Write a detector's tune split anew, its boxes as training sees them, and return it.
+def with_ignored_regions(split: Path) -> dict[str, Any]:
+    """Return the content of a detector's tune split with its boxes as training sees them.
 
     What training ignores (doubtful boxes, crowds, what lies outside of the boxes of pictures that are not wholly
     labelled) becomes a crowd, which counts neither for nor against a detector.
     """
-    content = json.loads(tune.read_text(encoding="utf-8"))
+    content: dict[str, Any] = json.loads(split.read_text(encoding="utf-8"))
     content["annotations"] = [
         {
             "id": number, "image_id": scene.image_id, "category_id": 1, "iscrowd": crowd,
@@ -286,13 +286,12 @@ def with_ignored_regions(tune: Path) -> Path:
         }
         for number, (scene, crowd, (x0, y0, x1, y1)) in enumerate(
             (scene, crowd, corners)
-            for scene in scenes_from_coco(read_coco(tune, look=False))
+            for scene in scenes_from_coco(read_coco(split, look=False))
             for crowd, boxes in ((0, scene.boxes), (1, scene.ignore))
             for corners in boxes
         )
     ]  # fmt: skip
-    write_atomic(tune, json.dumps(content))
-    return tune
+    return content
 
 
 def write_detector_tune_split(config: TrainConfig, folder: Path) -> Path:
@@ -301,15 +300,20 @@ def write_detector_tune_split(config: TrainConfig, folder: Path) -> Path:
     Raises:
         DataError: as :func:`write_tune_split`, or no person's box is held out.
     """
-    tune = with_ignored_regions(write_tune_split(config, folder))
-    if all(record["iscrowd"] for record in read_coco(tune, look=False).annotations):
+    # By a file of this process's own: another one of the run may be a step behind, and would write over what is read.
+    split = write_tune_split(config, folder, f"tune-{os.getpid()}.json")
+    try:
+        content = with_ignored_regions(split)
+    finally:
+        split.unlink()
+    if all(record["iscrowd"] for record in content["annotations"]):
         source = tune_source(config)
         path = find_annotations(source.annotations, config.data.synthetic_images, folder)
         file = read_coco(path, images=image_folder(source))
         name_of = name_for_split(file.image_path(number) for number in file.images)
         shown = [scene.image_path for scene in scenes_from_coco(file) if len(scene.boxes)]
-        tune.unlink()
         raise nobody_held_out(path, "no person's box", map(name_of, shown))
+    write_atomic(tune := folder / "tune.json", json.dumps(content))
     return tune
 
 

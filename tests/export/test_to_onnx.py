@@ -106,6 +106,10 @@ def test_two_looks_are_the_boxes_of_each(
 def test_two_looks_want_a_size_whose_half_the_network_can_take(detector_checkpoint: Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="416x320 pixels; both sides must be multiples of 64 up to 4096 for two looks"):
         export_onnx(detector_checkpoint, tmp_path / "odd.onnx", looks=2, input_wh=(416, 320))
+    with pytest.raises(
+        ModelError, match="fewer cells than the 100 boxes that it returns in 64x64 pixels for two looks"
+    ):
+        export_onnx(detector_checkpoint, tmp_path / "small.onnx", looks=2, input_wh=(64, 64))
 
 
 @pytest.mark.parametrize(

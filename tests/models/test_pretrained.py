@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from autopose.errors import ModelError
 from autopose.fabric_genotype import Backbone, FabricGenotype, full_parts
@@ -63,8 +64,11 @@ def test_reads_wrapped_pytorch_files_of_tensors_only(tmp_path: Path) -> None:
     source, target = SimpleBaseline(17, 50, width=4), SimpleBaseline(17, 50, width=4)
     state = {f"module.{name}": value for name, value in source.backbone.state_dict().items()}
     torch.save({"state_dict": state | {"module.fc.weight": torch.zeros(3, 3)}}, tmp_path / "resnet.pth")
-    load_backbone(target, tmp_path / "resnet.pth")
-    torch.testing.assert_close(target.backbone.conv1.weight, source.backbone.conv1.weight)
+    save_file(state, tmp_path / "resnet.safetensors")
+    for name in ("resnet.pth", "resnet.safetensors"):
+        nn.init.zeros_(target.backbone.conv1.weight)
+        load_backbone(target, tmp_path / name)
+        torch.testing.assert_close(target.backbone.conv1.weight, source.backbone.conv1.weight)
 
 
 class _Payload:

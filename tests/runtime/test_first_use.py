@@ -34,7 +34,7 @@ def test_builds_through_the_exporter_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     asked: list[Any] = []
-    manifest = SimpleNamespace(flip=True, decode=True, io="uint8")
+    manifest = SimpleNamespace(task="pose", flip=True, decode=True, io="uint8")
 
     def engine_for(model: str, out: Path | None, recipe: Any) -> Any:
         asked.append((model, out, recipe))
@@ -57,6 +57,9 @@ def test_builds_through_the_exporter_and_says_so(
     monkeypatch.setattr(first_use, "find_spec", lambda name: name)  # both are installed
     first_use.engine_of(tmp_path / "m.onnx")
     assert asked[1][2]["builder"] == "tensorrt"
+    manifest.task, manifest.flip = "detector", False  # the command line would look for it with flip=True
+    first_use.engine_of(tmp_path / "m.onnx")
+    assert asked[2] == asked[1]
 
 
 def test_advice_can_be_followed(models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

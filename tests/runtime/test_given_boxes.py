@@ -1,6 +1,7 @@
 """Boxes from a file meet the frames they belong to: images by name, frames of a video by number."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,7 @@ def test_names_from_windows(tmp_path: Path) -> None:
         ({"images": [{"id": 7}], "annotations": []}, "entry 0 of 'images' lacks 'id' or 'file_name'"),
         ({"images": "none", "annotations": []}, "entry 0 of 'images'"),
         (_coco(score=None), "entry 0 .*'score' is no number"),
+        (_coco(score=math.nan), "entry 0 .*'score' is no number"),
         (_coco(bbox=[1, 2, 3]), "entry 0 lacks 'image_id' or a 'bbox'"),
         (_coco(image_id=[7]), "entry 0 lacks 'image_id'"),
         ([3], "entry 0 lacks 'image_id'"),

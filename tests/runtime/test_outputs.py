@@ -373,6 +373,8 @@ def test_poses_save_and_convert(figures: Any, tmp_path: Path) -> None:
     table = poses.to_df(frame=2, time_s=0.08)
     assert poses[:0].to_df(frame=2).dtypes.equals(table.dtypes)
     assert table[table.id == 2].joint.tolist() == list(COCO17.joints)
+    unspeakable = replace(poses, source=os.fsdecode(b"caf\xe9.jpg"))  # a name that is no UTF-8
+    assert set(unspeakable.to_df().source) == {"caf\\udce9.jpg"}
     assert table[["frame", "time_s"]].drop_duplicates().to_numpy().tolist() == [[2, 0.08]]
     assert [(entry["image_id"], entry["track_id"]) for entry in poses.to_coco(5)] == [(5, 1), (5, 2)]
     first, second = poses.crop(margin=0)

@@ -258,10 +258,10 @@ def test_a_detectors_tune_split_ignores_what_training_ignores(tmp_path: Path) ->
             for n, (box, fields) in enumerate([*boxes, ([10, 10, 20, 40], {})])
         ],
     }
-    (tmp_path / "tune.json").write_text(json.dumps(content))
+    (split := tmp_path / "split.json").write_text(json.dumps(content))
     for name in ("1.png", "2.png"):
         cv2.imwrite(str(tmp_path / name), np.zeros((80, 100, 3), np.uint8))
-    tune = with_ignored_regions(tmp_path / "tune.json")
+    (tune := tmp_path / "tune.json").write_text(json.dumps(with_ignored_regions(split)))
     found = [(1, [10, 10, 20, 40]), (1, [60, 10, 10, 30]), (2, [10, 10, 20, 40]), (2, [70, 10, 20, 40])]
     results = [{"image_id": image, "score": 0.9, "bbox": box} for image, box in found]
     assert evaluate_boxes(results, tune)["AP50"] == pytest.approx(1)
