@@ -94,7 +94,7 @@ def _panel(canvas: Canvas, genotype: FabricGenotype, part: FabricPart, left: flo
         cell = part.cell(layer, level)
         shares = dict(zip(cell.edges, _softmax(cell.beta, len(cell.edges)), strict=True)) if cell else {}
         for edge in EDGES:
-            source = edge_source(layer, level, edge, genotype.depth)
+            source = edge_source(layer, level, edge)
             twin = edge != "parallel" and source == (layer - 1, level)  # stands in for a neighbour that never was
             if source[0] > 0 and part.cell(*source) is None and edge not in shares:
                 continue

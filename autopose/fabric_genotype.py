@@ -7,7 +7,7 @@ simply not listed. Nothing here needs torch.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -173,7 +173,7 @@ class FabricGenotype(Genotype):
             if strange:
                 raise ValueError(f"{place}: {', '.join(sorted(strange))} is not of op_set {self.op_set!r}")
             for edge in cell.edges:
-                source = edge_source(cell.layer, cell.level, edge, self.depth)
+                source = edge_source(cell.layer, cell.level, edge)
                 if source[0] > 0 and source not in places:
                     raise ValueError(f"{place}: edge {edge!r} comes from cell {source}, which is not kept")
             if self.shared_alpha and (cell.ops, cell.alpha) != (part.cells[0].ops, part.cells[0].alpha):
@@ -219,14 +219,13 @@ def cell_places(depth: int) -> tuple[tuple[int, int], ...]:
     return tuple((layer, level) for layer in range(1, depth + 1) for level in range(min(LEVELS, depth - layer + 1)))
 
 
-def edge_source(layer: int, level: int, edge: Edge | str, depth: int) -> tuple[int, int]:
+def edge_source(layer: int, level: int, edge: Edge | str) -> tuple[int, int]:
     """Return (layer, level) that an edge comes from; layer 0 is the pyramid.
 
-    A neighbour beyond the finest level, or beyond the coarsest of the layer before, is replaced by the parallel one.
+    A neighbour beyond the finest or the coarsest level is replaced by the parallel one.
     """
     source = level + {"parallel": 0, "above": -1, "below": 1}[edge]
-    coarsest = LEVELS if layer == 1 else min(LEVELS, depth - layer + 2)
-    return (layer - 1, source if 0 <= source < coarsest else level)
+    return (layer - 1, source if 0 <= source < LEVELS else level)
 
 
 def full_parts(
@@ -249,18 +248,11 @@ def full_parts(
     return tuple(FabricPart(name=name, cells=cells) for name in groups[parts])
 
 
-def consumers(part: FabricPart, depth: int) -> Iterator[tuple[FabricCell, str, tuple[int, int]]]:
-    """Yield every kept edge of a part: the cell, the edge's name, where it comes from."""
-    for cell in part.cells:
-        for edge in cell.edges:
-            yield cell, edge, edge_source(cell.layer, cell.level, edge, depth)
-
-
 def without_unused(part: FabricPart, depth: int) -> FabricPart:
     """Return the part without the cells whose result no kept edge reads (repeated until none is left)."""
     cells = part.cells
     while True:
-        read = {source for _, _, source in consumers(FabricPart(name=part.name, cells=cells), depth)} | {(depth, 0)}
+        read = {edge_source(cell.layer, cell.level, edge) for cell in cells for edge in cell.edges} | {(depth, 0)}
         kept = tuple(cell for cell in cells if (cell.layer, cell.level) in read)
         if len(kept) == len(cells):
             return FabricPart(name=part.name, cells=cells)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from autopose.affine import invert, letterbox_matrix, transform_boxes, warp
 from autopose.errors import DataError, ModelError
 from autopose.runtime.boxes import clip_boxes, keep_best_boxes
-from autopose.runtime.models import Backend, bundled_models, open_model, resolve_model
+from autopose.runtime.models import Backend, open_model, resolve_model
 from autopose.runtime.session import Device, Session
 
 #: Boxes with a lower score are not looked at.
@@ -151,7 +151,7 @@ def open_detector(
     if str(name_or_path) == "full-frame":
         return FullFrame()
     path = Path(name_or_path)
-    if path.suffix.lower() == ".onnx" and path.is_file() and str(name_or_path) not in bundled_models("detector"):
+    if path.suffix.lower() == ".onnx" and path.is_file():
         from autopose.runtime.yolox import YoloxDetector, is_yolox
 
         if is_yolox(path):

@@ -54,7 +54,7 @@ class TrcSink(Sink):
             xy = poses.keypoints[i].astype(np.float64) + 0.5  # from the middle of the first pixel to the image's corner
             xy[:, 1] = frame.size_wh[1] - xy[:, 1]
             xy[poses.keypoint_scores[i] < self.min_score] = np.nan
-            self._tracks[track].append(xy, frame.index, time_s)
+            self._tracks[track].append(xy, time_s)
 
     def close(self) -> list[Path]:
         """Return the files."""
@@ -66,8 +66,7 @@ class _TrcFile:
 
     def __init__(self, path: Path, joints: tuple[str, ...], rate: float, first: int, time_s: float) -> None:
         self.path, self.rate, self.joints = path, rate, joints
-        self.first, self.last, self.lines = first, first - 1, 0
-        self.start_s = self.last_s = time_s
+        self.first, self.last_s, self.lines = first, time_s, 0
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf-8", errors=NAMES_AS_TEXT, newline="\n") as out:
             self._header(out)
@@ -83,9 +82,9 @@ class _TrcFile:
         out.write(f"PathFileType\t4\t(X/Y/Z)\t{self.path.name}\n")
         out.write("\t".join(_FIELDS) + "\n" + "\t".join(values) + "\n")
 
-    def append(self, xy: NDArray[np.float64], index: int, time_s: float) -> None:
+    def append(self, xy: NDArray[np.float64], time_s: float) -> None:
         """Add a frame, and lines without markers for those since the last one."""
-        gap = max(1, round((time_s - self.last_s) * self.rate)) if self.lines else 1
+        gap = round((time_s - self.last_s) * self.rate)
         with self.path.open("r+", encoding="utf-8", errors=NAMES_AS_TEXT, newline="\n") as out:
             out.seek(0, 2)
             for missing in range(1, gap):
@@ -94,7 +93,7 @@ class _TrcFile:
             out.write(self._line(time_s, xy))
             out.seek(0)
             self._header(out)
-        self.last, self.last_s = index, time_s
+        self.last_s = time_s
 
     def _line(self, time_s: float, xy: NDArray[np.float64]) -> str:
         self.lines += 1

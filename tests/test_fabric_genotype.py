@@ -54,13 +54,13 @@ def test_published_fabric_is_a_triangle_of_six_cells() -> None:
     ],
 )
 def test_edges_come_from_the_layer_before(place: tuple[int, int], edge: str, source: tuple[int, int]) -> None:
-    assert edge_source(*place, edge, depth=3) == source
+    assert edge_source(*place, edge) == source
 
 
 def test_deep_fabrics_never_leave_four_levels() -> None:
     places = cell_places(6)
     assert max(level for _, level in places) == 3
-    assert edge_source(2, 3, "below", depth=6) == (1, 3)  # nothing coarser: the parallel input
+    assert edge_source(2, 3, "below") == (1, 3)  # nothing coarser: the parallel input
 
 
 @pytest.mark.parametrize("name", ["pnfs-hrnet-cnf5-pruned", "pnfs-hrnet-cnf5-slim"])

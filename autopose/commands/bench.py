@@ -56,7 +56,7 @@ def bench(
     """Time the pose network by batch size, each stage alone, and the whole pipeline.
 
     A model given with --against is timed on the source of the first figures, where they have one. Against a saved
-    result it is timed with the options of that result, unless others are given.
+    result it is timed with the options of that result, unless others are given; the device is always --device.
 
     Examples:
         autopose bench default --json before.json

@@ -67,7 +67,7 @@ class PartFabric(nn.Module):
         kept: dict[str, Place] = {}
         idle: dict[str, Place] = {}
         for edge in EDGES:
-            source = edge_source(cell.layer, cell.level, edge, self.depth)
+            source = edge_source(cell.layer, cell.level, edge)
             if edge in cell.edges:
                 kept[edge] = source
             elif with_idle:
