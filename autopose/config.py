@@ -90,7 +90,9 @@ def _section(annotation: Any) -> type[BaseModel] | None:
 
 
 def _explain(model: type[BaseModel], error: ValidationError) -> str:
-    first = error.errors()[0]
+    errors = error.errors()
+    # A misspelt key first: what is said to be missing may be what it was meant for.
+    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
     location = [str(part) for part in first["loc"]]
     name = ".".join(location)
     if first["type"] == "value_error" and not location:  # what two sections say of each other

@@ -59,7 +59,7 @@ def table_rows(poses: Poses, source: str | None = None, frame: int = 0, time_s: 
 ]:  # fmt: skip
     """Return the rows of the long table (see ``TABLE_COLUMNS``); an unknown id or time is an empty cell."""
     name = source if source is not None else (poses.source or "")
-    name = name.encode(errors=NAMES_AS_TEXT).decode()
+    name = str(name).encode(errors=NAMES_AS_TEXT).decode()
     time: float | str = "" if time_s is None else round(time_s, 6)
     rows: list[tuple[str | int | float, ...]] = []
     for i in range(len(poses)):

@@ -18,6 +18,8 @@ METADATA_KEY = "autopose.manifest"
 
 #: What a model does: joints of a person in a crop, or boxes of persons in an image.
 Task = Literal["pose", "detector"]
+#: What a model for each is called.
+TASK_NAMES: dict[Task, str] = {"pose": "pose model", "detector": "detector"}
 #: How often a detector sees its input: once; also at half the size; both, mirrored as well.
 Looks = Literal[1, 2, 4]
 
@@ -101,3 +103,8 @@ class Manifest(BaseModel):
     def keypoint_skeleton(self) -> Skeleton:
         """Return the skeleton of a pose model."""
         return skeleton_by_name(self.skeleton)
+
+
+def of_another_task(model: object, found: Task, expected: Task) -> ModelError:
+    """Return the error that tells which task a model is for."""
+    return ModelError(f"{model}: is a {found} model; expected a {TASK_NAMES[expected]}.")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from autopose.checkpoint import Checkpoint, checkpoint_path, load_checkpoint
 from autopose.errors import ModelError, require
-from autopose.manifest import Task
-from autopose.runtime.models import DETECTOR, of_another_task, resolve_model
+from autopose.manifest import Task, of_another_task
+from autopose.runtime.models import DETECTOR, resolve_model
 from autopose.zoo import bundled_weights
 
 

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from autopose.errors import AutoposeError, BackendError, ModelError, require
-from autopose.manifest import Manifest, Task
+from autopose.manifest import Manifest, Task, of_another_task
 from autopose.runtime.engine_sidecar import Builder
 from autopose.runtime.gpu import gpu_here
 from autopose.runtime.session import open_session
@@ -40,13 +40,15 @@ def graph_of(trained: Path, *, flip: bool, task: Task) -> Path:
     return result
 
 
-def engine_of(graph: Path) -> Path:
+def engine_of(graph: Path, task: Task) -> Path:
     """Return the FP16 engine of an exported ONNX model, building it if this machine has none yet.
 
     Args:
         graph: FP32 ``.onnx`` with a manifest.
+        task: what the model has to be for.
 
     Raises:
+        ModelError: it is for another task.
         BackendError: there is no GPU or no TensorRT to build with.
         ParityError: the half-precision graph deviates from the ONNX model.
     """
@@ -62,6 +64,8 @@ def engine_of(graph: Path) -> Path:
         )
     require("onnx", extra="trt" if builder == "tensorrt" else "trt-rtx", why="Building an engine")
     manifest = _exporter("parity").GraphReference(graph).manifest
+    if manifest.task != task:
+        raise of_another_task(graph, manifest.task, task)
     log.warning("Looking for the TensorRT engine of %s; the first time it is built, which takes minutes.", graph.name)
     options = _exporter("recipe").Recipe(builder=builder, **_options_of(manifest))
     result: Path = _exporter("pipeline").engine_for(str(graph), None, options).path

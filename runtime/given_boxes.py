@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
@@ -20,6 +19,7 @@ from autopose.runtime.video import Frame
 
 log = logging.getLogger(__name__)
 
+_LARGEST = float(np.finfo(np.float32).max)
 #: Corners x1, y1, x2, y2 and a score.
 ScoredBox = tuple[list[float], float]
 
@@ -182,7 +182,7 @@ def _from_coco(content: Any, path: Path) -> _KnownBoxes:
         try:
             x, y, width, height = (float(v) for v in entry["bbox"])
             box = [x, y, x + width, y + height], float(entry.get("score", 1))
-            if not math.isfinite(box[1]):
+            if not abs(box[1]) <= _LARGEST:  # nan is not either
                 raise ValueError
             is_person = entry.get("category_id", category) == category and not entry.get("iscrowd")
             image = names.get(entry["image_id"])

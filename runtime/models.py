@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from autopose.errors import BackendError, ModelError
-from autopose.manifest import Task
+from autopose.manifest import TASK_NAMES, Task, of_another_task
 from autopose.runtime.first_use import engine_of, graph_of
 from autopose.runtime.session import Session, open_session
 from autopose.zoo import zoo_folder
@@ -80,7 +80,7 @@ def _find(text: str, *, flip: bool, task: Task, folder: Path | None) -> Path:
         known = (
             f"did you mean {near[0]!r}?" if near else f"bundled: {', '.join(bundled) or 'none in this installation'}."
         )
-        raise ModelError(f"No {_called(task)} {text!r}: neither a bundled name nor a file; {known}")
+        raise ModelError(f"No {TASK_NAMES[task]} {text!r}: neither a bundled name nor a file; {known}")
     if path.suffix.lower() == _WEIGHTS:
         return graph_of(path, flip=flip, task=task)
     if path.suffix.lower() not in _EXPORTED:
@@ -119,18 +119,9 @@ def open_model(
     """
     path = resolve_model(name_or_path, flip=flip, task=task, backend="auto" if backend == "trt" else backend)
     if backend == "trt" and path.suffix.lower() == ".onnx":
-        path = engine_of(path)
+        path = engine_of(path, task)
     session = open_session(path, device=device, threads=threads)
     if session.manifest.task != task:
         session.close()
         raise of_another_task(name_or_path, session.manifest.task, task)
     return session
-
-
-def of_another_task(name_or_path: str | Path, found: Task, expected: Task) -> ModelError:
-    """Return the error that tells which task a model is for."""
-    return ModelError(f"{name_or_path}: is a {found} model; expected a {_called(expected)}.")
-
-
-def _called(task: Task) -> str:
-    return "pose model" if task == "pose" else "detector"

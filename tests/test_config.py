@@ -17,6 +17,12 @@ class Inner(Config):
     name: str | None = None
 
 
+class Needed(Config):
+    """A section that cannot be left empty."""
+
+    weights: str
+
+
 class Root(Config):
     """A configuration."""
 
@@ -24,6 +30,7 @@ class Root(Config):
     quick: bool = False
     train: Inner = Inner()
     parts: tuple[Inner, ...] = ()
+    needed: Needed | None = None
 
 
 def test_files_and_overrides(tmp_path: Path) -> None:
@@ -52,6 +59,7 @@ def test_roundtrip_through_toml(tmp_path: Path) -> None:
         ("=1", r"expected section.key=value"),
         ("train.lr=inf", r"'train.lr': .*finite"),
         ("parts=[{lrr=1}]", r"unknown key 'parts.0.lrr'; did you mean 'lr'\?"),
+        ("needed={weight=1}", r"unknown key 'needed.weight'; did you mean 'weights'\?"),
         ("seed.x=1", r"'seed'"),
     ],
 )

@@ -83,6 +83,8 @@ def bench(
     # Read before anything is measured, which takes minutes.
     saved = {what: load_bench(Path(what)) for what in (subject, against) if what and what.endswith(".json")}
     before = next((result.settings for result in saved.values()), {})
+    if before.get("backend") == "tensorrt":  # an engine has no threads that another model could be timed with
+        before = before | {"threads": None}
     given = {"detector": detector, "every": every, "max_frames": max_frames, "flip": flip, "threads": threads}
     wanted = {name: before.get(name) if value is None else value for name, value in given.items()}
     options: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}

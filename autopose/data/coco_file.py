@@ -262,13 +262,13 @@ def number_fault(values: Any, count: int) -> str:
         return f"is {str(values)[:60]}; expected {count} numbers"
     if len(values) != count:
         return f"has {len(values)} numbers; expected {count}"
-    wrong = [value for value in values if not isinstance(value, int | float | np.number) or not _finite(value)]
+    wrong = [value for value in values if not _finite(value)]
     return f"has the value {wrong[0]!r}; expected finite numbers" if wrong else ""
 
 
 def _finite(value: Any) -> bool:
     try:
-        return math.isfinite(value)
+        return isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # a whole number of hundreds of digits
         return False
 

@@ -47,6 +47,9 @@ class Projection(nn.Module):
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)  # as nn.Conv2d
         self.norm = BatchNorm(channels, momentum=BN_MOMENTUM)
         self.nodes = nodes
+        #: Only where an export has folded the normalisation into the convolution.
+        self.bias: Tensor | None
+        self.register_buffer("bias", None, persistent=False)
         self.mixing: Tensor | None
         self.register_buffer("mixing", mixing, persistent=False)
 
@@ -57,7 +60,7 @@ class Projection(nn.Module):
             channels = weight.shape[0]
             blocks = weight.view(channels, self.nodes, channels)
             weight = torch.einsum("onc,nt->otc", blocks, self.mixing).reshape(channels, -1, 1, 1)
-        result: Tensor = self.norm(F.conv2d(concatenate(terms), weight))
+        result: Tensor = self.norm(F.conv2d(concatenate(terms), weight, self.bias))
         return result
 
 

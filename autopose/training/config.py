@@ -103,8 +103,8 @@ class TrainSection(Config):
     betas: Betas = (0.9, 0.999)
     weight_decay: float = Field(0.0, ge=0)
     schedule: Literal["cosine", "multistep", "constant"] = "cosine"
-    milestones: tuple[float, ...] = (170 / 210, 200 / 210)
-    gamma: float = 0.1
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (170 / 210, 200 / 210)
+    gamma: float = Field(0.1, gt=0)
     warmup_steps: int = Field(100, ge=0)
     clip: float = Field(0.0, ge=0)
     ema: float = Field(0.999, ge=0, lt=1)

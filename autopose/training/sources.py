@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -228,8 +229,8 @@ def persons_of_scenes(config: TrainConfig, scenes: Sequence[Scene], folder: Path
     return chosen
 
 
-def write_tune_split(config: TrainConfig, folder: Path, name: str = "tune.json") -> Path:
-    """Write the held-out images of the tune annotations as a COCO file ``name`` of their own and return it.
+def write_tune_split(config: TrainConfig, folder: Path, out: Path | None = None) -> Path:
+    """Write the held-out images of the tune annotations as a COCO file (``tune.json`` of the folder) and return it.
 
     Raises:
         DataError: the annotations are not COCO's or of another skeleton, their pictures are not found, or no picture,
@@ -267,7 +268,7 @@ def write_tune_split(config: TrainConfig, folder: Path, name: str = "tune.json")
         "annotations": [record for record in file.annotations if record["image_id"] in images],
         "categories": [person],
     }
-    out = folder / name
+    out = out or folder / "tune.json"
     write_atomic(out, json.dumps(split))
     return out
 
@@ -301,11 +302,8 @@ def write_detector_tune_split(config: TrainConfig, folder: Path) -> Path:
         DataError: as :func:`write_tune_split`, or no person's box is held out.
     """
     # By a file of this process's own: another one of the run may be a step behind, and would write over what is read.
-    split = write_tune_split(config, folder, f"tune-{os.getpid()}.json")
-    try:
-        content = with_ignored_regions(split)
-    finally:
-        split.unlink()
+    with tempfile.TemporaryDirectory() as own:
+        content = with_ignored_regions(write_tune_split(config, folder, Path(own, "split.json")))
     if all(record["iscrowd"] for record in content["annotations"]):
         source = tune_source(config)
         path = find_annotations(source.annotations, config.data.synthetic_images, folder)

@@ -1,6 +1,7 @@
 """``autopose eval`` on synthetic figures: results, checkpoints and exported models through one decode."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from autopose.cli import app
 from autopose.commands.scored_models import is_checkpoint, open_pose_model, run_detector
 from autopose.data.coco import load_coco
 from autopose.data.synthetic import write_synthetic
-from autopose.errors import DataError, ModelError, UsageError
+from autopose.errors import BackendError, DataError, ModelError, UsageError
+from autopose.evaluation.coco import bootstrap_interval
 from autopose.evaluation.predict import predict_boxes
 from autopose.runtime.detector import DEFAULT_THRESHOLD
 from autopose.runtime.predictor import SessionPredictor
 from autopose.runtime.session import Session, open_session
+from autopose.skeleton import COCO17, MPII16, Skeleton
 
 pytest.importorskip("pycocotools", reason="evaluation needs pycocotools")
 
@@ -55,7 +58,10 @@ def perfect(annotations: Path) -> list[dict[str, Any]]:
     ]
 
 
-def test_results_files(annotations: Path, perfect: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_results_files(
+    annotations: Path, perfect: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autopose.evaluation.coco.bootstrap_interval", partial(bootstrap_interval, draws=5))
     (tmp_path / "results.json").write_text(json.dumps(perfect))
     out = tmp_path / "out" / "figures.json"
     content = figures(run(tmp_path / "results.json", annotations, "--json", out), out)
@@ -70,13 +76,13 @@ def test_results_files(annotations: Path, perfect: list[dict[str, Any]], tmp_pat
     (tmp_path / "some.json").write_text(json.dumps(truth))
     last = [record for record in perfect if record["image_id"] == perfect[-1]["image_id"]]
     (tmp_path / "results.json").write_text(json.dumps(last))
-    only = ["--task", "bbox", "--complete-only", "--json", out]
+    only = ["--task", "bbox", "--complete-only", "--json", out, "--interval"]
     boxes = figures(run(tmp_path / "results.json", tmp_path / "some.json", *only), out)
-    assert boxes["AP"] == pytest.approx(1)
+    assert boxes["AP"] == boxes["AP_low"] == pytest.approx(1)
 
 
 def test_results_are_scored_by_the_constants_of_the_files_joints(
-    annotations: Path, perfect: list[dict[str, Any]], tmp_path: Path
+    annotations: Path, perfect: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PoseTrack has 17 joints too, with other tolerances: a count alone would not notice."""
     from autopose.evaluation.coco import evaluate_keypoints
@@ -90,12 +96,16 @@ def test_results_are_scored_by_the_constants_of_the_files_joints(
     named.write_text(json.dumps(content))
     (tmp_path / "results.json").write_text(json.dumps(moved))
     out = tmp_path / "figures.json"
-    found = figures(run(tmp_path / "results.json", named, "--json", out), out)["AP"]
+    drawn = partial(bootstrap_interval, draws=5)
+    monkeypatch.setattr("autopose.evaluation.coco.bootstrap_interval", drawn)
+    content = figures(run(tmp_path / "results.json", named, "--json", out, "--interval"), out)
+    found = content["AP"]
     assert found == pytest.approx(evaluate_keypoints(moved, named, skeleton=POSETRACK17)["AP"])
+    assert (content["AP_low"], content["AP_high"]) == drawn(moved, named, skeleton=POSETRACK17)
     assert abs(found - evaluate_keypoints(moved, annotations)["AP"]) > 0.02
 
 
-def pose_checkpoint(path: Path) -> Path:
+def pose_checkpoint(path: Path, skeleton: Skeleton = COCO17) -> Path:
     """Write a small untrained network whose maps differ from place to place."""
     torch = pytest.importorskip("torch", reason="checkpoints need torch")
     from autopose.checkpoint import Checkpoint, save_checkpoint
@@ -111,14 +121,15 @@ def pose_checkpoint(path: Path) -> Path:
         }
     )  # fmt: skip
     torch.manual_seed(0)
-    network = build_network(genotype)
+    network = build_network(genotype, len(skeleton))
     with torch.no_grad():
         for _ in range(2):
             network.train()(torch.randn(2, 3, 96, 64))
         for name, parameter in network.named_parameters():
             if name.endswith("predict.weight"):
                 parameter.normal_(0, 0.1)
-    save_checkpoint(path, Checkpoint(genotype, network.state_dict(), Codec(input_size_wh=(64, 96)), name="small"))
+    codec = Codec(input_size_wh=(64, 96))
+    save_checkpoint(path, Checkpoint(genotype, network.state_dict(), codec, skeleton=skeleton, name="small"))
     return path
 
 
@@ -153,8 +164,9 @@ def test_against_the_exported_model_a_checkpoint_scores_the_same(
         out, kept = tmp_path / f"{name}.json", tmp_path / f"{name}-results.json"
         figures(run(given, annotations, "--json", out, "--results", kept, "--device", "cpu", "--threads", 2), out)
         results[name] = json.loads(kept.read_text())
-    assert [torch.get_num_threads(), *threads] == [2, 2]
+    found = torch.get_num_threads()
     torch.set_num_threads(before)
+    assert [found, *threads] == [2, 2]
     for one, other in zip(results["torch"], results["onnx"], strict=True):
         assert one["image_id"] == other["image_id"]
         assert one["score"] == pytest.approx(other["score"], abs=1e-3)
@@ -202,6 +214,23 @@ def test_detection_boxes_and_pck(
     assert len(json.loads(kept.read_text())) == 2 * len(perfect)  # boxes that are given repeat nobody
 
 
+def test_repeated_poses_of_other_joints_are_dropped(
+    annotations: Path, perfect: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    truth = json.loads(annotations.read_text())
+    for record in truth["annotations"]:
+        record["keypoints"] = record["keypoints"][: 3 * len(MPII16)]
+    truth["categories"][0]["keypoints"] = list(MPII16.joints)
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    detections = [{key: value for key, value in record.items() if key != "keypoints"} for record in perfect]
+    (tmp_path / "det.json").write_text(json.dumps([*detections, *detections]))
+    model, kept = pose_checkpoint(tmp_path / "mpii.safetensors", MPII16), tmp_path / "kept.json"
+    options = ["--boxes", tmp_path / "det.json", "--images", annotations.parent, "--no-flip", "--results", kept]
+    result = run(model, tmp_path / "truth.json", *options)
+    assert result.exit_code == 0, result.exception
+    assert len(json.loads(kept.read_text())) == len(perfect)
+
+
 def test_a_bundled_name_means_the_bundled_model_also_beside_a_run_of_that_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,7 +245,6 @@ def test_detected_persons_are_the_best_of_each_image(
     annotations: Path, perfect: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from autopose.commands import scored_models
-    from autopose.skeleton import COCO17
 
     asked: dict[str, Any] = {}
 
@@ -289,6 +317,7 @@ def test_a_detector_is_run_down_to_the_score_that_was_asked_for(checkpoint: Path
         (["no-such-model", "ANN"], ModelError, "no-such-model"),
         (["no.safetensors", "ANN"], ModelError, "no.safetensors"),
         (["CHECKPOINT", "ANN", "--task", "bbox"], UsageError, "is a pose model"),
+        (["CHECKPOINT", "ANN", "--device", "cuda"], BackendError, "--device cuda: torch finds no GPU"),
     ],
 )
 def test_refuses_with_a_sentence(
@@ -301,6 +330,7 @@ def test_refuses_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     (tmp_path / "results.json").write_text('{"AP": 1}')
     places = {"ANN": str(annotations), "CHECKPOINT": str(checkpoint)}
     result = run(*(places.get(argument, argument) for argument in arguments))

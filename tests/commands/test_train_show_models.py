@@ -107,3 +107,20 @@ def test_train_runs_and_goes_on(tmp_path: Path) -> None:
     assert json.loads(result.stdout)["step"] == 2
     assert json.loads((tmp_path / "figures.json").read_text()) == json.loads(result.stdout)
     assert (out / "best.safetensors").is_file()
+
+
+def test_train_counts_hours_and_tells_a_detectors_ap50(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given: dict[str, Any] = {}
+
+    def trained(*_: object, report: Any, **options: Any) -> Path:
+        given.update(options)
+        report(5, 10, 0.5, {"AP": 0.125, "AP50": 0.25, "AP75": 0.0625})
+        return bundled_weights()["default"]
+
+    monkeypatch.setattr("autopose.training.trainer.train", trained)
+    command = ["train", "small", "--config", "smoke", "-o", str(tmp_path / "run"), "--max-hours", "1.5"]
+    assert not _run(*command, "--quiet").stderr
+    assert "step 5/10: loss 0.5, tune AP 0.125\n" in _run(*command).stderr
+    assert given["max_seconds"] == 1.5 * 3600
+    command[1:4] = ["detector-small", "--config", "detector-small"]
+    assert "step 5/10: loss 0.5, tune AP50 0.250\n" in _run(*command).stderr

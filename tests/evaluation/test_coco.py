@@ -132,7 +132,9 @@ def test_mean_oks_by_hand(tmp_path: Path) -> None:
         }
         for image, x in ((1, 0), (1, 400), (2, 1))
     ]  # fmt: skip
-    images = [{"id": 1}, {"id": 2}, {"id": 3}]  # nobody is in the third
+    # Nobody counts in the third: a crowd, and somebody without joints.
+    images, left_out = [{"id": 1}, {"id": 2}, {"id": 3}], {**records[0], "image_id": 3}
+    records += [{**left_out, "id": 90, "iscrowd": 1}, {**left_out, "id": 91, "num_keypoints": 0, "keypoints": [0] * 51}]
     truth = tmp_path / "three.json"
     truth.write_text(json.dumps({"images": images, "annotations": records}))
     found = [xy + np.column_stack([offset, np.zeros(17)]), xy + np.array((0, 5000)), xy + np.array((400, 0))]
@@ -158,6 +160,8 @@ def test_box_ap_by_hand(tmp_path: Path) -> None:
     truth.write_text(json.dumps(content))
     found = [{"image_id": 1, "score": 0.5, "bbox": [50, 50, 100, 72]}]
     assert evaluate_boxes(found, truth, complete_only=True)["AP"] == pytest.approx(0.5)
+    interval = bootstrap_interval(found, truth, task="bbox", complete_only=True, draws=9)
+    assert interval == pytest.approx((0.5, 0.5))  # of one image, however often it is drawn
     car = {"image_id": 1, "score": 0.9, "bbox": [0, 0, 20, 20], "category_id": 3}
     assert evaluate_boxes([car, *found], truth, complete_only=True)["AP"] == pytest.approx(0.5)
     half = evaluate_boxes(found, truth)["AP"]  # recall stops at 1/2: 51 of pycocotools' 101 recall points
@@ -181,21 +185,39 @@ def test_perfect_results_and_their_interval(tmp_path: Path) -> None:
     assert bootstrap_interval(results, truth, draws=20) == pytest.approx((1, 1))
 
 
+def test_an_interval_is_of_the_draws_that_have_a_person(tmp_path: Path) -> None:
+    """One of three images shows somebody: about a third of the draws are without it, and have no AP."""
+    path, box = tmp_path / "ann.json", [0, 0, 50, 50]
+    content: dict[str, Any] = {"images": [{"id": 1}, {"id": 2}, {"id": 3}], "annotations": []}
+    content["annotations"].append({"image_id": 1, "bbox": box})
+    path.write_text(json.dumps(content))
+    results = [{"image_id": 1, "score": 0.9, "bbox": box}]
+    assert bootstrap_interval(results, path, task="bbox", draws=20) == pytest.approx((1, 1))
+    path.write_text(json.dumps(content | {"annotations": []}))
+    with pytest.raises(DataError, match="no annotation counts, so AP has no interval"):
+        bootstrap_interval(results, path, task="bbox", draws=2)
+
+
 def test_interval_surrounds_the_figure(tmp_path: Path) -> None:
     truth = ground_truth(tmp_path / "gt.json", persons=60, images=25)
     results = noisy_results(truth, 4.0)
     low, high = bootstrap_interval(results, truth, draws=60, seed=3)
     assert low < evaluate_keypoints(results, truth)["AP"] < high
-    assert (low, high) == bootstrap_interval(results, truth, draws=60, seed=3)
     assert high - low < 0.5
+    first, again, other = (bootstrap_interval(results, truth, draws=3, seed=seed) for seed in (3, 3, 4))
+    assert first == again != other
     middle = bootstrap_interval(results, truth, draws=2, level=0)
     assert middle[0] == middle[1]
-    assert bootstrap_interval(results, truth, task="bbox", draws=20)[0] >= 0
+    low, high = bootstrap_interval(results, truth, task="bbox", draws=20)
+    assert low < evaluate_boxes(results, truth)["AP"] < high
 
 
 def test_other_skeletons_have_their_own_constants(tmp_path: Path) -> None:
     truth = ground_truth(tmp_path / "gt.json", joints=16)
-    assert evaluate_keypoints(noisy_results(truth, 0, extra=0), truth, skeleton=MPII16)["AP"] == pytest.approx(1)
+    results = noisy_results(truth, 0, extra=0)
+    assert evaluate_keypoints(results, truth, skeleton=MPII16)["AP"] == pytest.approx(1)
+    assert bootstrap_interval(results, truth, skeleton=MPII16, draws=2) == pytest.approx((1, 1))
+    assert evaluate_boxes(results, truth)["AP50"] > 0.9  # all but one, whatever their joints
     with pytest.raises(DataError, match="has 48 numbers; expected 51"):
         evaluate_keypoints([], truth)
 
@@ -206,6 +228,7 @@ def test_other_skeletons_have_their_own_constants(tmp_path: Path) -> None:
         ({"score": 1, "keypoints": [0] * 51}, r"results\[0\]: the key 'image_id' is missing"),
         ({"image_id": 0, "score": 1, "bbox": [0, 0, 1, 1]}, r"results\[0\]: the key 'keypoints' is missing"),
         ({"image_id": 77, "score": 1, "keypoints": [0] * 51}, r"image_id 77 is not in"),
+        ({"image_id": 0, "score": True, "keypoints": [0] * 51}, r"results\[0\]: .*score.* expected finite numbers"),
         ({"image_id": [7], "score": 1, "keypoints": [0] * 51}, r"image_id \[7\] is not in"),
         ({"image_id": 0, "score": 1, "keypoints": [0] * 6}, r"'keypoints' has 6 numbers; expected 51"),
     ],

@@ -34,10 +34,12 @@ def test_figures_of_persons() -> None:
     def result(distance: float) -> dict[str, list[float]]:
         return {"keypoints": [0.0, distance, 1.0] * 17}
 
-    figures = evaluate_pck([result(4), result(9)], [person(), person()], COCO17)  # of a longer side of 100
-    assert (figures["PCK@0.05"], figures["PCK@0.1"], figures["PCK@0.2"]) == (0.5, 1.0, 1.0)
-    assert figures["PCK@0.1 left_knee"] == 1.0
+    persons = [person(), person(), person(), person(weight=0)]
+    figures = evaluate_pck([result(4), result(9), result(15), result(999)], persons, COCO17)  # of a longer side of 100
+    assert (figures["PCK@0.05"], figures["PCK@0.1"], figures["PCK@0.2"]) == pytest.approx((1 / 3, 2 / 3, 1))
+    assert figures["PCK@0.1 left_knee"] == pytest.approx(2 / 3)
     assert len(figures) == 3 + 17
+    assert list(evaluate_pck([result(4)], persons[3:], COCO17)) == ["PCK@0.05", "PCK@0.1", "PCK@0.2"]
 
 
 def test_refuses_what_cannot_be_compared() -> None:

@@ -84,6 +84,7 @@ def test_table_has_the_published_columns() -> None:
     assert table[0].split() == [*COLUMNS, "Total"]
     assert table[1].split() == ["PCKh@0.5", *["100.0"] * 4, "50.0", *["100.0"] * 2, "92.9"]
     assert table[2].split()[0] == "PCKh@0.1"
+    assert pckh_table({"PCKh@0.5": 50.0}).splitlines()[1].split() == ["PCKh@0.5", *["-"] * 7, "50.0"]  # none labelled
 
 
 def test_without_head_boxes_the_figure_has_another_name() -> None:

@@ -21,7 +21,8 @@ from autopose.evaluation.predict import (
 )
 from autopose.heatmap import Codec
 from autopose.poses import Person
-from autopose.skeleton import COCO17
+from autopose.runtime.detector import SAME_PERSON_IOU
+from autopose.skeleton import COCO17, MPII16, Skeleton
 
 CODEC = Codec(input_size_wh=(96, 128))
 
@@ -98,6 +99,10 @@ def test_the_command_says_how_the_library_scores_persons(option: str) -> None:
     assert f"({default:g} if not given" in described
 
 
+def test_boxes_of_a_checkpoint_overlap_as_little_as_those_of_the_runtime() -> None:
+    assert signature(predict_boxes).parameters["iou"].default == SAME_PERSON_IOU
+
+
 def test_unsure_everywhere_scores_zero() -> None:
     def unsure(crops: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         return np.zeros((len(crops), 17, 2)), np.full((len(crops), 17), 0.2, np.float32)
@@ -110,23 +115,28 @@ def test_unsure_everywhere_scores_zero() -> None:
     )
 
 
-def test_suppression_by_hand() -> None:
+@pytest.mark.parametrize("skeleton", [COCO17, MPII16])
+def test_suppression_by_hand(skeleton: Skeleton) -> None:
     """OKS of a uniform shift d is the mean of exp(-d^2 / (2 area (2 sigma)^2)); each image is its own."""
-    area = 10_000.0
-    base = np.tile((50.0, 50.0), (17, 1))
+    area, joints = 10_000.0, len(skeleton)
+    base = np.tile((50.0, 50.0), (joints, 1))
 
     def result(shift: float, score: float, image_id: int = 1) -> dict[str, Any]:
-        keypoints = np.column_stack([base + np.array((shift, 0)), np.ones(17)]).ravel().tolist()
+        keypoints = np.column_stack([base + np.array((shift, 0)), np.ones(joints)]).ravel().tolist()
         return {"image_id": image_id, "keypoints": keypoints, "score": score, "area": area}
 
     def oks(shift: float) -> float:
-        return float(np.exp(-(shift**2) / (2 * area * (2 * np.array(COCO17.sigmas)) ** 2)).mean())
+        return float(np.exp(-(shift**2) / (2 * area * (2 * np.array(skeleton.sigmas)) ** 2)).mean())
 
     near = next(d for d in np.arange(0.1, 20, 0.1) if oks(d) < 0.9)
     results = [result(0, 0.5), result(near - 0.1, 0.9), result(2 * near + 1, 0.4), result(0, 0.3, image_id=2)]
-    kept = suppress_poses(results)
+    kept = suppress_poses(results, skeleton=skeleton)
     assert [(r["image_id"], r["score"]) for r in kept] == [(1, 0.9), (1, 0.4), (2, 0.3)]
-    assert len(suppress_poses([result(0, 0.5), result(near, 0.9)])) == 2
+    for shift, count in ((near - 0.1, 1), (near, 2)):  # the area is the mean of both
+        pair = [result(0, 0.5) | {"area": 0.5 * area}, result(shift, 0.9) | {"area": 1.5 * area}]
+        assert len(suppress_poses(pair, skeleton=skeleton)) == count
+    chain = [result(0, 0.9), result(near - 0.1, 0.5), result(near + 0.1, 0.3)]  # the third repeats only who is dropped
+    assert [r["score"] for r in suppress_poses(chain, skeleton=skeleton)] == [0.9, 0.3]
     assert suppress_poses([]) == []
 
 
@@ -163,9 +173,19 @@ def test_boxes_return_to_image_pixels(tmp_path: Path) -> None:
         assert result["score"] == 0.9
 
     def too_large(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return np.tile([-9.0, -9, 999, 999], (len(images), 1, 1)), np.ones((len(images), 1))
+        return np.tile([-9.0, -9, 999, 999], (len(images), 1, 1)), np.full((len(images), 1), 0.02)
 
-    assert [r["bbox"] for r in predict_boxes(too_large, path, (160, 128))] == [[0, 0, 200, 240], [0, 0, 300, 240]]
+    done: list[int] = []
+    clipped = predict_boxes(too_large, path, (160, 128), advance=done.append)
+    assert [r["bbox"] for r in clipped] == [[0, 0, 200, 240], [0, 0, 300, 240]]
+    assert done == [2]
+    far = tmp_path / "elsewhere" / "labels" / "set"
+    far.mkdir(parents=True)
+    assert predict_boxes(too_large, path.rename(far / path.name), (160, 128), images=tmp_path) == clipped
+    made = {"id": 7, "file_name": "100-90", "width": 320, "height": 240}
+    path.write_text(json.dumps({"images": [made], "annotations": []}))
+    (drawn,) = predict_boxes(too_large, path, (160, 128), reader=Pictures())  # no such file
+    assert (drawn["image_id"], drawn["bbox"]) == (7, [0, 0, 320, 240])
 
 
 def test_images_of_any_size_go_to_a_detector_as_they_are(tmp_path: Path) -> None:
@@ -174,6 +194,9 @@ def test_images_of_any_size_go_to_a_detector_as_they_are(tmp_path: Path) -> None
     results = detect_images(find_rectangle, path, advance=done.append)
     assert sum(done) == 2
     assert [r["bbox"] for r in results if r["score"] == 0.9] == [[x0, y0, x1 - x0, y1 - y0] for x0, y0, x1, y1 in boxes]
+    far = tmp_path / "elsewhere" / "labels" / "set"
+    far.mkdir(parents=True)
+    assert detect_images(find_rectangle, path.rename(far / path.name), images=tmp_path) == results
 
 
 def test_keeping_the_best_boxes_by_hand() -> None:

@@ -90,6 +90,8 @@ def test_joints_of_low_score_do_not_count_but_their_scores_do() -> None:
     keypoints[..., 2] += 0.01
     with pytest.raises(ParityError, match="a score differs"):
         compare_keypoints(maps, keypoints, CODEC, COCO17).require(LIMITS["fp32"], "model.onnx")
+    louder = compare_keypoints(2.5 * maps, _keypoints(2.5 * maps), CODEC, COCO17)  # peaks of up to 0.25
+    assert louder.joints + louder.ties == 4 * 17
 
 
 def test_not_a_number_closes_the_gate() -> None:
@@ -97,6 +99,9 @@ def test_not_a_number_closes_the_gate() -> None:
     keypoints = np.full((4, 17, 3), np.nan)
     with pytest.raises(ParityError, match="not finite"):
         compare_keypoints(maps, keypoints, CODEC, COCO17).require(LIMITS["int8"], "model.onnx")
+    boxes, scores = np.array([[[0, 0, 10, 20], [30, 5, 50, 45]]], float), np.array([[0.9, 0.8]])
+    with pytest.raises(ParityError, match="not finite"):
+        compare_boxes((boxes, scores), np.full_like(boxes, np.nan), scores).require(LIMITS["int8"], "detector.onnx")
 
 
 def test_boxes_are_matched_whatever_their_order() -> None:
@@ -133,8 +138,11 @@ def test_boxes_that_the_reference_has_not_close_the_gate() -> None:
 
 def test_a_second_box_of_the_same_person_counts_for_nothing() -> None:
     boxes = np.array([[[209, 51, 297, 260], [203, 39, 297, 257], [10, 10, 60, 90]]], float)
-    shoulder = compare_boxes((boxes, np.array([[0.54, 0.34, 0.3]])), boxes[:, [0, 2, 2]], np.array([[0.54, 0.3, 0.0]]))
-    assert (shoulder.joints, shoulder.missing, shoulder.surplus, shoulder.score) == (2, 0, 0, 0)
+    both = boxes, np.array([[0.54, 0.34, 0.3]])
+    one = boxes[:, [0, 2, 2]], np.array([[0.54, 0.3, 0.0]])
+    for reference, own in ((both, one), (one, both)):
+        shoulder = compare_boxes(reference, *own)
+        assert (shoulder.joints, shoulder.missing, shoulder.surplus, shoulder.score) == (2, 0, 0, 0)
 
 
 def test_of_two_equally_good_boxes_of_a_person_either_may_win() -> None:

@@ -1,15 +1,17 @@
 """What the doctor says, and its exit code."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from autopose.cli import app
+from autopose.errors import BackendError
 from autopose.export import diagnosis
 from autopose.export.diagnosis import BACKENDS, diagnose
-from autopose.runtime.gpu import gpu_here
+from autopose.runtime.gpu import Gpu, gpu_here
 
 
 def test_every_backend_is_tried_and_explained() -> None:
@@ -48,15 +50,33 @@ def test_json_without_a_file_is_printed(words: list[str]) -> None:
     assert {"system", "packages", "trials"} <= json.loads(result.stdout).keys()
 
 
-def test_two_onnx_runtimes_in_one_environment_are_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    def version(name: str) -> str:
-        return "1.0"
+def test_two_onnx_runtimes_and_a_gpu_that_is_not_used_are_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str | None:
+        return None if name == "ray" else "1.0"
 
     def tried(device: str) -> str:
+        if device == "cuda":
+            raise BackendError("no such provider")
         return f"ran on {device}"
 
     monkeypatch.setattr(diagnosis, "_version", version)
     monkeypatch.setattr(diagnosis, "_run_bundled", tried)
-    found = diagnose()
-    assert any("overwrite each other" in warning for warning in found.warnings)
-    assert found.works("ort")
+    monkeypatch.setattr(diagnosis, "_engine_runs", tried)
+    monkeypatch.setattr(diagnosis, "gpu_here", lambda: Gpu("Painted", "9.0", "13.0", 80.0))
+    result = CliRunner().invoke(app, ["doctor", "--backend", "trt"])
+    lines = result.output.splitlines()
+    assert any("warning: onnxruntime and" in line and "overwrite each other" in line for line in lines)
+    assert any(line.startswith("warning: A GPU is here, but ONNX Runtime does not open it") for line in lines)
+    assert "GPU: Painted, compute capability 9.0, 80 GiB" in lines
+    assert "absent: ray" in lines
+    assert result.exit_code == 0
+
+
+def test_the_cache_is_looked_for_where_it_will_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTOPOSE_CACHE", str(tmp_path / "not" / "yet"))
+    cache = diagnosis._cache()
+    assert (cache["engines"], cache["writable"]) == (0, True)
+    assert cache["free_gb"] == pytest.approx(shutil.disk_usage(tmp_path).free / 1e9, abs=2)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("AUTOPOSE_CACHE", str(tmp_path / "file"))
+    assert not diagnosis._cache()["writable"]

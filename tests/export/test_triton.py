@@ -125,6 +125,19 @@ def test_models_have_names_of_their_own(tmp_path: Path) -> None:
     assert all(name.isascii() for name in names)
 
 
+@pytest.mark.parametrize("suffix", [".engine", ".plan"])
+def test_engines_are_plans_of_the_batches_that_they_take(tmp_path: Path, suffix: str) -> None:
+    engine = tmp_path / f"made{suffix}"
+    engine.write_bytes(b"engine")
+    for batches, preferred in (((1, 4, 16), [4, 16]), ((1, 8, 8), [8])):
+        folder = write_repository(tmp_path / "models", engine, Manifest(precision="fp16"), batches=batches)
+        assert (folder / "1" / "model.plan").read_bytes() == b"engine"
+        config = parse((folder / "config.pbtxt").read_text())
+        assert config["platform"] == "tensorrt_plan"
+        assert config["max_batch_size"] == batches[-1]
+        assert config["dynamic_batching"]["preferred_batch_size"] == preferred
+
+
 def test_a_model_takes_no_other_ones_place(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(b"graph")
     manifest = Manifest(task="detector", outputs=("boxes", "scores"), flip=False, source_sha256="1")
@@ -177,6 +190,7 @@ def test_shapes_of_other_exports(manifest: Manifest, dims: list[int], outputs: d
     assert config["platform"] == "tensorrt_plan"
     assert config["max_batch_size"] == 16
     assert config["input"][0]["dims"] == dims
+    assert config["input"][0]["data_type"] == ("TYPE_FP32" if manifest.io == "plain" else "TYPE_UINT8")
     assert {entry["name"]: entry["dims"] for entry in config["output"]} == outputs
 
 

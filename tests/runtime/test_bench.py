@@ -1,6 +1,7 @@
 """``autopose bench``: all figures there, saved and compared; none is judged by its size."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from typer.testing import CliRunner
 
 from autopose.cli import app
 from autopose.errors import DataError, MediaError
-from autopose.runtime.bench import BenchResult, as_text, comparison, load_bench
+from autopose.runtime.bench import BenchResult, as_text, bench_network, comparison, load_bench
 from autopose.runtime.bench_run import bench_subject
+from autopose.runtime.estimator import Estimator
 from autopose.runtime.pipeline import DEFAULT_EVERY
 
 
@@ -25,6 +27,8 @@ def test_a_model_on_synthetic_frames(models: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     content = json.loads(out.read_text())
     assert set(content["network"]) == {"1", "4", "8", "16"}
+    for batch, row in content["network"].items():
+        assert row["persons_per_s"] == pytest.approx(1000 * int(batch) / row["p50_ms"])
     assert content["settings"]["flip"] is True
     assert content["settings"]["detector"] == str(models / "detector.onnx")
     assert content["pipeline"]["persons"] == 3 * 4
@@ -50,6 +54,7 @@ def test_a_video(models: Path, walk: Path) -> None:
     assert result.pipeline["persons"] == 12
     assert result.stages["decode"]["total_s"] > 0
     assert result.settings["source"] == str(walk)
+    assert result.peak_memory_mib is None or result.peak_memory_mib > 20
 
 
 def test_a_saved_result_of_a_video_against_a_model_is_measured_on_that_video(
@@ -87,6 +92,11 @@ def test_a_saved_result_is_read_first_and_its_options_hold(
     }  # fmt: skip
     result = invoke(before, "--against", model, "--every", 1)
     assert "every: 3 -> 1" in result.output
+    content = json.loads(before.read_text())
+    content["settings"] |= {"backend": "tensorrt", "threads": 7}
+    before.write_text(json.dumps(content))
+    assert invoke(model, "--against", before, "--json", after).exit_code == 0
+    assert load_bench(after).settings["threads"] != 7  # an engine has none
     monkeypatch.setattr("autopose.runtime.bench_run.bench_subject", None)  # nothing is measured before
     assert isinstance(invoke(model, "--against", tmp_path / "missing.json").exception, DataError)
 
@@ -98,13 +108,28 @@ def test_the_pipeline_on_synthetic_frames_detects_as_it_says(models: Path, every
     def detector(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         nonlocal calls
         calls += 1
+        time.sleep(0.005)
         return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
 
     options: dict[str, Any] = {"detector": detector, "device": "cpu", "max_frames": 5, "rounds": 1}
     result = bench_subject(str(models / "pose-flip.onnx"), every=every, **options)
     assert calls == 1 + 5 + detections  # warming up, the stage alone, the pipeline
+    assert result.stages["detect"]["p50_ms"] >= 5
+    assert result.stages["pose"]["p50_ms"] > 0.1 * result.network["4"]["p50_ms"]  # of those four
     assert result.pipeline["persons"] == 5 * 4
+    assert result.pipeline["persons_per_s"] == pytest.approx(4 * result.pipeline["fps"])
     assert f"detecting every {every or DEFAULT_EVERY}:" in as_text(result)
+
+
+def test_a_network_is_asked_as_often_as_said_and_for_no_larger_batches_than_it_takes(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    with Estimator(models / "pose-flip.onnx", detector=models / "detector.onnx", device="cpu") as estimator:
+        estimator.session.max_batch = 4  # as an engine's
+        monkeypatch.setattr(estimator, "predictor", lambda crops: asked.append(len(crops)))
+        assert list(bench_network(estimator, (1, 4, 8), rounds=2)) == ["1", "4"]
+    assert asked == [1] * (3 + 2) + [4] * (3 + 2)  # three to get warm
 
 
 def test_comparison_by_hand() -> None:
@@ -116,9 +141,21 @@ def test_comparison_by_hand() -> None:
     assert "threads: 1 -> 2" in text
     assert "batch 1: 2.50x" in text
     assert "pipeline: 2.50x" in text
+    assert "  pose: 2.50x" in text.splitlines()
+    idle = BenchResult("x", {}, stages={"pose": {"p50_ms": 0.0}})  # of no frame
+    assert "pose:" not in comparison(made(10, 1), idle)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"format": "other"}', '{"format": "autopose-bench", "version": 2}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"format": "other"}',
+        '{"format": "autopose-bench", "version": 1}',
+        '{"format": "autopose-bench", "version": 2, "subject": "x", "settings": {}}',
+    ],
+)
 def test_refuses_other_files(tmp_path: Path, content: str) -> None:
     (tmp_path / "other.json").write_text(content)
     with pytest.raises(DataError, match="other"):

@@ -49,17 +49,20 @@ def test_builds_through_the_exporter_and_says_so(
     monkeypatch.setattr("importlib.import_module", modules.__getitem__)
     monkeypatch.setattr(first_use, "gpu_here", lambda: Gpu("Painted", "8.9", "13.0", 24.0))
     monkeypatch.setattr(first_use, "find_spec", lambda name: name == "tensorrt_rtx" or None)
-    assert first_use.engine_of(tmp_path / "m.onnx") == tmp_path / "cached.engine"
+    assert first_use.engine_of(tmp_path / "m.onnx", "pose") == tmp_path / "cached.engine"
     assert asked == [
         (str(tmp_path / "m.onnx"), None, {"builder": "tensorrt_rtx", "flip": True, "decode": True, "io": "uint8"})
     ]
     assert "the first time it is built" in caplog.text
     monkeypatch.setattr(first_use, "find_spec", lambda name: name)  # both are installed
-    first_use.engine_of(tmp_path / "m.onnx")
+    first_use.engine_of(tmp_path / "m.onnx", "pose")
     assert asked[1][2]["builder"] == "tensorrt"
     manifest.task, manifest.flip = "detector", False  # the command line would look for it with flip=True
-    first_use.engine_of(tmp_path / "m.onnx")
+    first_use.engine_of(tmp_path / "m.onnx", "detector")
     assert asked[2] == asked[1]
+    with pytest.raises(ModelError, match="is a detector model; expected a pose model"):
+        first_use.engine_of(tmp_path / "m.onnx", "pose")
+    assert len(asked) == 3  # no engine is built to find that out
 
 
 def test_advice_can_be_followed(models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ def test_names_from_windows(tmp_path: Path) -> None:
         ({"images": "none", "annotations": []}, "entry 0 of 'images'"),
         (_coco(score=None), "entry 0 .*'score' is no number"),
         (_coco(score=math.nan), "entry 0 .*'score' is no number"),
+        (_coco(score=1e39), "entry 0 .*'score' is no number"),  # of 32 bits
         (_coco(bbox=[1, 2, 3]), "entry 0 lacks 'image_id' or a 'bbox'"),
         (_coco(image_id=[7]), "entry 0 lacks 'image_id'"),
         ([3], "entry 0 lacks 'image_id'"),

@@ -23,6 +23,7 @@ def test_orthogonal_direction_keeps_the_singular_vectors(shape: tuple[int, int, 
     assert values.min() > 0.3
     assert values.max() < 1.3
     assert (projected - torch.diag_embed(values)).abs().max() < 1e-9
+    assert not orthogonalize(torch.zeros(shape)).any()  # of a layer that has no say yet
 
 
 def test_half_precision_gives_the_same_directions() -> None:
@@ -70,7 +71,9 @@ def test_matrices_move_as_torchs_muon_moves_them() -> None:
     ours = [nn.Parameter(start[0].reshape(32, 48, 1, 1).clone()), nn.Parameter(start[1].clone())]
     ours.append(nn.Parameter(start[2].reshape(32, 12, 2, 2).clone()))
     theirs = [nn.Parameter(value.clone()) for value in start]
-    _run(Muon(ours, 0.02, weight_decay=0.1), ours, gradients)
+    unused = nn.Parameter(torch.ones(32, 32))  # without a gradient it stays, undecayed
+    _run(Muon([*ours, unused], 0.02, weight_decay=0.1), ours, gradients)
+    assert torch.equal(unused, torch.ones(32, 32))
     reference = torch.optim.Muon(theirs, 0.02, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
     _run(reference, theirs, gradients)
     for a, b, before in zip(ours, theirs, start, strict=True):
@@ -79,7 +82,7 @@ def test_matrices_move_as_torchs_muon_moves_them() -> None:
 
 
 def test_all_else_moves_as_adamw_moves_it() -> None:
-    shapes: list[tuple[int, ...]] = [(40,), (40, 1, 3, 3), (8, 40, 1, 1), (40, 3)]
+    shapes: list[tuple[int, ...]] = [(40,), (40, 1, 5, 5), (8, 40, 1, 1), (40, 3)]
     gradients = _gradients(shapes, 6)
     start = [torch.randn(shape, generator=torch.Generator().manual_seed(3)) for shape in shapes]
     ours, theirs = ([nn.Parameter(value.clone()) for value in start] for _ in range(2))

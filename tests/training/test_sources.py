@@ -22,6 +22,7 @@ from autopose.training.sources import (
     persons_of_scenes,
     pose_persons,
     with_ignored_regions,
+    write_detector_tune_split,
     write_tune_split,
 )
 
@@ -229,6 +230,8 @@ def test_the_tune_split_shows_persons(tmp_path: Path) -> None:
         ("data.sources=[]", r"data\.sources.*at least 1"),
         ('data.sources=[{annotations="a.json", nobody=true}]', "nobody to learn from"),
         ("train.betas=[1.5,0.9]", r"train\.betas"),
+        ("train.milestones=[170, 200]", r"train\.milestones"),  # they are fractions, no epochs
+        ("train.gamma=-0.1", r"train\.gamma"),
         ('data.sources=[{annotations="a.json", repeat=inf}]', r"data\.sources\.0\.repeat.* finite number"),
         ("train.gamma=nan", r"train\.gamma.* finite number"),
         ("train.milestones=[0.5, inf]", r"train\.milestones.* finite number"),
@@ -266,6 +269,23 @@ def test_a_detectors_tune_split_ignores_what_training_ignores(tmp_path: Path) ->
     results = [{"image_id": image, "score": 0.9, "bbox": box} for image, box in found]
     assert evaluate_boxes(results, tune)["AP50"] == pytest.approx(1)
     assert evaluate_boxes([*results, {"image_id": 1, "score": 0.95, "bbox": [0, 60, 20, 20]}], tune)["AP50"] < 1
+
+
+def test_a_process_that_is_a_step_behind_does_not_disturb_the_tune_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, boxes, _ = _figures_and_boxes(tmp_path)
+    config, run = _config(boxes, "task=detector"), tmp_path / "run"
+    alone = write_detector_tune_split(config, tmp_path / "other").read_text()
+
+    def behind(split: Path) -> dict[str, Any]:
+        monkeypatch.undo()
+        write_detector_tune_split(config, run)
+        return with_ignored_regions(split)
+
+    monkeypatch.setattr("autopose.training.sources.with_ignored_regions", behind)
+    assert write_detector_tune_split(config, run).read_text() == alone
+    assert [path.name for path in run.iterdir()] == ["tune.json"]
 
 
 def test_frames_that_nobody_annotated_are_in_neither_part(tmp_path: Path) -> None:
