@@ -14,7 +14,7 @@ def without_normalisations(network: nn.Module) -> nn.Module:
 
     Where one follows the other in an :class:`torch.nn.Sequential`, where they are named ``conv1`` and ``bn1`` as in
     ResNet and its relatives, and in a cell's projection. The ONNX optimiser folds as well, but after tracing, of which
-    a quarter of the time is saved here; and not where several convolutions have the same weights, as in a network that
+    a third of the time is saved here; and not where several convolutions have the same weights, as in a network that
     runs twice.
     """
     network = copy.deepcopy(network)

@@ -4,8 +4,9 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -54,25 +55,27 @@ class GraphReference:
             )
         self.path = path
 
-    def maps(self, images: NDArray[np.uint8]) -> Maps:
-        """Return what the network gives, see :class:`Reference`."""
-        if self.manifest.task == "detector" or not self.manifest.decode:
-            with open_session(self.path, device="cpu") as session:
-                return in_batches(session.run, images)
+    @cached_property
+    def _network(self) -> Any:
+        """The ONNX Runtime session of the network, which is asked for a few annotated persons at a time."""
         import onnxruntime
 
         model = load_graph(self.path)
-        producer = {name: node for node in model.graph.node for name in node.output}
-        # The score is the maximum of the raw maps in every refinement; the argmax may be of blurred ones.
-        score = next(node for node in reversed(model.graph.node) if node.op_type == "ReduceMax")
-        heatmaps = producer[score.input[0]].input[0]  # before it is flattened
-        del model.graph.output[:]
-        model.graph.output.append(onnx.helper.make_tensor_value_info(heatmaps, onnx.TensorProto.FLOAT, None))
-        runner = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        if self.manifest.task == "pose" and self.manifest.decode:
+            producer = {name: node for node in model.graph.node for name in node.output}
+            # The score is the maximum of the raw maps in every refinement; the argmax may be of blurred ones.
+            score = next(node for node in reversed(model.graph.node) if node.op_type == "ReduceMax")
+            heatmaps = producer[score.input[0]].input[0]  # before it is flattened
+            del model.graph.output[:]
+            model.graph.output.append(onnx.helper.make_tensor_value_info(heatmaps, onnx.TensorProto.FLOAT, None))
+        return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
-        def run(batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+    def maps(self, images: NDArray[np.uint8]) -> Maps:
+        """Return what the network gives, see :class:`Reference`."""
+
+        def run(batch: NDArray[np.uint8]) -> Maps:
             inputs = normalised(batch, self.manifest) if self.manifest.io == "plain" else batch
-            return tuple(runner.run(None, {"images": inputs}))
+            return tuple(self._network.run(None, {"images": inputs}))
 
         return in_batches(run, images)
 
