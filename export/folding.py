@@ -23,7 +23,8 @@ def without_normalisations(network: nn.Module) -> nn.Module:
             _fold_projection(part)
             continue
         names = list(part._modules)  # named_children() leaves out what stands in a Sequential for the second time
-        pairs = pairwise(names) if isinstance(part, nn.Sequential) else zip(names, map(_norm_of, names), strict=True)
+        in_turn = isinstance(part, nn.Sequential)
+        pairs = pairwise(names) if in_turn else ((name, name.replace("conv", "bn")) for name in names)
         for first, second in pairs:
             convolution, norm = getattr(part, first), getattr(part, second, None)
             transposed = isinstance(convolution, nn.ConvTranspose2d)
@@ -32,11 +33,6 @@ def without_normalisations(network: nn.Module) -> nn.Module:
                 setattr(part, first, fuse_conv_bn_eval(convolution, norm, transpose=transposed))
                 setattr(part, second, nn.Identity())
     return network
-
-
-def _norm_of(name: str) -> str:
-    """Return what the normalisation after a convolution is called outside of a Sequential."""
-    return name.replace("conv", "bn")
 
 
 def _fold_projection(part: Projection) -> None:

@@ -12,7 +12,7 @@ from autopose.export import cache
 from autopose.export.crops import calibration_images, check_images, refuse_missing
 from autopose.export.deviation import LIMITS, Deviation, Precision
 from autopose.export.recipe import Recipe, engine_key, graph_key, rebuild_command
-from autopose.export.source import Source, name_of, refuse_another_task, resolve_source, source_file
+from autopose.export.source import Source, name_of, resolve_source, source_file
 from autopose.export.triton import refuse_for_triton, write_repository
 from autopose.files import atomic_path
 from autopose.manifest import METADATA_KEY, Manifest, Task
@@ -143,8 +143,7 @@ def graph_for(model: str, *, flip: bool, task: Task) -> Path:
     require("onnx", extra="train", why="Exporting a model")
     graph = cache.cache_folder() / f"{graph_key(path, flip=flip)}.onnx"
     if not graph.exists():
-        refuse_another_task(model, path, task)
-        _export(str(path), graph, Recipe(flip=flip), lambda made, out, manifest: _move(made, out))
+        _export(model, graph, Recipe(flip=flip), lambda made, out, manifest: _move(made, out), task=task)
     return graph
 
 
@@ -189,6 +188,7 @@ def _export(
     finish: Callable[[Path, Path, Manifest], dict[str, Any]],
     *,
     name: str | None = None,
+    task: Task | None = None,
 ) -> Result:
     """Make the graph, hold it against the FP32 network, and let ``finish`` turn it into the artefact.
 
@@ -197,7 +197,7 @@ def _export(
     from autopose.export.parity import check, check_engine
 
     precision: Precision = recipe.precision or ("fp16" if recipe.builder else "fp32")
-    source = resolve_source(model, flip=recipe.flip)
+    source = resolve_source(model, flip=recipe.flip, task=task)
     reference = _reference(source, recipe)
     manifest: Manifest = reference.manifest.model_copy(update={"precision": precision})
     images, checked_on = check_images(recipe.check, manifest, images=recipe.images, calibration=recipe.calibration)

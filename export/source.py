@@ -23,21 +23,25 @@ class Source:
     graph: Path | None = None
 
 
-def resolve_source(model: str, *, flip: bool) -> Source:
+def resolve_source(model: str, *, flip: bool, task: Task | None = None) -> Source:
     """Find what MODEL means: a bundled name, a run folder, a checkpoint or an exported ``.onnx``.
 
     Args:
         model: as the user wrote it.
         flip: which of a bundled model's two graphs, if its weights cannot be used because torch is absent.
+        task: what a checkpoint has to be for; None: either.
 
     Raises:
-        ModelError: there is no such model.
+        ModelError: there is no such model, or it is for another task.
         MissingDependencyError: it is a checkpoint, and torch is not installed.
     """
     path = source_file(model, flip=flip)
     if path.suffix.lower() == ".onnx":
         return Source(graph=path)
-    return Source(checkpoint=_load(path))
+    checkpoint = _load(path)
+    if task is not None and checkpoint.task != task:
+        raise of_another_task(model, checkpoint.task, task)
+    return Source(checkpoint=checkpoint)
 
 
 def source_file(model: str, *, flip: bool) -> Path:
@@ -57,17 +61,6 @@ def source_file(model: str, *, flip: bool) -> Path:
     if weights is not None and _torch_is_installed():
         return weights
     return resolve_model(model, flip=flip, task="detector" if model.startswith(DETECTOR) else "pose")
-
-
-def refuse_another_task(model: str, weights: Path, task: Task) -> None:
-    """Refuse weights of a network that is for another task, before the time is taken to export it.
-
-    Raises:
-        ModelError: it is.
-    """
-    found = _load(weights).task
-    if found != task:
-        raise of_another_task(model, found, task)
 
 
 def name_of(model: str) -> str:

@@ -19,6 +19,7 @@ from autopose.runtime.video import Frame
 
 log = logging.getLogger(__name__)
 
+#: Scores are kept in 32 bits.
 _LARGEST = float(np.finfo(np.float32).max)
 #: Corners x1, y1, x2, y2 and a score.
 ScoredBox = tuple[list[float], float]

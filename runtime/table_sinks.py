@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.errors import require
-from autopose.files import NAMES_AS_TEXT, atomic_path, write_atomic
+from autopose.files import atomic_path, write_atomic
 from autopose.formats import TABLE_COLUMNS, coco_results, openpose_frame, table_rows
 from autopose.poses import Poses
 from autopose.runtime.sinks import Sink, SinkContext, remove_earlier
@@ -34,7 +34,7 @@ class TableSink(Sink):
 
     def _begin(self, frame: Frame) -> None:
         self.part.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.part.open("w", newline="", encoding="utf-8", errors=NAMES_AS_TEXT)
+        self._file = self.part.open("w", newline="", encoding="utf-8")
         self._rows = csv.writer(self._file, lineterminator="\n")
         self._rows.writerow(TABLE_COLUMNS)
 
