@@ -65,11 +65,10 @@ def describe(genotype: Genotype, input_size_wh: tuple[int, int]) -> dict[str, An
     AutoPose genotypes; ``published`` where a paper gives figures for the same network.
     """
     require("torch", extra="train", why="Counting a network's cost")
-    from autopose.models.cost import profile
-    from autopose.models.network import build_network
+    from autopose.models.cost import profile_genotype
 
     joints = getattr(genotype, "joints", 17)
-    cost = profile(build_network(genotype, joints), input_size_wh)
+    cost = profile_genotype(genotype, joints, input_size_wh)
     figures: dict[str, Any] = {
         "name": genotype.name,
         "kind": genotype.kind,

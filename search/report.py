@@ -74,10 +74,9 @@ def _summary(log: list[dict[str, Any]], genotype: Genotype | None, input_size_wh
         ("AP of the supernet", f"{last['AP']:.3f} on the tune split (most likely cells and branches)"),
     ]
     if genotype is not None:
-        from autopose.models.cost import profile
-        from autopose.models.network import build_network
+        from autopose.models.cost import profile_genotype
 
-        cost = profile(build_network(genotype, joints), input_size_wh)
+        cost = profile_genotype(genotype, joints, input_size_wh)
         rows += [
             ("genotype", f"{genotype.name}, fingerprint {genotype.fingerprint()}"),
             ("parameters", f"{cost.params / 1e6:.2f} million"),

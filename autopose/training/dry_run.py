@@ -18,7 +18,6 @@ from autopose.data.mpii import is_mpii
 from autopose.data.pasted import persons_to_paint
 from autopose.errors import AutoposeError, DataError
 from autopose.genotype import Genotype
-from autopose.models.cost import profile
 from autopose.models.network import build_network
 from autopose.skeleton import Skeleton, skeleton_by_name
 from autopose.training.bfloat16 import autocast, in_bfloat16
@@ -72,10 +71,8 @@ def dry_run(genotype: Genotype, config: TrainConfig, init: Checkpoint | None = N
         ConfigError: genotype and recipe do not fit, see :func:`autopose.training.fit.check_fit`; or the weights do not.
     """
     skeleton = skeleton_by_name(config.skeleton)
-    check_fit(genotype, config)
+    cost = check_fit(genotype, config)
     torch.manual_seed(config.train.seed)
-    with torch.device("meta"):
-        cost = profile(build_network(genotype, len(skeleton)), config.codec.input_size_wh)
     network = build_network(genotype, len(skeleton))
     if init is not None:
         initialise(network, init)
@@ -101,7 +98,7 @@ def dry_run(genotype: Genotype, config: TrainConfig, init: Checkpoint | None = N
         "task": config.task,
         "skeleton": skeleton.name,
         "input": [3, height, width],
-        "output": step.pop("output"),
+        "output": list(cost.output),
         "params": cost.params,
         "macs": cost.macs,
         "macs_gi": round(cost.macs_gi, 3),
@@ -132,7 +129,6 @@ def _step(
     shapes = {parameter.shape for parameter in network.parameters() if parameter.ndim > 1}
     half = in_bfloat16(config.train.amp, device)
     saved: dict[int, int] = {}
-    shape: list[int] = []
 
     def keep(tensor: Tensor) -> Tensor:
         # Autocast's copies of the weights are there once, whatever the batch.
@@ -141,10 +137,6 @@ def _step(
             saved[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    def look(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        shape.extend(output.shape[1:])
-
-    hook = network.register_forward_hook(look)
     network.train()
     for attempt in range(2):
         started, used = time.perf_counter(), time.process_time()
@@ -157,7 +149,6 @@ def _step(
             else:
                 loss = detector_loss(network, batch, config, getattr(genotype, "head_stride", 4), device)
         if attempt == 0:
-            hook.remove()
             saved_bytes = sum(saved.values())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -174,7 +165,6 @@ def _step(
         "batch": count,
         "seconds": round(seconds, 4),
         "loss": value,
-        "output": shape,
         "saved_bytes": saved_bytes,
     }
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from autopose.genotype import AutoPoseGenotype, Genotype, presets
-from autopose.models.cost import GI, profile
+from autopose.models.cost import GI, profile, profile_genotype
 from autopose.models.network import AutoPoseNetwork, build_network
 
 
@@ -30,6 +30,16 @@ def test_cost_of_uniform_networks_by_hand(op: str, per_edge: int) -> None:
     network = AutoPoseNetwork(_genotype(op), 17)
     layers = profile(network).layers
     assert sum(macs for name, _, macs in layers if ".ops." in name or ".project" in name) == cells
+
+
+@pytest.mark.parametrize("name", ["small", "detector-small", "pnfs-mobilenet-cnf3", "simplebaseline-50"])
+def test_a_genotype_costs_what_its_network_does(name: str) -> None:
+    genotype = Genotype.load(name)
+    network = build_network(genotype, 17).eval()
+    cost = profile_genotype(genotype, 17, (96, 128))
+    assert cost == profile(network, (96, 128))
+    with torch.no_grad():
+        assert cost.output == network(torch.zeros(1, 3, 128, 96)).shape[1:]
 
 
 def test_profiling_leaves_the_network_alone() -> None:
