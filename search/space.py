@@ -179,8 +179,6 @@ def open_space(name: str, settings: Mapping[str, Any]) -> SearchSpace:
     Raises:
         ConfigError: no such space, or wrong settings.
     """
-    if not SPACES:
-        import autopose.search.spaces
     import autopose.search.spaces  # noqa: F401  (registers all of them)
 
     if name not in SPACES:
