@@ -13,6 +13,7 @@ from autopose.genotype import Genotype
 from autopose.heatmap import Codec
 from autopose.manifest import Task
 from autopose.skeleton import Skeleton, skeleton_by_name
+from autopose.skeleton_record import skeleton_record, stored_skeleton
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -87,7 +88,7 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint, *, half: bool = Fa
         "genotype": checkpoint.genotype.model_dump(mode="json"),
         "codec": checkpoint.codec.model_dump(mode="json"),
         "task": checkpoint.task,
-        "skeleton": checkpoint.skeleton.name,
+        "skeleton": skeleton_record(checkpoint.skeleton),
         "name": checkpoint.name,
         "config": dict(checkpoint.config),
         "metrics": dict(checkpoint.metrics),
@@ -143,7 +144,7 @@ def load_checkpoint(source: Path | str) -> Checkpoint:
             state=state,
             codec=Codec.model_validate(content["codec"]),
             task=content["task"],
-            skeleton=skeleton_by_name(content["skeleton"]),
+            skeleton=stored_skeleton(content["skeleton"], str(path)),
             name=content["name"],
             config=content["config"],
             metrics=content["metrics"],

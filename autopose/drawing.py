@@ -75,7 +75,7 @@ def draw_person(canvas: NDArray[np.uint8], poses: Poses, index: int, *, min_scor
 
 def side_colour(first: str, second: str) -> tuple[int, int, int]:
     """Return the BGR colour of a limb between two joints: of its side, or the middle's where it joins both."""
-    sides = {name.partition("_")[0] for name in (first, second)} & {"left", "right"}
+    sides = {word for name in (first, second) for word in name.split("_")} & {"left", "right"}
     if len(sides) != 1:
         return MIDDLE
     return LEFT if sides == {"left"} else RIGHT

@@ -4,13 +4,14 @@ In ONNX files it is the ``metadata_props`` entry ``autopose.manifest``; beside a
 sidecar.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from autopose.errors import ModelError
+from autopose.errors import DataError, ModelError
 from autopose.heatmap import Codec
-from autopose.skeleton import Skeleton, skeleton_by_name
+from autopose.skeleton import Skeleton
+from autopose.skeleton_record import skeleton_from, stored_skeleton
 
 #: Key of the manifest in ONNX metadata.
 METADATA_KEY = "autopose.manifest"
@@ -40,6 +41,8 @@ class Manifest(BaseModel):
             person may then have two boxes, until those that overlap a better one are dropped. 4: and each time the
             mirror image as well, whose maps are averaged with the others.
         codec: frames and sub-cell refinement of a pose model; for a detector ``codec.input_size_wh`` alone counts.
+        skeleton: joints of a pose model: the name of a known skeleton, or all of another
+            (:func:`autopose.skeleton_record.skeleton_record`).
         precision: type of the convolutions.
         fingerprint: of the genotype.
         autopose_version: that exported it.
@@ -61,12 +64,22 @@ class Manifest(BaseModel):
     codec: Codec = Codec()
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    skeleton: str = "coco17"
+    skeleton: str | dict[str, Any] = "coco17"
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     fingerprint: str = ""
     autopose_version: str = ""
     box_padding: float = Field(1.25, ge=1)
     source_sha256: str = ""
+
+    @field_validator("skeleton")
+    @classmethod
+    def _describes_joints(cls, found: str | dict[str, Any]) -> str | dict[str, Any]:
+        if isinstance(found, dict):
+            try:
+                skeleton_from(found, "skeleton")
+            except DataError as error:
+                raise ValueError(str(error)) from None
+        return found
 
     @property
     def input_scales(self) -> int:
@@ -102,7 +115,7 @@ class Manifest(BaseModel):
     @property
     def keypoint_skeleton(self) -> Skeleton:
         """Return the skeleton of a pose model."""
-        return skeleton_by_name(self.skeleton)
+        return stored_skeleton(self.skeleton, f"The manifest of {self.name!r}")
 
 
 def of_another_task(model: object, found: Task, expected: Task) -> ModelError:

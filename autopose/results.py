@@ -27,6 +27,7 @@ import numpy as np
 from autopose.errors import DataError
 from autopose.poses import Poses
 from autopose.skeleton import Skeleton, skeleton_by_name
+from autopose.skeleton_record import skeleton_from, skeleton_record
 
 FORMAT, VERSION = "autopose-results", 1
 
@@ -60,7 +61,7 @@ class Results:
         named = self.header.get("skeleton")
         if not isinstance(named, dict) or "name" not in named:
             raise DataError("These results do not say which skeleton they have: the key 'skeleton' is missing.")
-        return skeleton_by_name(str(named["name"]))
+        return skeleton_from(named, "skeleton") if "joints" in named else skeleton_by_name(str(named["name"]))
 
 
 def results_header(
@@ -76,7 +77,8 @@ def results_header(
             "name": skeleton.name,
             "joints": list(skeleton.joints),
             "limbs": [list(limb) for limb in skeleton.limbs],
-        },
+        }
+        | (record if isinstance(record := skeleton_record(skeleton), dict) else {}),
     }
 
 

@@ -20,6 +20,8 @@ class Skeleton:
         limbs: pairs of joint names to draw lines between.
         sigmas: K per-joint OKS constants (COCO's ``sigmas``; doubled and squared in the OKS formula).
         parts: for each part count P of PNFS, part name -> joint names (the body-part groups of PNFS).
+        pairs: joints that change places in a mirror image, besides those whose names differ in left and right, or l
+            and r.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Skeleton:
     limbs: tuple[tuple[str, str], ...]
     sigmas: tuple[float, ...]
     parts: Mapping[int, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    pairs: tuple[tuple[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.joints)
@@ -41,18 +44,27 @@ class Skeleton:
 
     @cached_property
     def flip_order(self) -> NDArray[np.int64]:
-        """Return for each joint the index of its mirror image (itself on the midline): ``(K,)``."""
-        swap = {"left": "right", "right": "left"}
-        order = []
-        for name in self.joints:
-            side, _, rest = name.partition("_")
-            order.append(self.joints.index(f"{swap[side]}_{rest}") if side in swap else self.joints.index(name))
-        return np.array(order, np.int64)
+        """Return for each joint the index of its counterpart in a mirror image (itself on the midline): ``(K,)``."""
+        named = {one: other for pair in self.pairs for one, other in (pair, pair[::-1])}
+        mirrored = (named.get(name) or _counterpart(name, self.joints) for name in self.joints)
+        return np.array([self.joints.index(name) for name in mirrored], np.int64)
 
     @cached_property
     def limb_indices(self) -> NDArray[np.int64]:
         """Return ``limbs`` as joint indices ``(L, 2)``."""
         return np.array([[self.index(a), self.index(b)] for a, b in self.limbs], np.int64)
+
+
+def _counterpart(name: str, names: tuple[str, ...]) -> str:
+    """Return which of the names is this one of the other side; the name itself if there is none."""
+    words = name.split("_")
+    possible = (
+        name.replace("left", "right"),
+        name.replace("right", "left"),
+        "_".join({"l": "r", "r": "l"}.get(word, word) for word in words),  # l_wrist, wrist_l
+        {"l": "r", "r": "l"}.get(name[0], name[0]) + name[1:],  # lwrist
+    )
+    return next((other for other in possible if other != name and other in names), name)
 
 
 def _both(*names: str) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from autopose.export.torch_reference import TorchReference
 from autopose.files import atomic_path
 from autopose.manifest import METADATA_KEY, Looks, Manifest
 from autopose.models.center import MAX_PERSONS
+from autopose.skeleton_record import skeleton_record
 
 #: Every runtime that is supported reads it (ONNX Runtime >= 1.17, TensorRT >= 10.0).
 OPSET = 20
@@ -59,7 +60,7 @@ def manifest_for(
         decode=decode or not pose,
         looks=1 if pose else looks,
         codec=codec,
-        skeleton=checkpoint.skeleton.name,
+        skeleton=skeleton_record(checkpoint.skeleton),
         fingerprint=checkpoint.genotype.fingerprint(),
         autopose_version=version("autopose"),
         source_sha256=checkpoint.sha256,

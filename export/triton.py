@@ -79,7 +79,7 @@ def _served(manifest: Manifest) -> dict[str, object]:
         "output": ", ".join(manifest.outputs),
         "number of looks": manifest.looks,
         "heatmap size": "{}x{}".format(*manifest.codec.heatmap_size_wh),
-        "skeleton": manifest.skeleton,
+        "skeleton": manifest.keypoint_skeleton.name,
         "genotype": manifest.fingerprint,
     }
 

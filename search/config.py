@@ -119,7 +119,7 @@ class SearchConfig(Config):
         space: which space; its section below has its settings.
         autopose: the AutoPose space.
         fabric: the fabric space (settings of ``autopose.search.fabric_space``).
-        skeleton: joints to learn: ``coco17``, ``mpii16``, ...
+        skeleton: joints to learn: ``coco17``, ``mpii16``, ..., or a JSON file that names others (docs/data.md)
         codec: input size, heatmaps.
         data: what to search on (as in training).
         augment: how person crops are varied.

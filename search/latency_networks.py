@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from autopose.data.skeletons import open_skeleton
 from autopose.files import atomic_path
 from autopose.genotype import AutoPoseGenotype
 from autopose.models.network import build_network
@@ -17,7 +18,6 @@ from autopose.search.autopose_space import AutoPoseSpace
 from autopose.search.config import SearchConfig
 from autopose.search.latency import LatencyTable, report
 from autopose.search.latency_bench import Watch, cpu_session, median_ms, open_measured
-from autopose.skeleton import skeleton_by_name
 
 #: Turns in which every network is timed; a network's best turn counts.
 TURNS = 3
@@ -170,7 +170,7 @@ def calibrate_space(
         DataError: networks that should take longer took less.
     """
     space = open_measured(config)
-    joints = len(skeleton_by_name(config.skeleton))
+    joints = len(open_skeleton(config.skeleton))
     networks = random_networks(space, count, joints=joints, skip_share=skip_share)
     return calibrate(table, space, networks, config.codec.input_size_wh, rounds=rounds, graphs=graphs, watch=watch)
 

@@ -18,13 +18,14 @@ from torch import Tensor
 from autopose.data.coco import load_coco
 from autopose.data.images import ImageReader
 from autopose.data.pose_dataset import PoseDataset
+from autopose.data.skeletons import open_skeleton
 from autopose.errors import DataError
 from autopose.evaluation.coco import Results, evaluate_keypoints, mean_oks
 from autopose.evaluation.predict import PosePredictor, predict_persons
 from autopose.files import write_atomic
 from autopose.poses import Person
 from autopose.search.config import SearchConfig
-from autopose.skeleton import Skeleton, skeleton_by_name
+from autopose.skeleton import Skeleton
 from autopose.training.config import TrainConfig
 from autopose.training.loader import KeySampler, make_loader
 from autopose.training.sources import image_reader, name_for_split, pose_persons, write_tune_split
@@ -64,7 +65,7 @@ class SearchData:
 
     def __init__(self, config: SearchConfig, folder: Path, rank: int = 0, world: int = 1) -> None:
         self.config, self.rank, self.world = config, rank, world
-        self.skeleton: Skeleton = skeleton_by_name(config.skeleton)
+        self.skeleton: Skeleton = open_skeleton(config.skeleton)
         recipe = TrainConfig(skeleton=config.skeleton, codec=config.codec, data=config.data, augment=config.augment)
         persons = pose_persons(recipe, self.skeleton, folder)
         share = config.search.own_share

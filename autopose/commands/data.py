@@ -116,6 +116,8 @@ def check(
     for report in reports:
         joints = f" of {report.skeleton}" if report.skeleton else ""
         print(f"{report.annotations}: {report.kind}, {report.images:,} images, {report.persons:,} persons{joints}")
+        if report.joints:
+            print(f"  joints of its own, a/b where they change places in a mirror image: {', '.join(report.joints)}")
         for fault, count in report.faults.items():
             print(f"  {count:,} x {fault}:")
             for sentence in report.examples[fault]:
@@ -138,7 +140,8 @@ def convert(
     annotations: Annotated[Path, typer.Argument(metavar="ANNOTATIONS", help="Of any known format.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="OUT.json", help="COCO file to write.")],
     to: Annotated[
-        str | None, typer.Option(metavar="SKELETON", help="Joints to write; the file's own if not given.")
+        str | None,
+        typer.Option(metavar="SKELETON", help="Joints to write, a name or JSON file; the file's own if not given."),
     ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the pictures.")] = None,
     middles: Annotated[
@@ -157,12 +160,12 @@ def convert(
     """
     from autopose.console import progress
     from autopose.data.annotations import is_coco
-    from autopose.data.coco_file import read_coco, skeleton_of
+    from autopose.data.coco_file import read_coco
     from autopose.data.conversion import convert_coco, convert_persons, load_native, write_coco
+    from autopose.data.skeletons import open_skeleton, skeleton_of
     from autopose.errors import DataError
-    from autopose.skeleton import skeleton_by_name
 
-    target = skeleton_by_name(to) if to is not None else None
+    target = open_skeleton(to) if to is not None else None
     if not annotations.is_dir() and is_coco(annotations):
         file = read_coco(annotations, images=images)
         target = target or skeleton_of(file)

@@ -84,9 +84,9 @@ def eval(
         autopose eval detector-default ann.json --task bbox --complete-only
     """
     from autopose.console import progress
-    from autopose.data.coco import named_skeleton
     from autopose.data.coco_file import read_coco
     from autopose.data.mpii import is_mpii
+    from autopose.data.skeletons import named_skeleton
     from autopose.errors import UsageError
     from autopose.evaluation.coco import bootstrap_interval, evaluate_boxes, evaluate_keypoints
     from autopose.evaluation.pck import evaluate_pck
@@ -120,7 +120,7 @@ def eval(
     skeleton = COCO17
     if model.endswith(".json"):
         if task is Task.keypoints:
-            skeleton = named_skeleton(annotations)
+            skeleton = named_skeleton(annotations) or COCO17
         if task is Task.pck:
             raise UsageError("--task pck needs a MODEL: results do not say which annotated person each is of.")
         results = _read_results(Path(model))

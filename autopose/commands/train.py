@@ -53,10 +53,10 @@ def train(
     from autopose.checkpoint import Checkpoint, load_checkpoint
     from autopose.config import load_config
     from autopose.console import progress, remark
+    from autopose.data.skeletons import open_skeleton
     from autopose.errors import require
     from autopose.files import write_atomic
     from autopose.genotype import Genotype
-    from autopose.skeleton import skeleton_by_name
 
     require("torch", extra="train", why="Training")
     from autopose.commands.run_folder import chosen_folder, resume_command, stopped_code
@@ -69,7 +69,7 @@ def train(
     network = Genotype.load(genotype)
 
     def start() -> Checkpoint | None:
-        return None if init is None else initial_weights(init, network, len(skeleton_by_name(recipe.skeleton)))
+        return None if init is None else initial_weights(init, network, len(open_skeleton(recipe.skeleton)))
 
     if dry_run:
         from autopose.training.dry_run import dry_run as rehearse

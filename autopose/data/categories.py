@@ -63,11 +63,10 @@ def as_persons(annotations: Sequence[Any], category: int) -> Sequence[Mapping[st
     return [{**each, "category_id": int(each.get("category_id", category) == category)} for each in annotations]
 
 
-def named_joints(content: Mapping[str, Any], category: int) -> tuple[str, ...]:
-    """Return the names that a file gives to the keypoints of its persons, in their order; none if it does not say."""
+def category_record(content: Mapping[str, Any], category: int) -> Mapping[str, Any]:
+    """Return what a file says of a category; nothing if it does not."""
     listed = [each for each in content.get("categories") or () if isinstance(each, dict) and each.get("id") == category]
-    named = listed[0].get("keypoints") if listed else None
-    return tuple(map(str, named)) if isinstance(named, list) else ()
+    return listed[0] if listed else {}
 
 
 def _listed(content: Mapping[str, Any], path: Path) -> list[Mapping[str, Any]]:

@@ -1,6 +1,5 @@
 """COCO keypoint annotations and detection files as :class:`autopose.poses.Person`."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.data.categories import named_joints, person_category, person_numbers
+from autopose.data.categories import person_numbers
 from autopose.data.coco_file import (
     CocoFile,
     box_numbers,
@@ -17,11 +16,11 @@ from autopose.data.coco_file import (
     load_detections,
     number_fault,
     read_coco,
-    read_json,
 )
 from autopose.errors import DataError
 from autopose.poses import Person
 from autopose.skeleton import COCO17, SKELETONS, Skeleton
+from autopose.skeleton_record import plain_name
 
 #: The share of its box that a person fills, where an annotation has no area (the mean of COCO's).
 BOX_SHARE = 0.528
@@ -37,28 +36,15 @@ def check_joints(file: CocoFile, skeleton: Skeleton) -> None:
         if file.joints == other.joints and other.joints != skeleton.joints:
             raise DataError(
                 f"{file.path}: has the joints of {other.name}; {skeleton.name} was asked for.\n"
-                f"Convert it: autopose data convert {file.path} --to {skeleton.name} -o OUT.json"
+                f"Convert it: autopose data convert {file.path} --to "
+                f"{skeleton.name if skeleton.name in SKELETONS else 'SKELETON.json'} -o OUT.json"
             )
-    plain = [re.sub(r"[^a-z0-9]+", "_", name.lower()) for name in file.joints]
-    for place, (name, wanted) in enumerate(zip(plain, skeleton.joints, strict=False)):
-        if name != wanted:
+    for place, (name, wanted) in enumerate(zip(file.joints, skeleton.joints, strict=False)):
+        if plain_name(name) != wanted:
             raise DataError(
                 f"{file.path}: its joint {place + 1} is {file.joints[place]!r}; {skeleton.name} has {wanted!r}.\n"
                 f"Put the joints into its order, or, where only the name differs, rename it under 'categories'."
             )
-
-
-def named_skeleton(annotations: Path) -> Skeleton:
-    """Return the skeleton whose joints an annotation file names for its persons; COCO's if it names none that is known.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    content = read_json(annotations, "annotation file")
-    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
-        return COCO17
-    joints = named_joints(content, person_category(content, annotations))
-    return next((each for each in SKELETONS.values() if each.joints == joints), COCO17)
 
 
 def load_coco(

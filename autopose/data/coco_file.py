@@ -4,17 +4,16 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.data.categories import as_persons, named_joints, other_categories, person_category
+from autopose.data.categories import as_persons, category_record, other_categories, person_category
 from autopose.data.images import IMAGES_OPTION, picture_exists
 from autopose.errors import DataError
-from autopose.skeleton import COCO17, SKELETONS, Skeleton
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +24,7 @@ class CocoFile:
         path: the JSON file.
         images: image records by id.
         annotations: annotation records, in the file's order; ``category_id`` is 1 (or absent) for persons.
-        joints: names that the file gives to its keypoints, in their order; none if it does not say.
+        category: what the file says of persons: its record of that category, as it is.
         person_category: the number that the file itself has for persons.
         other_categories: its numbers for whatever else it has.
         folder: what ``file_name`` is relative to.
@@ -35,9 +34,15 @@ class CocoFile:
     images: Mapping[int, Mapping[str, Any]]
     annotations: Sequence[Mapping[str, Any]]
     folder: Path
-    joints: tuple[str, ...] = ()
+    category: Mapping[str, Any] = field(default_factory=dict)
     person_category: int = 1
     other_categories: tuple[Any, ...] = ()
+
+    @property
+    def joints(self) -> tuple[str, ...]:
+        """Return the names that the file gives to its keypoints, in their order; none if it does not say."""
+        named = self.category.get("keypoints")
+        return tuple(map(str, named)) if isinstance(named, list) else ()
 
     def image_path(self, image_id: int) -> Path:
         """Return where a picture is."""
@@ -117,44 +122,16 @@ def read_coco(path: Path, *, images: Path | None = None, look: bool = True) -> C
         records,
         as_persons(content["annotations"], category),
         folder,
-        named_joints(content, category),
+        category_record(content, category),
         category,
         other_categories(content, path, category),
     )
 
 
-def first_keypoints(file: CocoFile) -> Sequence[Any]:
+def first_keypoints(annotations: Sequence[Any]) -> Sequence[Any]:
     """Return the keypoints of the first record that has a list of them; its length tells the number of joints."""
-    lists = (record.get("keypoints") for record in file.annotations if isinstance(record, dict))
+    lists = (record.get("keypoints") for record in annotations if isinstance(record, dict))
     return next((found for found in lists if isinstance(found, list) and found), ())
-
-
-def skeleton_of(file: CocoFile) -> Skeleton:
-    """Return the skeleton of a COCO file: that of the joints that it names, or of so many joints.
-
-    Raises:
-        DataError: it is none that is known, or could be several.
-    """
-    numbers = len(first_keypoints(file))
-    count = numbers // 3
-    # Human-Art's files name four joints more than their 'keypoints' hold.
-    for names in (file.joints, file.joints[:count]):
-        named = next((skeleton for skeleton in SKELETONS.values() if skeleton.joints == names), None)
-        if named is not None:
-            return named
-    counted = [skeleton for skeleton in SKELETONS.values() if 3 * len(skeleton) == numbers]
-    if file.joints or not counted:
-        raise DataError(
-            f"{file.path}: has {len(file.joints) or count} joints that are of no known skeleton. "
-            f"Known: {', '.join(SKELETONS)}."
-        )
-    if len(counted) > 1 and COCO17 not in counted:
-        raise DataError(
-            f"{file.path}: has {count} joints and does not name them: {' and '.join(each.name for each in counted)} "
-            f"have as many, in other orders.\nList their names, in the file's order, as 'keypoints' of the category of "
-            "persons under 'categories'."
-        )
-    return counted[0]  # 17 joints without names are COCO's
 
 
 def image_folders(annotations: Path) -> list[Path]:

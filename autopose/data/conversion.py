@@ -10,15 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.data.coco import PSEUDO_WEIGHT, persons_from_coco
-from autopose.data.coco_file import CocoFile, number_fault, read_coco, skeleton_of
+from autopose.data.coco_file import CocoFile, number_fault, read_coco
 from autopose.data.images import DiskReader, ImageReader
 from autopose.data.lsp import is_lsp, load_lsp
 from autopose.data.mpii import is_mpii, load_mpii
 from autopose.data.ochuman import is_ochuman, load_ochuman
+from autopose.data.skeletons import skeleton_of
 from autopose.errors import DataError
 from autopose.files import path_from, write_atomic
 from autopose.poses import Person
 from autopose.skeleton import Skeleton
+from autopose.skeleton_record import skeleton_record
 
 #: Names of one and the same place.
 SYNONYMS: tuple[frozenset[str], ...] = (
@@ -85,7 +87,8 @@ def load_native(annotations: Path, *, images: Path | None = None) -> list[Person
     """Read persons with the skeleton that the file itself has.
 
     Knows COCO's format with the joints of COCO, CrowdPose, PoseTrack18 (a file or the folder of a split), OCHuman's
-    own file or its converted ones, MPII's formats, and the ``joints.mat`` of LSP and LSPET.
+    own file or its converted ones, or with others that the file names; MPII's formats, and the ``joints.mat`` of LSP
+    and LSPET.
 
     Raises:
         DataError: the file is missing or of no known format or skeleton.
@@ -119,7 +122,7 @@ def convert_coco(file: CocoFile, target: Skeleton, out: Path, *, middles: bool =
         middles: see :func:`convert_joints`.
 
     Raises:
-        DataError: its joints are of no known skeleton, or the keypoints of a record cannot be used.
+        DataError: its joints are not known, or the keypoints of a record cannot be used.
     """
     source = skeleton_of(file)
     folder = out.resolve().parent
@@ -151,8 +154,8 @@ def convert_coco(file: CocoFile, target: Skeleton, out: Path, *, middles: bool =
             changed["pseudo"] = np.flatnonzero((third > 0) & (human == 0)).tolist()
         persons += bool(changed["num_keypoints"])
         annotations.append({**record, **changed})
-    category = {"id": 1, "name": "person", "keypoints": list(target.joints)}
-    write_atomic(out, json.dumps({"images": images, "annotations": annotations, "categories": [category]}))
+    categories = [_category(target)]
+    write_atomic(out, json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return persons
 
 
@@ -186,9 +189,17 @@ def write_coco(
             if on_image is not None:
                 on_image()
         annotations.append(_record(person, number, ids[person.image_path]))
-    category = {"id": 1, "name": "person", "keypoints": list(persons[0].skeleton.joints)}
-    write_atomic(out, json.dumps({"images": images, "annotations": annotations, "categories": [category]}))
+    categories = [_category(persons[0].skeleton)]
+    write_atomic(out, json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return out
+
+
+def _category(skeleton: Skeleton) -> dict[str, Any]:
+    """Return COCO's record of the category of persons."""
+    record = skeleton_record(skeleton)
+    own = {key: record[key] for key in ("sigmas", "pairs")} if isinstance(record, dict) else {}
+    limbs = (skeleton.limb_indices.reshape(-1, 2) + 1).tolist()  # COCO counts from 1
+    return {"id": 1, "name": "person", "keypoints": list(skeleton.joints), "skeleton": limbs, **own}
 
 
 def _record(person: Person, number: int, image_id: int) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from autopose.affine import transform, transform_boxes, warp_shrunk
 from autopose.data.coco import persons_from_coco
-from autopose.data.coco_file import CocoFile, first_keypoints, skeleton_of
+from autopose.data.coco_file import CocoFile, first_keypoints
 from autopose.data.draw import WeightedDraw
 from autopose.data.images import ImageReader
 from autopose.data.neighbours import blend, candidates, neighbour_matrix, silhouette
+from autopose.data.skeletons import skeleton_of
 from autopose.poses import Person
 
 #: A person is enlarged by no more than this: larger ones would be told by their blur.
@@ -28,9 +29,9 @@ def persons_to_paint(file: CocoFile, *, sample_weight: float = 1.0) -> list[Pers
     """Return the persons of a file who have joints; none of a file that has boxes alone.
 
     Raises:
-        DataError: its joints are of no known skeleton, or a record cannot be used.
+        DataError: its joints are not known, or a record cannot be used.
     """
-    if not first_keypoints(file):
+    if not first_keypoints(file.annotations):
         return []
     return persons_from_coco(file, skeleton=skeleton_of(file), sample_weight=sample_weight)
 

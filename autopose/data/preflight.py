@@ -15,15 +15,15 @@ from autopose.data.coco_file import (
     first_keypoints,
     read_coco,
     read_json,
-    skeleton_of,
 )
 from autopose.data.images import DiskReader, picture_exists
 from autopose.data.lsp import is_lsp, load_lsp
 from autopose.data.mpii import is_mpii, load_mpii
 from autopose.data.ochuman import is_ochuman, load_ochuman
+from autopose.data.skeletons import skeleton_of
 from autopose.errors import AutoposeError, DataError
 from autopose.poses import Person
-from autopose.skeleton import COCO17, SKELETONS
+from autopose.skeleton import COCO17, SKELETONS, Skeleton
 
 #: How many examples of a kind of fault a report keeps.
 EXAMPLES = 5
@@ -41,6 +41,7 @@ class SetReport:
         annotations: the file.
         kind: ``COCO``, ``MPII``, ``LSP``, ``OCHuman`` or ``detections``.
         skeleton: name of its joints, if it has any.
+        joints: of a skeleton that autopose does not know; those that change places in a mirror image joined by ``/``.
         images: pictures that it lists.
         persons: persons with labelled joints (detections: boxes).
         faults: kind of fault -> how often.
@@ -50,6 +51,7 @@ class SetReport:
     annotations: Path
     kind: str
     skeleton: str = ""
+    joints: tuple[str, ...] = ()
     images: int = 0
     persons: int = 0
     faults: Counter[str] = field(default_factory=Counter)
@@ -67,6 +69,7 @@ class SetReport:
             "annotations": str(self.annotations),
             "kind": self.kind,
             "skeleton": self.skeleton,
+            "joints": list(self.joints),
             "images": self.images,
             "persons": self.persons,
             "faults": dict(self.faults),
@@ -239,14 +242,18 @@ def _check_coco(path: Path, images: Path | None, decode: bool, on_image: Callabl
         report.add("unreadable", str(error))
         return report
     report.images = len(file.images)
-    labelled = bool(first_keypoints(file))
+    labelled = bool(first_keypoints(file.annotations))
+    skeleton: Skeleton | None = None
     try:
-        report.skeleton = skeleton_of(file).name
+        skeleton = skeleton_of(file)
+        report.skeleton = skeleton.name
+        if skeleton not in SKELETONS.values():
+            report.joints = _mirrored(skeleton)
     except DataError as error:
         if labelled:  # boxes alone have no joints
             report.add("skeleton", str(error))
-    if report.skeleton or not labelled:
-        _check_records(report, file, report.skeleton or COCO17.name)
+    if skeleton is not None or not labelled:
+        _check_records(report, file, skeleton or COCO17)
     for image_id, image in file.images.items():
         _check_picture(report, file.image_path(image_id), (image["width"], image["height"]), decode)
         if on_image is not None:
@@ -254,11 +261,17 @@ def _check_coco(path: Path, images: Path | None, decode: bool, on_image: Callabl
     return report
 
 
-def _check_records(report: SetReport, file: CocoFile, skeleton: str) -> None:
+def _mirrored(skeleton: Skeleton) -> tuple[str, ...]:
+    """Return the joints, each with its counterpart."""
+    pairs = [dict.fromkeys((place, int(other))) for place, other in enumerate(skeleton.flip_order) if place <= other]
+    return tuple("/".join(skeleton.joints[place] for place in pair) for pair in pairs)
+
+
+def _check_records(report: SetReport, file: CocoFile, skeleton: Skeleton) -> None:
     for number, record in enumerate(file.annotations):
         where = f"{file.path}: annotations[{number}]"
         try:
-            if person_from_record(file, number, SKELETONS[skeleton]) is not None:
+            if person_from_record(file, number, skeleton) is not None:
                 report.persons += 1
             elif record.get("category_id", 1) == 1 and not record.get("keypoints"):  # what detectors alone learn from
                 box_numbers(record["bbox"], where)

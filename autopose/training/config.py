@@ -7,8 +7,9 @@ from pydantic import Field, model_validator
 from autopose.config import Config
 from autopose.data.augment import Augment
 from autopose.data.detection_dataset import DetectionAugment
+from autopose.data.skeletons import open_skeleton
 from autopose.heatmap import Codec
-from autopose.skeleton import COCO17, skeleton_by_name
+from autopose.skeleton import COCO17
 
 #: Adam's decay rates.
 Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
@@ -131,7 +132,7 @@ class Distillation(Config):
 
 def with_tolerances(codec: Codec, skeleton: str) -> Codec:
     """Return a codec whose decoding by expected OKS uses the constants of the joints that are learned."""
-    sigmas = skeleton_by_name(skeleton).sigmas
+    sigmas = open_skeleton(skeleton).sigmas
     if codec.refine == "oks" and codec.oks_sigmas is None and sigmas != COCO17.sigmas:
         return codec.model_copy(update={"oks_sigmas": sigmas})
     return codec
@@ -142,7 +143,7 @@ class TrainConfig(Config):
 
     Attributes:
         task: ``pose`` or ``detector``.
-        skeleton: joints to learn: ``coco17``, ``mpii16``, ...
+        skeleton: joints to learn: ``coco17``, ``mpii16``, ..., or a JSON file that names others (docs/data.md)
         codec: input size, heatmaps.
         data: what to train on.
         augment: how person crops are varied.

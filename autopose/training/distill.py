@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from autopose.data.skeletons import open_skeleton
 from autopose.errors import ConfigError
 from autopose.training.config import TrainConfig
 from autopose.training.loss import heatmap_loss
@@ -20,7 +21,7 @@ def load_teacher(config: TrainConfig, device: torch.device) -> nn.Module | None:
         return None
     name = config.distill.teacher
     checkpoint = initial_weights(name)
-    if checkpoint.task != "pose" or checkpoint.skeleton.name != config.skeleton:
+    if checkpoint.task != "pose" or checkpoint.skeleton.joints != open_skeleton(config.skeleton).joints:
         kind = "a detector" if checkpoint.task != "pose" else f"made for the skeleton {checkpoint.skeleton.name}"
         raise ConfigError(f"distill.teacher {name!r} is {kind}; the recipe trains a pose network of {config.skeleton}.")
     theirs, ours = checkpoint.codec, config.codec

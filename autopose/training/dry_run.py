@@ -16,10 +16,11 @@ from autopose.data.coco_file import read_coco
 from autopose.data.images import DiskReader, ImageReader, PackedReader
 from autopose.data.mpii import is_mpii
 from autopose.data.pasted import persons_to_paint
+from autopose.data.skeletons import open_skeleton
 from autopose.errors import AutoposeError, DataError
 from autopose.genotype import Genotype
 from autopose.models.network import build_network
-from autopose.skeleton import Skeleton, skeleton_by_name
+from autopose.skeleton import Skeleton
 from autopose.training.bfloat16 import autocast, in_bfloat16
 from autopose.training.config import Source, TrainConfig
 from autopose.training.distill import load_teacher
@@ -70,7 +71,7 @@ def dry_run(genotype: Genotype, config: TrainConfig, init: Checkpoint | None = N
     Raises:
         ConfigError: genotype and recipe do not fit, see :func:`autopose.training.fit.check_fit`; or the weights do not.
     """
-    skeleton = skeleton_by_name(config.skeleton)
+    skeleton = open_skeleton(config.skeleton)
     cost = check_fit(genotype, config)
     torch.manual_seed(config.train.seed)
     network = build_network(genotype, len(skeleton))
@@ -219,7 +220,7 @@ def _tune_pictures(config: TrainConfig, folder: Path) -> list[Path]:
     held_out = read_coco(tune, look=False)
     if config.task == "detector":
         return [held_out.image_path(number) for number in held_out.images]
-    return [person.image_path for person in persons_from_coco(held_out, skeleton=skeleton_by_name(config.skeleton))]
+    return [person.image_path for person in persons_from_coco(held_out, skeleton=open_skeleton(config.skeleton))]
 
 
 def _reader(config: TrainConfig) -> ImageReader:

@@ -2,12 +2,12 @@
 
 import torch
 
+from autopose.data.skeletons import open_skeleton
 from autopose.errors import ConfigError
 from autopose.genotype import Genotype
 from autopose.models.center import MAX_PERSONS
 from autopose.models.cost import Profile, profile_genotype
 from autopose.models.network import build_network
-from autopose.skeleton import skeleton_by_name
 from autopose.training.config import TrainConfig
 
 
@@ -20,10 +20,11 @@ def check_fit(genotype: Genotype, config: TrainConfig) -> Profile:
     Raises:
         ConfigError: they do not fit.
     """
-    wanted = getattr(genotype, "skeleton", config.skeleton)  # fabrics are made for one skeleton
-    if wanted != config.skeleton:
+    skeleton = open_skeleton(config.skeleton)
+    wanted = getattr(genotype, "skeleton", skeleton.name)  # fabrics are made for one skeleton
+    if wanted != skeleton.name:
         raise ConfigError(
-            f"Genotype {genotype.name!r} is made for the skeleton {wanted}; the recipe trains {config.skeleton}. "
+            f"Genotype {genotype.name!r} is made for the skeleton {wanted}; the recipe trains {skeleton.name}. "
             f"Choose another genotype, or --set skeleton={wanted} with data of that skeleton."
         )
     detector = getattr(genotype, "head", "") == "center"
@@ -32,7 +33,7 @@ def check_fit(genotype: Genotype, config: TrainConfig) -> Profile:
         raise ConfigError(f"Genotype {genotype.name!r} is {kind}; the recipe's task is {config.task!r}.")
     width, height = config.codec.input_size_wh
     advice = "set codec.input_size_wh to multiples of 32, and codec.stride to the network's."
-    joints = len(skeleton_by_name(config.skeleton))
+    joints = len(skeleton)
     try:
         cost = profile_genotype(genotype, joints, (width, height))
     except RuntimeError:  # branches of different sizes cannot be added

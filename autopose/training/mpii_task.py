@@ -6,10 +6,11 @@ from pathlib import Path
 from torch import nn
 
 from autopose.data.annotations import load_persons
+from autopose.data.skeletons import open_skeleton
 from autopose.evaluation.pckh import evaluate_pckh, head_lengths
 from autopose.evaluation.predict import predict_persons
 from autopose.poses import Person
-from autopose.skeleton import MPII16, skeleton_by_name
+from autopose.skeleton import MPII16
 from autopose.training.config import TrainConfig
 from autopose.training.sources import (
     find_annotations,
@@ -30,7 +31,7 @@ def held_out_persons(config: TrainConfig) -> list[Person]:
     """
     source = tune_source(config)
     path = find_annotations(source.annotations, config.data.synthetic_images, Path(os.devnull))
-    persons = load_persons(path, images=image_folder(source), skeleton=skeleton_by_name(config.skeleton))
+    persons = load_persons(path, images=image_folder(source), skeleton=open_skeleton(config.skeleton))
     name_of = name_for_split(person.image_path for person in persons)
     held_out = [person for person in persons if in_tune(name_of(person.image_path), config.data.tune_share)]
     if not held_out:

@@ -1,13 +1,11 @@
 """From the configuration's sources to training and tune samples."""
 
 import json
-import logging
 import os
 import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,21 +14,18 @@ from autopose.data.coco import nobody_from_coco, persons_from_coco
 from autopose.data.coco_file import read_coco
 from autopose.data.images import DiskReader, ImageReader, PackedReader, pack_images, picture_exists
 from autopose.data.pasted import persons_to_paint
+from autopose.data.places import DATA_VARIABLE, find_file, places
 from autopose.data.posetrack import is_annotated
 from autopose.data.scenes import Scene, merge_scenes, scenes_from_coco
+from autopose.data.skeletons import open_skeleton
 from autopose.errors import DataError
 from autopose.files import write_atomic
 from autopose.poses import Person
-from autopose.skeleton import Skeleton, skeleton_by_name
+from autopose.skeleton import Skeleton
 from autopose.training.config import Source, TrainConfig
 from autopose.training.distributed import rank, wait
 
-log = logging.getLogger(__name__)
-
 Sample = TypeVar("Sample", Person, Scene)
-
-#: Environment variable with the folder that relative annotation paths are looked up in.
-DATA_VARIABLE = "AUTOPOSE_DATA"
 
 
 def find_annotations(name: str, synthetic_images: int, folder: Path) -> Path:
@@ -47,14 +42,10 @@ def find_annotations(name: str, synthetic_images: int, folder: Path) -> Path:
         if not ready.is_file():
             return write_synthetic(target, images=synthetic_images, seed=0, size_wh=(256, 256))
         return ready
-    candidates = [Path(os.environ[DATA_VARIABLE]) / name] if os.environ.get(DATA_VARIABLE) else []
-    candidates.append(Path(name))
-    for path in candidates:
-        if path.is_file():
-            _tell_of_namesake(path, Path(name))
-            return path
+    if (path := find_file(name)) is not None:
+        return path
     raise DataError(
-        f"No annotation file {name!r} (looked at {', '.join(str(path) for path in candidates)}).\n"
+        f"No annotation file {name!r} (looked at {', '.join(map(str, places(name)))}).\n"
         f"Set {DATA_VARIABLE} to the folder that holds it, or name your own, in COCO's format:\n"
         """--set 'data.sources=[{annotations="mine.json", images="photos"}]' """
         "(and --set data.tune_annotations=mine.json where the recipe has that).\n"
@@ -62,19 +53,11 @@ def find_annotations(name: str, synthetic_images: int, folder: Path) -> Path:
     )
 
 
-@cache
-def _tell_of_namesake(taken: Path, here: Path) -> None:
-    """Warn, once, that a file of the same name in the current folder is not the one that is read."""
-    if here.is_file() and not here.samefile(taken):
-        log.warning("Reading %s (%s goes first), not %s of this folder.", taken, DATA_VARIABLE, here)
-
-
 def image_folder(source: Source) -> Path | None:
     """Return the folder that a source names for its images, looked up in ``AUTOPOSE_DATA`` as annotations are."""
     if source.images is None:
         return None
-    root = os.environ.get(DATA_VARIABLE)
-    return Path(root) / source.images if root and (Path(root) / source.images).is_dir() else Path(source.images)
+    return next((path for path in places(source.images) if path.is_dir()), Path(source.images))
 
 
 def tune_source(config: TrainConfig) -> Source:
@@ -255,7 +238,7 @@ def write_tune_split(config: TrainConfig, folder: Path, out: Path | None = None)
     if not images:
         raise nobody_held_out(path, "no image", names.values())
     # Of the file itself, so that errors name it and its records rather than the split's.
-    skeleton = skeleton_by_name(config.skeleton)
+    skeleton = open_skeleton(config.skeleton)
     if config.task == "pose" and not persons_from_coco(
         file, skeleton=skeleton, keep=lambda record: record["image_id"] in images
     ):

@@ -15,9 +15,9 @@ from autopose.data.coco_file import read_coco
 from autopose.data.detection_dataset import DetectionDataset, DetectionSample
 from autopose.data.mpii import is_mpii
 from autopose.data.pose_dataset import PoseDataset, PoseSample
+from autopose.data.skeletons import open_skeleton
 from autopose.genotype import AutoPoseGenotype, Genotype
 from autopose.models.center import center_loss, center_targets
-from autopose.skeleton import skeleton_by_name
 from autopose.training.config import TrainConfig
 from autopose.training.data_checksum import data_checksum
 from autopose.training.distill import distilled, load_teacher
@@ -102,7 +102,7 @@ class PoseTask(Task):
 
     def __init__(self, config: TrainConfig, folder: Path, device: torch.device) -> None:
         self.config, self.device = config, device
-        self.skeleton = skeleton_by_name(config.skeleton)
+        self.skeleton = open_skeleton(config.skeleton)
         persons = pose_persons(config, self.skeleton, folder)
         self.reader = image_reader(config.data.pack, [person.image_path for person in persons])
         self.source = PoseDataset(persons, config.codec, config.augment, self.reader)

@@ -13,11 +13,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from autopose.checkpoint import Checkpoint, save_checkpoint
 from autopose.config import to_toml
+from autopose.data.skeletons import open_skeleton
 from autopose.errors import ConfigError, UsageError
 from autopose.files import write_atomic
 from autopose.genotype import Genotype
 from autopose.models.network import build_network
-from autopose.skeleton import skeleton_by_name
 from autopose.training.bfloat16 import autocast, in_bfloat16
 from autopose.training.config import TrainConfig, TrainSection
 from autopose.training.distributed import Group, own_device, wait
@@ -99,7 +99,7 @@ def train(
 
     settings = config.train
     torch.manual_seed(settings.seed)
-    skeleton = skeleton_by_name(config.skeleton)
+    skeleton = open_skeleton(config.skeleton)
     network = build_network(genotype, len(skeleton)).to(device)
     if settings.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

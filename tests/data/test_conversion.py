@@ -125,7 +125,7 @@ def test_refuses_unknown_joints_and_mixtures(write_coco_of: Any, tmp_path: Path)
     content = json.loads(write_coco_of(COCO17).read_text())
     content["categories"][0]["keypoints"] = ["head", "tail"]
     (tmp_path / "other.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match="has 2 joints that are of no known skeleton"):
+    with pytest.raises(DataError, match=r"names 2 joints; .* have 51 numbers, expected 6"):
         load_native(tmp_path / "other.json")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no JSON"):

@@ -1,0 +1,127 @@
+"""Skeletons of one's own as JSON: what files and models store, and what annotation files say of their keypoints."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from autopose.errors import DataError
+from autopose.skeleton import COCO17, SKELETONS, Skeleton, skeleton_by_name
+
+#: OKS constant of a joint of which none is known: that of COCO's shoulders, the middle of the body's.
+UNKNOWN_SIGMA = 0.079
+#: Joints of a skeleton at most; COCO-WholeBody has 133.
+MOST_JOINTS = 1000
+
+
+def plain_name(name: object) -> str:
+    """Return how a joint's name is written here: ``LShoulder`` and ``l-shoulder`` as ``l_shoulder``."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", str(name))
+    return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
+
+
+def skeleton_record(skeleton: Skeleton) -> str | dict[str, Any]:
+    """Return what a file stores of a skeleton: the name of one that autopose knows, the whole of another."""
+    if SKELETONS.get(skeleton.name) == skeleton:
+        return skeleton.name
+    return {
+        "name": skeleton.name,
+        "joints": list(skeleton.joints),
+        "limbs": [list(limb) for limb in skeleton.limbs],
+        "sigmas": list(skeleton.sigmas),
+        "pairs": [list(pair) for pair in skeleton.pairs],
+    }
+
+
+def stored_skeleton(record: object, where: str) -> Skeleton:
+    """Return the skeleton that :func:`skeleton_record` stored.
+
+    Raises:
+        DataError: it is none.
+    """
+    return skeleton_by_name(record) if isinstance(record, str) else skeleton_from(record, where)
+
+
+def skeleton_from(record: object, where: str, name: str | None = None) -> Skeleton:
+    """Return the skeleton that a JSON object describes; one that autopose knows where the joints are that one's.
+
+    ``joints`` (or COCO's ``keypoints``) are their names; ``limbs`` pairs of names (or COCO's ``skeleton``: pairs of
+    their numbers, from 1); ``sigmas`` their OKS constants, by default COCO's for joints that COCO has and
+    :data:`UNKNOWN_SIGMA` for others; ``pairs`` joints that change places in a mirror image, besides those whose names
+    differ in left and right, or l and r.
+
+    Args:
+        record: the object.
+        where: what errors call it.
+        name: of the skeleton, where the object has none.
+
+    Raises:
+        DataError: something is missing or of the wrong shape.
+    """
+    if not isinstance(record, Mapping):
+        raise DataError(f"{where}: expected an object with 'joints', a list of names.")
+    listed = record.get("joints", record.get("keypoints"))
+    if not isinstance(listed, list) or not listed or not all(isinstance(each, str) for each in listed):
+        raise DataError(f"{where}: has no 'joints'; expected a list of names.")
+    if len(listed) > MOST_JOINTS:
+        raise DataError(f"{where}: has {len(listed)} joints; at most {MOST_JOINTS} are possible.")
+    joints = tuple(map(plain_name, listed))
+    twice = next((joint for joint in joints if joints.count(joint) > 1 or not joint), None)
+    if twice is not None:
+        raise DataError(f"{where}: 'joints': {twice!r} is there twice, or no name; expected {len(joints)} of them.")
+    sigmas = record.get("sigmas")
+    known = next((each for each in SKELETONS.values() if each.joints == joints), None)
+    if known is not None and sigmas in (None, list(known.sigmas)) and not record.get("pairs"):
+        return known  # whatever limbs it has: CrowdPose's files list COCO's
+    numbered = "limbs" not in record
+    limbs = _pairs(record.get("skeleton" if numbered else "limbs"), joints, where, "skeleton" if numbered else "limbs")
+    pairs = _pairs(record.get("pairs"), joints, where, "pairs")
+    if sigmas is None:
+        sigmas = [_COCO_SIGMAS.get(joint, UNKNOWN_SIGMA) for joint in joints]
+    elif not (
+        isinstance(sigmas, list)
+        and len(sigmas) == len(joints)
+        and all(isinstance(value, int | float) and 0 < value < np.inf for value in sigmas)
+    ):
+        raise DataError(f"{where}: 'sigmas' is {str(sigmas)[:60]}; expected {len(joints)} numbers above 0.")
+    own = Skeleton(str(record.get("name") or name or "own"), joints, limbs, tuple(map(float, sigmas)), pairs=pairs)
+    _check_mirror(own, where)
+    return own
+
+
+_COCO_SIGMAS = dict(zip(COCO17.joints, COCO17.sigmas, strict=True))
+
+
+def _pairs(listed: object, joints: tuple[str, ...], where: str, key: str) -> tuple[tuple[str, str], ...]:
+    """Return pairs of joints, given by name or, as COCO does, by number from 1."""
+    if listed is None:
+        return ()
+    pairs = []
+    for each in listed if isinstance(listed, list) else [listed]:
+        pair = each if isinstance(each, list) else []
+        names = [
+            joints[end - 1] if isinstance(end, int) and 1 <= end <= len(joints) else plain_name(end) for end in pair
+        ]
+        if len(names) != 2 or not set(names) <= set(joints) or names[0] == names[1]:
+            raise DataError(
+                f"{where}: {key!r} has {str(each)[:60]}; expected two different joints, by name or number (1 to "
+                f"{len(joints)}). Mend it, or leave {key!r} out."
+            )
+        pairs.append((names[0], names[1]))
+    return tuple(pairs)
+
+
+def _check_mirror(skeleton: Skeleton, where: str) -> None:
+    """Refuse joints of which it is not known where they are in a mirror image."""
+    ends = [end for pair in skeleton.pairs for end in pair]
+    if len(set(ends)) != len(ends):
+        raise DataError(f"{where}: 'pairs': a joint is in several; expected each in one at most.")
+    order = skeleton.flip_order
+    for place, joint in enumerate(skeleton.joints):
+        alone = order[place] == place and {"left", "right"} & set(joint.split("_"))
+        if alone or order[order[place]] != place:
+            raise DataError(
+                f"{where}: {joint!r} has no counterpart of the other side, so its place in a mirror image is not "
+                "known.\nName the counterpart alike (left_wrist, right_wrist), or list both in 'pairs'."
+            )
