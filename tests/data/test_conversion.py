@@ -145,6 +145,7 @@ def test_refuses_unknown_joints_and_mixtures(write_coco_of: Any, tmp_path: Path)
         ("posetrack18/annotations/test_posetrack18_val.json", "posetrack17", 14),
         ("coco/test_coco.json", "coco17", 12),
         ("mpii/test_mpii.json", "mpii16", 5),
+        ("jhmdb/test_jhmdb_sub1.json", "test_jhmdb_sub1", 3),
     ],
 )
 def test_against_real_samples(data_root: Path, file: str, skeleton: str, persons: int) -> None:
