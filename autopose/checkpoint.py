@@ -78,7 +78,6 @@ class Checkpoint:
 
 def save_checkpoint(path: Path | str, checkpoint: Checkpoint, *, half: bool = False) -> None:
     """Write a checkpoint in one step; ``half`` stores floating point tensors as FP16 (what is bundled)."""
-    safetensors = require("safetensors.torch", extra="train", why="Saving a checkpoint")
     state = {}
     for key, value in checkpoint.state.items():
         value = value.detach().cpu().contiguous()
@@ -94,7 +93,21 @@ def save_checkpoint(path: Path | str, checkpoint: Checkpoint, *, half: bool = Fa
         "metrics": dict(checkpoint.metrics),
     }
     with atomic_path(path) as temporary:
-        safetensors.save_file(state, str(temporary), metadata={DESCRIPTION: json.dumps(description)})
+        write_tensors(temporary, state, {DESCRIPTION: json.dumps(description)}, name=str(path))
+
+
+def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str], *, name: str) -> None:
+    """Write a safetensors file; ``name`` is what an error calls it.
+
+    Raises:
+        ModelError: the disk is full, or the name is no UTF-8: safetensors has an error of its own for them.
+    """
+    safetensors = require("safetensors", extra="train", why="Saving weights")
+    module = require("safetensors.torch", extra="train", why="Saving weights")
+    try:
+        module.save_file(tensors, str(path), metadata=metadata)
+    except (safetensors.SafetensorError, UnicodeEncodeError) as error:
+        raise ModelError(f"{name}: cannot be written ({error}). Make room there, or choose another folder.") from None
 
 
 def checkpoint_path(source: Path | str) -> Path:

@@ -72,8 +72,13 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override!r}: expected section.key=value, for instance train.lr=1e-3.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except tomllib.TOMLDecodeError as error:
         value = text.strip()  # a bare word such as adamw
+        if value.startswith(("[", "{", '"', "'")):
+            raise ConfigError(
+                f"--set {override}: not valid TOML: {error}. Is a text in it without quotes, or in double ones with a "
+                "single \\? Use single ones, with double ones around all: --set \"a.b=['C:\\data']\"."
+            ) from None
     *sections, last = key.strip().split(".")
     for section in sections:
         content = content.setdefault(section, {})

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import shlex
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -48,6 +50,11 @@ def remark(text: str) -> None:
     """Print a line to standard error unless quiet."""
     if not is_quiet():
         sys.stderr.write(text + "\n")
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Return a command to copy into this system's shell: those of Windows do not know single quotes."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 @contextmanager

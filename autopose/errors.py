@@ -79,5 +79,5 @@ def require(module: str, *, extra: str, why: str) -> ModuleType:
     except ImportError as error:
         raise MissingDependencyError(
             f"{why} needs the package {module!r}, which could not be imported ({error}).\n"
-            f"Install it with: pip install 'autopose[{extra}]'"
+            f'Install it with: pip install "autopose[{extra}]"'
         ) from error

@@ -4,7 +4,9 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,10 +23,23 @@ def path_from(folder: Path, path: Path) -> str:
 def _new_file_beside(destination: Path) -> Path:
     """Make an empty file with a name of its own. An ordinary one, as the umask says: ``mkstemp`` makes private ones."""
     while True:
-        path = destination.with_name(f".{destination.stem}.{secrets.token_hex(4)}{destination.suffix}")
+        # Not the whole stem: with the rest, a name of the full length that a file system takes would be too long.
+        path = destination.with_name(f".{destination.stem[:40]}.{secrets.token_hex(4)}{destination.suffix}")
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             return path
+
+
+def replace(source: Path, destination: Path) -> None:
+    """Rename a file over another one, with patience on Windows, where scanners hold new files open for a moment."""
+    for wait_s in (0.05, 0.2, 1.0) if os.name == "nt" else ():
+        try:
+            source.replace(destination)
+        except PermissionError:
+            time.sleep(wait_s)
+        else:
+            return
+    source.replace(destination)
 
 
 @contextmanager
@@ -38,11 +53,11 @@ def atomic_path(destination: Path | str) -> Iterator[Path]:
         IsADirectoryError: the destination is a folder.
     """
     destination = Path(destination)
-    if destination.is_symlink():
-        destination = destination.resolve()
     if destination.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder; expected the name of a file", str(destination))
     special = destination.exists() and not destination.is_file()
+    if destination.is_symlink() and not special:  # /dev/stdout is a link, too: to a pipe, which has no path
+        destination = destination.resolve()
     destination.parent.mkdir(parents=True, exist_ok=True)
     if special:
         descriptor, name = tempfile.mkstemp(suffix=destination.suffix)
@@ -50,13 +65,16 @@ def atomic_path(destination: Path | str) -> Iterator[Path]:
         temporary = Path(name)
     else:
         temporary = _new_file_beside(destination)
+    mode = stat.S_IMODE(temporary.stat().st_mode)
     try:
         yield temporary
         if special:
             with temporary.open("rb") as content, destination.open("wb") as target:
                 shutil.copyfileobj(content, target)
             return
-        temporary.replace(destination)
+        if stat.S_IMODE(temporary.stat().st_mode) != mode:  # safetensors puts a private file in its place
+            temporary.chmod(mode)
+        replace(temporary, destination)
     finally:
         temporary.unlink(missing_ok=True)
 

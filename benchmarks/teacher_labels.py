@@ -153,7 +153,7 @@ def main() -> None:
     arguments = parser.parse_args()
     teacher, file = Teacher(arguments.teacher), read_coco(arguments.annotations)
     records = records_of(file)
-    records = [record for record in records if arguments.contains in str(file.image_path(record["image_id"]))]
+    records = [record for record in records if arguments.contains in file.image_path(record["image_id"]).as_posix()]
     if arguments.without_joints:
         records = [record for record in records if not record.get("num_keypoints")]
     records = records[: arguments.limit]

@@ -11,12 +11,12 @@ from autopose.runtime.engine_sidecar import Builder
 OLDEST = {"tensorrt": (10, 12), "tensorrt_rtx": (1, 1)}
 _ADVICE = {
     "tensorrt": (
-        "TensorRT is not installed ({error}): pip install 'autopose[trt]' (with libraries from NVIDIA's own index).\n"
+        'TensorRT is not installed ({error}): pip install "autopose[trt]" (with libraries from NVIDIA\'s own index).\n'
         "Instead, 'autopose export MODEL' makes a .onnx that runs everywhere, and 'autopose export MODEL --trt-rtx "
         "--target sm89' builds RTX engines without a GPU."
     ),
     "tensorrt_rtx": (
-        "TensorRT-RTX is not installed ({error}): pip install 'autopose[trt-rtx]'.\n"
+        'TensorRT-RTX is not installed ({error}): pip install "autopose[trt-rtx]".\n'
         "Instead, 'autopose export MODEL' makes a .onnx that runs everywhere."
     ),
 }
@@ -37,7 +37,7 @@ def load_builder(kind: Builder) -> ModuleType:
     if version < OLDEST[kind]:
         raise BackendError(
             f"{kind} {module.__version__} is too old: {'.'.join(map(str, OLDEST[kind]))} or newer is needed.\n"
-            f"pip install --upgrade 'autopose[{'trt' if kind == 'tensorrt' else 'trt-rtx'}]'"
+            f'pip install --upgrade "autopose[{"trt" if kind == "tensorrt" else "trt-rtx"}]"'
         )
     return module
 

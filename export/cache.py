@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from autopose.errors import ModelError
+from autopose.errors import ModelError, UsageError
 from autopose.files import atomic_path, write_atomic
 from autopose.runtime.engine_sidecar import read_sidecar
 
@@ -25,12 +25,36 @@ _DIGEST_BYTES = 32
 
 
 def cache_folder() -> Path:
-    """Return the folder of what is cached; it need not exist."""
+    """Return the folder of what is cached; it need not exist.
+
+    Raises:
+        UsageError: the user has no home folder, as in some containers, and none is named.
+    """
     if chosen := os.environ.get("AUTOPOSE_CACHE"):
         return Path(chosen)
-    if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "autopose"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autopose"
+    if usual := os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME"):
+        return Path(usual) / "autopose"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise UsageError("There is no home folder to keep exports in: name a folder with AUTOPOSE_CACHE.") from None
+    return (home / "AppData" / "Local" if os.name == "nt" else home / ".cache") / "autopose"
+
+
+def make_cache_folder() -> Path:
+    """Return the folder of what is cached, which exists from now on.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: exports cannot be kept there ({error.strerror}). Name another folder with AUTOPOSE_CACHE."
+        ) from None
+    return folder
 
 
 def cache_key(depends_on: Mapping[str, Any]) -> str:
@@ -61,9 +85,10 @@ def keep(key: str, write: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[
     It is made in a folder of its own and appears as a whole: of two processes that build the same engine at the same
     time, the slower one takes the other's.
     """
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{key}.", dir=cache_folder(), ignore_cleanup_errors=True) as made:
-        engine = Path(made) / f"{key}.engine"
+    with tempfile.TemporaryDirectory(prefix=f".{key}.", dir=make_cache_folder(), ignore_cleanup_errors=True) as own:
+        made = Path(own) / key  # an ordinary folder, which others may read as the umask says; the one around is private
+        made.mkdir()
+        engine = made / f"{key}.engine"
         report = write(engine)
         write_atomic(_report_path(engine), json.dumps(report, indent=2) + "\n")
         try:

@@ -76,7 +76,7 @@ def crops_from_folder(
     """
     if not folder.is_dir():
         raise DataError(f"No folder {str(folder)!r}. Give a folder of images like those that the model will see.")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = sorted(path for path in folder.rglob("[!.]*") if path.suffix.lower() in IMAGE_SUFFIXES)
     images = []
     for path in spread(paths, limit, rest_of=rest_of):
         with suppress(MediaError):

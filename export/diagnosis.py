@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from autopose.errors import AutoposeError
+from autopose.errors import AutoposeError, UsageError
 from autopose.export.builders import load_builder
 from autopose.export.cache import cache_folder
 from autopose.runtime.device_memory import open_cuda
@@ -161,11 +161,15 @@ def _builds(kind: Builder) -> str:
 
 
 def _cache() -> dict[str, Any]:
-    folder = cache_folder()
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        folder = cache_folder()
+    except UsageError as error:
+        return {"folder": str(error), "engines": 0, "free_gb": 0.0, "writable": False}
+    # os.path, which says no where Path raises: another user's home may not be looked into.
+    existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     return {
         "folder": str(folder),
-        "engines": len(list(folder.glob("[!.]*/*.engine"))) if folder.is_dir() else 0,
+        "engines": len(list(folder.glob("[!.]*/*.engine"))) if os.path.isdir(folder) else 0,
         "free_gb": round(shutil.disk_usage(existing).free / 1e9, 1),
         "writable": _writable(existing),
     }

@@ -138,10 +138,11 @@ def graph_for(model: str, *, flip: bool, task: Task) -> Path:
 
     Raises:
         ModelError: the network is for another task, which is told before the time is taken to export it.
+        UsageError: there is no folder to keep it in.
     """
     path = source_file(model, flip=flip)
     require("onnx", extra="train", why="Exporting a model")
-    graph = cache.cache_folder() / f"{graph_key(path, flip=flip)}.onnx"
+    graph = cache.make_cache_folder() / f"{graph_key(path, flip=flip)}.onnx"
     if not graph.exists():
         _export(model, graph, Recipe(flip=flip), lambda made, out, manifest: _move(made, out), task=task)
     return graph

@@ -1,12 +1,12 @@
 """What an export shall make, and how that names an engine in the cache."""
 
-import shlex
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+from autopose.console import command_line
 from autopose.data.coco_file import read_coco
 from autopose.errors import DataError
 from autopose.export.cache import cache_key
@@ -139,4 +139,4 @@ def rebuild_command(model: str, out: Path | None, recipe: Recipe) -> str:
             words += [option, str(pictures)]
     if out is not None:
         words += ["-o", str(out)]
-    return shlex.join(words)
+    return command_line(words)

@@ -197,7 +197,7 @@ def open_cuda(which: str | None = None) -> Cuda:
             ) from None
     raise MissingDependencyError(
         f"A TensorRT engine needs pycuda or cuda-python ({'; '.join(failures)}).\n"
-        "Install one with: pip install 'autopose[trt]' (or 'autopose[pycuda]')"
+        'Install one with: pip install "autopose[trt]" (or "autopose[pycuda]")'
     )
 
 

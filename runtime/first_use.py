@@ -32,7 +32,7 @@ def graph_of(trained: Path, *, flip: bool, task: Task) -> Path:
     lack = [name for name in ("torch", "onnx", "onnxscript", "safetensors") if find_spec(name) is None]
     if lack:
         raise ModelError(
-            f"{trained}: has to be exported first, which needs {' and '.join(lack)}: pip install 'autopose[train]'.\n"
+            f'{trained}: has to be exported first, which needs {" and ".join(lack)}: pip install "autopose[train]".\n'
             f"Or, where that is installed: autopose export {trained} -o model.onnx"
         )
     log.info("Looking for the ONNX graph of %s; the first time it is exported.", trained)
@@ -59,7 +59,7 @@ def engine_of(graph: Path, task: Task) -> Path:
     if lack or builder is None:
         raise BackendError(
             f"Backend 'trt' needs an engine of {str(graph)!r}, and {', and '.join(lack)}.\n"
-            "Run it with backend 'ort'; on a machine with a GPU: pip install 'autopose[trt]', then "
+            "Run it with backend 'ort'; on a machine with a GPU: pip install \"autopose[trt]\", then "
             f"{_command_for(graph)}"
         )
     require("onnx", extra="trt" if builder == "tensorrt" else "trt-rtx", why="Building an engine")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
@@ -103,7 +104,7 @@ class _KnownBoxes:
         """Return the boxes of an image, to be added to; its name may come from Windows."""
         if "\\" in str(path):
             path = Path(PureWindowsPath(path).as_posix())
-        return self.by_name.setdefault(path.name, {}).setdefault(path, [])
+        return self.by_name.setdefault(_composed(path.name), {}).setdefault(path, [])
 
     def __bool__(self) -> bool:
         return bool(self.by_name or self.by_number)
@@ -125,8 +126,13 @@ class _KnownBoxes:
         """
         if frame.name is not None and self.by_name:
             path = Path(frame.name)
-            return _nearest(self.by_name.get(path.name, {}), path)
+            return _nearest(self.by_name.get(_composed(path.name), {}), path)
         return self.by_number.get(frame.image_id)
+
+
+def _composed(name: str) -> str:
+    """Return a name whose accents are in their letters: files from a Mac have them beside, what is typed has not."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _some(names: Iterable[Any]) -> str:

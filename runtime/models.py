@@ -90,9 +90,10 @@ def _find(text: str, *, flip: bool, task: Task, folder: Path | None) -> Path:
 
 def _exported_in(run: Path, *, flip: bool, task: Task) -> Path:
     """Return the run's exported file that fits, or the only one there is (which is then refused with its reason)."""
-    files = sorted(path for path in run.iterdir() if path.suffix.lower() == ".onnx")
+    shown = [path for path in run.iterdir() if not path.name.startswith(".")]  # macOS leaves ._NAME beside NAME
+    files = sorted(path for path in shown if path.suffix.lower() == ".onnx")
     if not files:
-        if not any(path.suffix.lower() == _WEIGHTS for path in run.iterdir()):
+        if not any(path.suffix.lower() == _WEIGHTS for path in shown):
             raise ModelError(f"{run}: this folder holds no model. Expected one that 'autopose train -o' wrote.")
         return graph_of(run, flip=flip, task=task)
     for path in files[:-1]:

@@ -98,12 +98,13 @@ def open_ort(
         onnxruntime.set_default_logger_severity(2)  # its default; it cannot be asked for
     if wants_cuda and "CUDAExecutionProvider" not in session.get_providers():
         cause = "its CUDA libraries could not be loaded" if available else "this ONNX Runtime was built without CUDA"
+        mend = 'pip install "autopose[gpu]"' if available else "onnxruntime-gpu is for Linux and Windows on x86-64"
         if device == "cuda":
             raise BackendError(
                 f"{path}: device 'cuda' was asked for, but {cause}; ONNX Runtime would run on the CPU.\n"
-                "Install the libraries with pip install 'autopose[gpu]', see 'autopose doctor', or give --device cpu."
+                f"To have it: {mend}; see 'autopose doctor', or give --device cpu."
             )
-        log.warning("A GPU is present, but %s: running on the CPU (pip install 'autopose[gpu]').", cause)
+        log.warning("A GPU is present, but %s: running on the CPU (%s).", cause, mend)
     return session
 
 

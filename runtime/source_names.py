@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
 
 #: Bytes of an output file's stem at most: file systems take 255, and endings such as ``_000000000123_keypoints.json``
@@ -28,20 +29,25 @@ def address_stem(address: str) -> str:
     return re.sub(r"[^\w.-]+", "-", public_address(address).partition("://")[2]).strip("-.") or "stream"
 
 
+def as_one(name: str) -> str:
+    """Return what is equal for names that Windows or macOS take for the same."""
+    return unicodedata.normalize("NFC", name).lower()
+
+
 def unique_stem(stem: str, taken: set[str], marks: Iterable[str] = ()) -> str:
     """Return the stem, short enough for a file and numbered if it is taken already, and take it.
 
-    Upper and lower case are one: not every file system tells them apart.
+    Upper and lower case are one, and an accent beside its letter or in it: not every file system tells them apart.
 
     Args:
         stem: wanted.
-        taken: what is given away, in lower case; added to.
+        taken: what is given away, as :func:`as_one` has it; added to.
         marks: it is needed with these behind it as well.
     """
     if len(os.fsencode(stem)) > LONGEST_STEM:
         stem = os.fsencode(stem)[:LONGEST_STEM].decode(errors="ignore")
     name, count = stem, 1
-    while not taken.isdisjoint(needed := {(name + mark).lower() for mark in ("", *marks)}):
+    while not taken.isdisjoint(needed := {as_one(name + mark) for mark in ("", *marks)}):
         count += 1
         name = f"{stem}-{count}"
     taken |= needed

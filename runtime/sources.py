@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from autopose.errors import MediaError, UsageError
 from autopose.image_files import IMAGE_SUFFIXES, begins_as_image, read_image
-from autopose.runtime.source_names import OUTPUT_MARKS, address_stem, public_address, unique_stem
+from autopose.runtime.source_names import OUTPUT_MARKS, address_stem, as_one, public_address, unique_stem
 from autopose.runtime.video import Frame, VideoReader
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ def _sources_of(text: str, *, lists: bool = True) -> list[SourceSpec]:
         return [SourceSpec(path.stem, kind, text, (path,))]
     if any(sign in text for sign in "*?["):
         matches = sorted(Path(name) for name in glob.glob(text, recursive=True) if Path(name).is_file())
-        return _of_files(matches, Path(text).parent.name.strip("*") or "images", text)
+        return _of_files(matches, re.sub(r"[*?]", "", Path(text).parent.name) or "images", text)
     raise MediaError(f"No source {text!r}: no such file or folder, and no pattern, webcam number or stream address.")
 
 
@@ -327,8 +327,8 @@ def _uniquely_named(specs: Sequence[SourceSpec]) -> list[SourceSpec]:
     """Number the later ones of equal names, of sources and of images, so that no output overwrites another."""
     names: set[str] = set()
     named = [replace(spec, name=unique_stem(spec.name, names, OUTPUT_MARKS)) for spec in specs]
-    stems = {spec.name.lower() for spec in named if _is_one_image(spec)}
-    stems |= {f"{spec.name}-sheet".lower() for spec in named}  # lies beside the images of a folder
+    stems = {as_one(spec.name) for spec in named if _is_one_image(spec)}
+    stems |= {as_one(f"{spec.name}-sheet") for spec in named}  # lies beside the images of a folder
     return [_with_stems(spec, stems) for spec in named]
 
 

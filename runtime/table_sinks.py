@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.errors import require
-from autopose.files import atomic_path, write_atomic
+from autopose.files import atomic_path, replace, write_atomic
 from autopose.formats import TABLE_COLUMNS, coco_results, openpose_frame, table_rows
 from autopose.poses import Poses
 from autopose.runtime.sinks import Sink, SinkContext, remove_earlier
@@ -52,7 +52,8 @@ class TableSink(Sink):
         return [self._finished()]
 
     def _finished(self) -> Path:
-        return self.part.replace(self.destination)
+        replace(self.part, self.destination)
+        return self.destination
 
 
 class ParquetSink(TableSink):

@@ -220,5 +220,5 @@ def load_library(sidecar: EngineSidecar, path: Path) -> Any:
         cause = str(error).splitlines()[0]
         raise MissingDependencyError(
             f"{path}: this engine needs {sidecar.builder}, which could not be imported ({cause}).\n"
-            f"Install it with: pip install 'autopose[{extra}]', or use the .onnx."
+            f'Install it with: pip install "autopose[{extra}]", or use the .onnx.'
         ) from None

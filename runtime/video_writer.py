@@ -46,6 +46,7 @@ class VideoWriter:
 
     Raises:
         MediaError: the encoder or the destination cannot be opened.
+        OSError: there is no room for it.
     """
 
     def __init__(
@@ -90,6 +91,8 @@ class VideoWriter:
         except (FFmpegError, OSError, ValueError) as error:
             self._container.close()
             self.part.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise  # a full disk: the size is not to blame
             raise MediaError(
                 f"{path}: pictures of {size_wh[0]}x{size_wh[1]} cannot be written as H.264 video ({reason_of(error)}). "
                 "Save images instead (--save images,json), or make them smaller."

@@ -5,7 +5,7 @@ import html
 import json
 from fractions import Fraction
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -129,7 +129,7 @@ def _located(name: str, results_path: Path) -> Path:
     recorded, folder = Path(name), results_path.parent
     if recorded.is_absolute() and recorded.is_file():
         return recorded
-    for path in (recorded, folder / name, folder / recorded.name):
+    for path in (recorded, folder / name, folder / PureWindowsPath(name).name):  # which knows both kinds of slashes
         if path.is_file() and not _may_be_output(path, results_path):
             return path
     raise MediaError(f"{name} is not there any more.")

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from autopose.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from autopose.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_tensors
 from autopose.errors import ModelError
 from autopose.genotype import AutoPoseGenotype
 from autopose.heatmap import Codec
@@ -107,3 +107,8 @@ def test_a_small_file_that_claims_a_huge_network_takes_no_memory(tmp_path: Path)
     save_checkpoint(tmp_path / "huge.safetensors", Checkpoint(huge, {"a": torch.zeros(1)}))
     with pytest.raises(ModelError, match="do not fit"):  # its weights would be 3 TB
         load_checkpoint(tmp_path / "huge.safetensors").build()
+
+
+def test_a_full_disk_is_said_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"^best: cannot be written \(.*\)\. Make room there"):
+        write_tensors(tmp_path / "missing" / "x.safetensors", {"a": torch.zeros(1)}, {}, name="best")

@@ -61,6 +61,7 @@ def test_roundtrip_through_toml(tmp_path: Path) -> None:
         ("parts=[{lrr=1}]", r"unknown key 'parts.0.lrr'; did you mean 'lr'\?"),
         ("needed={weight=1}", r"unknown key 'needed.weight'; did you mean 'weights'\?"),
         ("seed.x=1", r"'seed'"),
+        (r'parts=[{name="C:\data"}]', r"--set parts=.*: not valid TOML: Unescaped .*single ones"),
     ],
 )
 def test_refuses_wrong_overrides(override: str, message: str) -> None:

@@ -3,11 +3,12 @@
 import os
 import stat
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from autopose.files import atomic_path, write_atomic
+from autopose.files import atomic_path, replace, write_atomic
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -69,3 +70,51 @@ def test_threads_that_write_leave_the_umask_alone(tmp_path: Path, monkeypatch: p
     finally:
         monkeypatch.undo()
         os.umask(before)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="this system has no /proc")
+def test_a_link_to_a_pipe_is_written_into() -> None:
+    """As ``/dev/stdout`` is one."""
+    reader, writer = os.pipe()
+    try:
+        write_atomic(f"/proc/self/fd/{writer}", "content")
+        assert os.read(reader, 100) == b"content"
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_writer_that_makes_a_private_file_leaves_an_ordinary_one(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "weights") as temporary:  # as safetensors does
+        own = temporary.with_name("own")
+        own.touch(0o600)
+        own.replace(temporary)
+    (tmp_path / "ordinary").touch()
+    assert (tmp_path / "weights").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
+
+
+def test_names_of_the_full_length_are_written(tmp_path: Path) -> None:
+    write_atomic(tmp_path / ("n" * 250 + ".json"), "content")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["content"]
+
+
+def test_on_windows_a_file_that_is_held_open_for_a_moment_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, source = Path.replace, tmp_path / "new"
+    held = [PermissionError(13, "is being used by another process")] * 3
+
+    def replaced(path: Path, target: Path) -> Path:
+        if held:
+            raise held.pop()
+        return real(path, target)
+
+    source.write_text("content")
+    destination = tmp_path / "file"
+    monkeypatch.setattr(Path, "replace", replaced)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with pytest.raises(PermissionError):
+        replace(source, destination)
+    monkeypatch.setattr(os, "name", "nt")
+    replace(source, destination)
+    assert destination.read_text() == "content"

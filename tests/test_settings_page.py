@@ -36,7 +36,7 @@ docstrings, not the page.
 A setting is given on the command line, where it overrides the recipe, or in a recipe of your own:
 
 ```sh
-autopose train small --config smoke --set train.lr=5e-4 --set 'codec.input_size_wh=[96,128]' -o runs/mine
+autopose train small --config smoke --set train.lr=5e-4 --set "codec.input_size_wh=[96,128]" -o runs/mine
 autopose train small --config mine.toml -o runs/mine
 ```
 
@@ -250,7 +250,7 @@ def page() -> str:
         for section in list(tables(root, known)):
             head = f"### `{section.title}`\n\n{summary(section.model)}" if section.path else f"## {title}\n\n{what}"
             if section.many:
-                example = f"""'{section.path}=[{{annotations="mine.json", images="photos"}}]'"""
+                example = f'''"{section.path}=[{{annotations='mine.json', images='photos'}}]"'''
                 head += f" All at once: `--set {example}`, or one `{section.title}` after the other in TOML."
             parts.append(
                 f"{head}\n\n| setting | type or choices | default | meaning |\n|---|---|---|---|\n"

@@ -1,10 +1,10 @@
 """The run folder of ``autopose train`` and ``autopose search``: which it is, and how to go on in it."""
 
 import os
-import shlex
 import time
 from pathlib import Path
 
+from autopose.console import command_line
 from autopose.errors import UsageError
 from autopose.training.distributed import world
 
@@ -36,6 +36,6 @@ def resume_command(words: list[str], folder: Path) -> str:
     """Return the command that goes on: its recipe is the run's own copy, which has what other options changed."""
     # Several processes have to be as many again.
     start = ["torchrun", "--nproc-per-node", str(world()), "-m"] if world() > 1 else []
-    return shlex.join(
+    return command_line(
         [*start, "autopose", *words, "--config", str(folder / "config.toml"), "-o", str(folder), "--resume"]
     )

@@ -39,7 +39,7 @@ def search(
     import json
 
     from autopose.config import load_config, packaged_configs
-    from autopose.console import progress, remark
+    from autopose.console import command_line, progress, remark
     from autopose.errors import require
     from autopose.files import write_atomic
 
@@ -87,7 +87,8 @@ def search(
     name = config.removesuffix(".toml")
     recipe_of_same_name = name if name in packaged_configs("train") else "small"
     remark("Report: " + ", ".join(str(path) for path in sorted(folder.glob("**/report.html"))))
-    start = f" --init {folder}" if (folder / "best.safetensors").exists() else ""
-    remark(f"Next: autopose train {folder / 'genotype.json'} --config {recipe_of_same_name}{start}")
+    following = ["autopose", "train", str(folder / "genotype.json"), "--config", recipe_of_same_name]
+    following += ["--init", str(folder)] if (folder / "best.safetensors").exists() else []
+    remark(f"Next: {command_line(following)}")
     if json_out is not None:
         write_atomic(json_out, json.dumps(figures, indent=2) + "\n")

@@ -52,7 +52,7 @@ def train(
     """
     from autopose.checkpoint import Checkpoint, load_checkpoint
     from autopose.config import load_config
-    from autopose.console import progress, remark
+    from autopose.console import command_line, progress, remark
     from autopose.data.skeletons import open_skeleton
     from autopose.errors import require
     from autopose.files import write_atomic
@@ -115,7 +115,7 @@ def train(
         again = resume_command(["train", genotype], folder)
         remark(f"Stopped and saved at step {step} of {total}. Go on with: {again}")
         raise typer.Exit(stopped_code())
-    remark(f"Best weights: {best}\nNext: autopose export {folder}")
+    remark(f"Best weights: {best}\nNext: {command_line(['autopose', 'export', str(folder)])}")
     print(json.dumps(figures))
     if json_out is not None:
         write_atomic(json_out, json.dumps(figures, indent=2) + "\n")

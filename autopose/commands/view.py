@@ -23,5 +23,5 @@ def view(
 
     page = write_viewer(results, out, pictures=pictures)
     typer.echo(str(page))
-    if open_browser:
-        typer.launch(str(page))
+    if open_browser and typer.launch(str(page)):  # returns an exit code
+        typer.echo("warning: no browser could be started. Open the page by hand.", err=True)

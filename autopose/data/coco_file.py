@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,8 @@ def read_coco(path: Path, *, images: Path | None = None, look: bool = True) -> C
         need_id(image["id"], where, "id")
         need_size(image, where)
         need_file_name(image["file_name"], where)
+        if "\\" in str(image["file_name"]):  # written on Windows
+            image = {**image, "file_name": PureWindowsPath(str(image["file_name"])).as_posix()}
         if (known := records.get(image["id"])) is not None and known["file_name"] != image["file_name"]:
             raise DataError(
                 f"{where}: id {image['id']} is that of {known['file_name']!r}, too; expected one of its own for each "

@@ -95,7 +95,7 @@ def load_native(annotations: Path, *, images: Path | None = None) -> list[Person
     """
     path = Path(annotations)
     if path.is_dir():
-        files = sorted(path.glob("*.json"))
+        files = sorted(path.glob("[!.]*.json"))  # macOS leaves ._NAME.json beside NAME.json
         if not files:
             raise DataError(f"{path}: this folder holds no JSON annotations.")
         return [person for file in files for person in load_native(file, images=images)]

@@ -25,7 +25,7 @@ class Source(Config):
         annotations: COCO-format JSON, or a file of MPII; relative paths are looked up in ``AUTOPOSE_DATA``, then here.
             ``synthetic`` makes articulated figures instead.
         images: folder of the images, looked up likewise; found from the annotations if None.
-        contains: keep only images whose path contains this text.
+        contains: keep only images whose path, with slashes, contains this text.
         repeat: how often each person is drawn, relative to the other sources.
         min_keypoints: keep only persons with at least this many labelled joints.
         nobody: the file's boxes show nobody: the maps of their crops are learned to be empty, so that the scores of the

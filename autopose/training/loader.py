@@ -5,10 +5,11 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from autopose.errors import AutoposeError
+from autopose.errors import AutoposeError, BackendError
 
 #: (index of the sample, seed, epoch, position in the epoch)
 Key = tuple[int, int, int, int]
@@ -88,11 +89,12 @@ def make_loader(
 
     Raises:
         AutoposeError: a sample cannot be made; in its own words, where torch would hand on the worker's traceback.
+        BackendError: there is no room in shared memory.
     """
     loader: DataLoader[Any] = DataLoader(
         _Keyed(source),
         batch_sampler=sampler,
-        collate_fn=collate,
+        collate_fn=_Shared(collate) if workers else collate,
         num_workers=workers,
         prefetch_factor=6 if workers else None,
         worker_init_fn=_one_thread if workers else None,
@@ -108,6 +110,30 @@ def make_loader(
         # ignore its signal to end. An error of the loop's own does so as well, unless it closes this generator.
         if isinstance(batches, _MultiProcessingDataLoaderIter):
             batches._shutdown_workers()
+
+
+class _Shared:
+    """Collates into memory that is shared with the loop.
+
+    torch would do it, too, when it sends the batch; what goes wrong then is printed, and the loop waits for ever.
+    """
+
+    def __init__(self, collate: Callable[[Sequence[Any]], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, samples: Sequence[Any]) -> Any:
+        batch = self.collate(samples)
+        try:
+            for item in batch:
+                if isinstance(item, Tensor):
+                    item.share_memory_()
+        except RuntimeError as error:
+            raise BackendError(
+                f"The loader processes cannot hand over what they loaded: {str(error).splitlines()[0]}\n"
+                "Give the container more shared memory (docker run --shm-size 8g), or load with fewer processes: "
+                "--set data.workers=1; 0 needs none."
+            ) from None
+        return batch
 
 
 def _one_thread(worker: int) -> None:

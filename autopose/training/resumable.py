@@ -16,8 +16,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from autopose.checkpoint import write_tensors
 from autopose.errors import ModelError, UsageError, require
-from autopose.files import atomic_path
+from autopose.files import atomic_path, replace
 from autopose.training.distributed import rank
 
 _KEY = "autopose.state"
@@ -53,14 +54,13 @@ def checksum(tensors: Mapping[str, Tensor]) -> int:
 
 def save_resumable(folder: Path, tensors: Mapping[str, Tensor], progress: Progress) -> None:
     """Write a state; the one before it is kept."""
-    safetensors = require("safetensors.torch", extra="train", why="Saving a run")
     plain = {
         name: tensor.detach().to("cpu").clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
     metadata = {_KEY: json.dumps({"crc": checksum(plain), "progress": asdict(progress)})}
     newest = folder / NEWEST
     with atomic_path(newest) as temporary:
-        safetensors.save_file(plain, str(temporary), metadata=metadata)
+        write_tensors(temporary, plain, metadata, name=str(newest))
         with temporary.open("r+b") as file:  # Windows flushes only what is open for writing
             os.fsync(file.fileno())
         if newest.exists():
@@ -74,9 +74,9 @@ def _keep(newest: Path, previous: Path) -> None:
     try:
         beside.hardlink_to(newest)
     except OSError:  # a file system without hard links
-        newest.replace(previous)
+        replace(newest, previous)
         return
-    beside.replace(previous)
+    replace(beside, previous)
 
 
 def is_resumable(folder: Path) -> bool:

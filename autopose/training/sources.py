@@ -47,7 +47,7 @@ def find_annotations(name: str, synthetic_images: int, folder: Path) -> Path:
     raise DataError(
         f"No annotation file {name!r} (looked at {', '.join(map(str, places(name)))}).\n"
         f"Set {DATA_VARIABLE} to the folder that holds it, or name your own, in COCO's format:\n"
-        """--set 'data.sources=[{annotations="mine.json", images="photos"}]' """
+        """--set "data.sources=[{annotations='mine.json', images='photos'}]" """
         "(and --set data.tune_annotations=mine.json where the recipe has that).\n"
         "Or take --config smoke, which draws its figures."
     )
@@ -139,7 +139,7 @@ def source_persons(
 
 
 def _asked_for(person: Person, source: Source) -> bool:
-    return source.contains in str(person.image_path) and int((person.weight > 0).sum()) >= source.min_keypoints
+    return source.contains in person.image_path.as_posix() and int((person.weight > 0).sum()) >= source.min_keypoints
 
 
 def source_scenes(source: Source, path: Path) -> tuple[list[Scene], Callable[[Path], str]]:
@@ -151,7 +151,7 @@ def source_scenes(source: Source, path: Path) -> tuple[list[Scene], Callable[[Pa
     file = read_coco(path, images=image_folder(source))
     scenes = scenes_from_coco(file, sample_weight=source.repeat)
     name_of = name_for_split(file.image_path(number) for number in file.images)
-    return [scene for scene in scenes if source.contains in str(scene.image_path)], name_of
+    return [scene for scene in scenes if source.contains in scene.image_path.as_posix()], name_of
 
 
 def training_part(
@@ -208,7 +208,7 @@ def persons_of_scenes(config: TrainConfig, scenes: Sequence[Scene], folder: Path
     for source in config.data.sources:
         path = find_annotations(source.annotations, config.data.synthetic_images, folder)
         persons = persons_to_paint(read_coco(path, images=image_folder(source)), sample_weight=source.repeat)
-        chosen += [p for p in persons if p.image_path in paths and source.contains in str(p.image_path)]
+        chosen += [p for p in persons if p.image_path in paths and source.contains in p.image_path.as_posix()]
     return chosen
 
 

@@ -91,7 +91,8 @@ def pose_loss(
 
 def detector_loss(network: nn.Module, batch: Batch, config: TrainConfig, stride: int, device: torch.device) -> Tensor:
     """Return the focal and box loss of a batch of :meth:`DetectorTask.collate`."""
-    images, boxes, weights, ignore = batch
+    images, *lists = batch
+    boxes, weights, ignore = ([torch.as_tensor(item).float() for item in items] for items in lists)
     maps = network(normalize(images.to(device), channels_last=config.train.channels_last))
     targets = center_targets(boxes, weights, ignore, (maps.shape[-1], maps.shape[-2]), stride)
     return center_loss(maps, targets.to(device))
@@ -166,12 +167,15 @@ class DetectorTask(Task):
 
     @staticmethod
     def collate(samples: Sequence[DetectionSample]) -> Batch:
-        """Return images ``(N, H, W, 3)`` uint8 and lists of boxes, weights and ignored regions."""
+        """Return images ``(N, H, W, 3)`` uint8 and lists of boxes, weights and ignored regions.
+
+        The lists hold arrays: each tensor from a loader process takes a file handle, of which there may be 1024.
+        """
         return (
             torch.from_numpy(np.stack([sample.image for sample in samples])),
-            [torch.from_numpy(sample.boxes).float() for sample in samples],
-            [torch.from_numpy(sample.weight).float() for sample in samples],
-            [torch.from_numpy(sample.ignore).float() for sample in samples],
+            [sample.boxes for sample in samples],
+            [sample.weight for sample in samples],
+            [sample.ignore for sample in samples],
         )
 
     def loss(self, network: nn.Module, batch: Batch) -> Tensor:

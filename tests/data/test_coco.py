@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -309,3 +310,11 @@ def test_hints_at_swapped_sides(write_coco: Any) -> None:
         load_coco(path)
     with pytest.raises(DataError, match=r"lies outside its image of 100x80 pixels\.$"):
         load_coco(write_coco({"keypoints": flat(GRID), "bbox": [10, 105, 20, 10]}))
+
+
+def test_names_from_windows(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    cv2.imwrite(str(tmp_path / "train" / "a.png"), np.zeros((4, 4, 3), np.uint8))
+    image = {"id": 1, "file_name": "train\\a.png", "width": 4, "height": 4}
+    (tmp_path / "x.json").write_text(json.dumps({"images": [image], "annotations": []}))
+    assert read_coco(tmp_path / "x.json").image_path(1) == tmp_path / "train" / "a.png"

@@ -209,3 +209,12 @@ def test_a_teachers_confidence_and_pseudo_labels_survive(write_coco: Any, tmp_pa
         (before,), (after,) = (load_coco(each, pseudo_weight=pseudo_weight) for each in (path, again))
         np.testing.assert_allclose(after.weight, before.weight)
     np.testing.assert_allclose(before.weight, [1, 0.8, 0.31, 0, 0, *[1] * 11, 0.5])
+
+
+def test_what_macos_leaves_beside_files_is_passed_over(write_coco: Any, tmp_path: Path) -> None:
+    path = write_coco({"keypoints": [1, 2, 2] * 17})
+    folder = tmp_path / "split"
+    folder.mkdir()
+    (folder / "a.json").write_bytes(path.read_bytes())
+    (folder / "._a.json").write_bytes(b"\0\5\x16\7")
+    assert len(load_native(folder, images=path.parent)) == len(load_native(path)) == 1

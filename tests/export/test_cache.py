@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from autopose.errors import UsageError
 from autopose.export import cache
 from autopose.export.diagnosis import _cache
 from autopose.export.recipe import Recipe, engine_key, rebuild_command
@@ -196,3 +197,28 @@ def test_folder_is_the_users_unless_named(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.delenv("AUTOPOSE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache.cache_folder() == tmp_path / "autopose"
+
+
+def test_entries_may_be_read_by_whom_the_umask_says(folder: Path) -> None:
+    cache.keep("key", write)
+    (folder / "ordinary").mkdir()
+    assert (folder / "key").stat().st_mode == (folder / "ordinary").stat().st_mode
+
+
+def test_without_a_home_folder_it_is_said_how_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("AUTOPOSE_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(UsageError, match="AUTOPOSE_CACHE"):
+        cache.cache_folder()
+    assert not _cache()["writable"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("AUTOPOSE_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(UsageError, match=r"cache: exports cannot be kept there .*AUTOPOSE_CACHE"):
+        cache.make_cache_folder()

@@ -1,8 +1,10 @@
 """What the doctor says, and its exit code."""
 
 import json
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -80,3 +82,17 @@ def test_the_cache_is_looked_for_where_it_will_be(tmp_path: Path, monkeypatch: p
     (tmp_path / "file").touch()
     monkeypatch.setenv("AUTOPOSE_CACHE", str(tmp_path / "file"))
     assert not diagnosis._cache()["writable"]
+
+
+def test_a_home_that_may_not_be_looked_into_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.stat
+
+    def denied(path: Any, *args: Any, **kwargs: Any) -> os.stat_result:
+        if str(path).startswith(str(tmp_path / "home")) and str(path) != str(tmp_path / "home"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *args, **kwargs)
+
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("AUTOPOSE_CACHE", str(tmp_path / "home" / ".cache" / "autopose"))
+    monkeypatch.setattr(os, "stat", denied)
+    assert diagnosis._cache()["engines"] == 0

@@ -209,7 +209,7 @@ def test_refuses_without_the_library_in_one_sentence(
 
     monkeypatch.setitem(sys.modules, kind, None)
     save_checkpoint(tmp_path / "m.safetensors", pose_checkpoint)
-    with pytest.raises(MissingDependencyError, match=rf"(?s)install 'autopose\[{extra}\]'.*Instead, 'autopose"):
+    with pytest.raises(MissingDependencyError, match=rf'(?s)install "autopose\[{extra}\]".*Instead, '):
         export_model(str(tmp_path / "m.safetensors"), tmp_path / "m.engine", Recipe(builder=kind))
     assert not (tmp_path / "m.engine").exists()
 

@@ -304,7 +304,7 @@ main()
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
     assert f"needs the package {lacking!r}" in done.stderr
-    assert "pip install 'autopose[train]'" in done.stderr
+    assert 'pip install "autopose[train]"' in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def test_says_what_the_export_of_weights_needs(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "last.safetensors").touch()
     monkeypatch.setattr(first_use, "find_spec", lambda name: None if name == "torch" else name)
-    with pytest.raises(ModelError, match=r"(?s)needs torch: pip install 'autopose\[train\]'.*autopose export .*run"):
+    with pytest.raises(ModelError, match=r'(?s)needs torch: pip install "autopose\[train\]".*autopose export .*run'):
         open_model(tmp_path / given)
 
 

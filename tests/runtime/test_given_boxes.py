@@ -165,3 +165,11 @@ def test_a_list_leaves_out_who_has_nobody(tmp_path: Path, caplog: pytest.LogCapt
     empty(Frame(PICTURE, 0, 0.0))
     assert empty.unmatched() is None
     assert not caplog.messages
+
+
+def test_an_accent_beside_its_letter_is_the_one_in_it(tmp_path: Path) -> None:
+    """macOS took names apart; who typed the annotations did not."""
+    content = _coco()
+    content["images"][1]["file_name"] = "caf\u00e9.jpg"
+    boxes = GivenBoxes(_file(tmp_path, content))
+    assert len(boxes(Frame(PICTURE, 0, name="photos/cafe\u0301.jpg"))[0]) == 1

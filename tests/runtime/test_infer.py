@@ -472,6 +472,9 @@ def test_sources_by_name(tmp_path: Path, walk: Path, figures: Any) -> None:
     found = find_sources([tmp_path])
     assert [(spec.kind, len(spec.files)) for spec in found] == [("images", 2), ("video", 1)]
     assert [len(spec.files) for spec in find_sources([f"{tmp_path}/**/*.png"])] == [2]
+    (tmp_path / "sub" / "c.png").write_bytes((tmp_path / "a.png").read_bytes())
+    assert [spec.name for spec in find_sources([f"{tmp_path}/s?b*/*.png"])] == ["sb"]  # "?" stands in no file's name
+    (tmp_path / "sub" / "c.png").unlink()
     listed = find_sources([tmp_path / "list.txt"])
     assert [spec.kind for spec in listed] == ["images", "video", "live"]
     assert listed[2].name == "camera-stream1"  # no password in a file name

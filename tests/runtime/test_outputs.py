@@ -22,7 +22,7 @@ from autopose.results import load_results
 from autopose.runtime.outputs import FORMATS, Format, open_sink, parse_formats
 from autopose.runtime.picture_sinks import person_cell
 from autopose.runtime.sinks import SinkContext
-from autopose.runtime.source_names import OUTPUT_MARKS
+from autopose.runtime.source_names import OUTPUT_MARKS, unique_stem
 from autopose.runtime.sources import SourceSpec
 from autopose.runtime.video import Frame
 from autopose.skeleton import COCO17, SKELETONS, Skeleton
@@ -439,3 +439,9 @@ def test_images_with_the_same_number_are_named(
     sink.close()
     assert caplog.text.count("image_id 1") == 1
     assert "cam1_0001.jpg and cam2_0001.jpg" in caplog.text
+
+
+def test_names_that_macos_takes_for_one_are_numbered() -> None:
+    taken: set[str] = set()
+    assert unique_stem("caf\u00e9", taken) == "caf\u00e9"
+    assert unique_stem("cafe\u0301", taken) == "cafe\u0301-2"

@@ -278,7 +278,7 @@ def test_refuses_engines_that_cannot_run_here(
 
 def test_refuses_without_the_library(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(MissingDependencyError, match=r"needs tensorrt(.|\n)*pip install 'autopose\[trt\]'"):
+    with pytest.raises(MissingDependencyError, match=r'needs tensorrt(.|\n)*pip install "autopose\[trt\]"'):
         TrtSession(engine)
 
 

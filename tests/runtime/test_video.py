@@ -4,6 +4,7 @@ import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import av
 import cv2
@@ -430,3 +431,11 @@ def test_other_sizes_are_fitted_not_stretched(tmp_path: Path) -> None:
     rows, columns = (np.flatnonzero(flat.any(axis)) for axis in (1, 0))
     assert (rows[0], rows[-1]) == pytest.approx((10, 29), abs=1)
     assert (columns[0], columns[-1]) == (0, 79)
+
+
+def test_a_full_disk_is_not_put_down_to_the_pictures_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    container = MagicMock()
+    container.start_encoding.side_effect = OSError(28, "No space left on device")
+    monkeypatch.setattr(av, "open", lambda *args, **options: container)
+    with pytest.raises(OSError, match="No space left on device"):
+        VideoWriter(tmp_path / "x.mp4", (64, 48), fps=Fraction(30), time_base=Fraction(1, 30))

@@ -20,7 +20,7 @@ from autopose.poses import Poses
 from autopose.runtime.estimator import Estimator
 from autopose.runtime.inference import InferOptions, infer_source
 from autopose.runtime.sources import find_sources
-from autopose.runtime.viewer import write_viewer
+from autopose.runtime.viewer import _located, write_viewer
 
 
 @pytest.fixture(scope="module")
@@ -268,3 +268,16 @@ def test_refuses_results_of_which_no_page_can_be_made(results: Path, tmp_path: P
     (tmp_path / "odd.json").write_text(json.dumps(content))
     refused = CliRunner().invoke(app, ["view", str(tmp_path / "odd.json")])
     assert isinstance(refused.exception, DataError)
+
+
+def test_a_browser_that_cannot_be_started_is_told(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("typer.launch", lambda page: 1)
+    result = CliRunner().invoke(app, ["view", str(results), "-o", str(tmp_path / "p.html"), "--no-pictures", "--open"])
+    assert "no browser could be started" in result.stderr
+
+
+def test_results_from_windows_find_their_source_beside_them(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    assert _located(r"C:\photos\a.png", tmp_path / "a.json") == tmp_path / "a.png"

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from autopose.errors import MediaError
+from autopose.errors import BackendError, MediaError
 from autopose.training.loader import KeySampler, make_loader, steps_per_epoch
 
 
@@ -83,3 +85,16 @@ class Broken(Source):
 def test_what_is_wrong_with_a_picture_is_said_in_one_sentence(workers: int) -> None:
     with pytest.raises(MediaError, match=r"^a\.jpg: the image is cut off: its end is missing\.$"):
         list(make_loader(Broken(), KeySampler(WEIGHTS, 3, seed=0, start=0, stop=2), list, workers))
+
+
+def test_without_room_in_shared_memory_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container has 64 MiB of it; torch's own error is printed by a thread of the worker, and the loop would hang."""
+
+    def full(tensor: Tensor) -> Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)\nbacktrace")
+
+    monkeypatch.setattr(Tensor, "share_memory_", full)
+    sampler = KeySampler(WEIGHTS, 3, seed=0, start=0, stop=8)
+    with pytest.raises(BackendError, match=r"No space left on device \(28\)\nGive the container more .*data.workers"):
+        list(make_loader(Source(), sampler, lambda samples: (torch.zeros(3),), 1))
+    assert len(list(make_loader(Source(), sampler, lambda samples: (torch.zeros(3),), 0))) == 8

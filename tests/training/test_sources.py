@@ -1,7 +1,8 @@
 """The tune split: found where the training images are, and only of files that can be split."""
 
 import json
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -13,8 +14,9 @@ from autopose.data.synthetic import write_synthetic
 from autopose.errors import ConfigError, DataError
 from autopose.evaluation.coco import evaluate_boxes
 from autopose.skeleton import COCO17
-from autopose.training.config import TrainConfig
+from autopose.training.config import Source, TrainConfig
 from autopose.training.sources import (
+    _asked_for,
     detector_scenes,
     find_annotations,
     in_tune,
@@ -306,3 +308,9 @@ def test_frames_that_nobody_annotated_are_in_neither_part(tmp_path: Path) -> Non
     assert {path.parent.name for path in held_out} == {f"clip{n}" for n in range(8) if in_tune(f"clip{n}", 0.3)}
     assert held_out
     assert not {path.parent.name for path in held_out} & {path.parent.name for path in trained}
+
+
+def test_paths_of_windows_are_filtered_by_slashes() -> None:
+    where: Any = SimpleNamespace(image_path=PureWindowsPath(r"D:\data\coco\train2017\1.jpg"), weight=np.ones(17))
+    assert _asked_for(where, Source(annotations="a.json", contains="coco/train2017"))
+    assert not _asked_for(where, Source(annotations="a.json", contains="coco/val2017"))

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from autopose.config import load_config
 from autopose.data.coco_file import read_coco
 from autopose.data.conversion import convert_coco
+from autopose.data.detection_dataset import DetectionSample
 from autopose.data.images import DiskReader, PackedReader, pack_images
 from autopose.data.synthetic import write_synthetic
 from autopose.errors import DataError
@@ -167,3 +169,11 @@ def test_the_checksum_is_of_both_parts(made: Path, tiny: AutoPoseGenotype, detec
         record["pseudo"] = [0]  # which is nothing to a detector, but to the persons who are painted
     made.write_text(json.dumps(content))
     assert task_of(made, detector, None, "scene_augment.paste=0.5").data != pasting
+
+
+def test_a_detectors_batch_has_one_tensor() -> None:
+    """Each that comes from a loader process takes a file handle, of which 1024 are usual."""
+    boxes = np.zeros((2, 4), np.float32)
+    sample = DetectionSample(np.zeros((8, 8, 3), np.uint8), boxes, boxes[:, 0], boxes[:0])
+    _, *lists = DetectorTask.collate([sample] * 3)
+    assert [[type(item) for item in items] for items in lists] == [[np.ndarray] * 3] * 3
