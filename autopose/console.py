@@ -31,11 +31,18 @@ class Bar(Protocol):
         ...
 
 
+class _OnStandardError(logging.Handler):
+    """Writes to what standard error is at the time: while a bar is shown, lines go above it, and not behind it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(self.format(record) + "\n")
+
+
 def set_verbosity(*, quiet: bool = False, verbose: bool = False) -> None:
     """Choose what the command line prints: ``quiet`` hides progress and remarks, ``verbose`` shows log messages."""
     _state["quiet"] = quiet
     level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_OnStandardError()], force=True)
     logging.getLogger("autopose").setLevel(level)
     if not verbose:  # OpenCV, not yet imported: what it says of a damaged picture is in our own sentence
         os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
@@ -58,8 +65,8 @@ def command_line(words: Sequence[str]) -> str:
 
 
 @contextmanager
-def progress(total: int, what: str) -> Iterator[Bar]:
-    """Show a bar with the time to go on standard error, if that is a terminal."""
+def progress(total: int | None, what: str) -> Iterator[Bar]:
+    """Show a bar with the time to go on standard error, if that is a terminal; None: nobody knows the total (yet)."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

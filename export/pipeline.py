@@ -86,12 +86,13 @@ def export_model(model: str, out: Path | None = None, recipe: Recipe | None = No
         ModelError: there is no such model or it cannot be exported.
         DataError: there are no such pictures to calibrate or check with.
         ParityError: the artefact deviates from the FP32 network.
-        BackendError, MissingDependencyError: the engine cannot be built here.
+        BackendError, MissingDependencyError: it cannot be built or checked here.
     """
     recipe = recipe or Recipe()
-    refuse_missing("--check", recipe.check)  # before the work, not after it
-    refuse_missing("--calibration", recipe.calibration)
-    refuse_missing("--images", recipe.images)
+    for option in ("check", "calibration", "images"):
+        refuse_missing(f"--{option}", getattr(recipe, option))  # before the work, not after it
+    if recipe.check is not None and recipe.check.is_file():
+        require("pycocotools", extra="train", why="--check with annotations")
     if recipe.triton is not None:
         refuse_for_triton(recipe.builder, recipe.batches)
     suffixes = (".engine", ".plan") if recipe.builder else (".onnx",)

@@ -80,6 +80,7 @@ def _served(manifest: Manifest) -> dict[str, object]:
         "number of looks": manifest.looks,
         "heatmap size": "{}x{}".format(*manifest.codec.heatmap_size_wh),
         "skeleton": manifest.keypoint_skeleton.name,
+        "joints": ", ".join(manifest.keypoint_skeleton.joints),
         "genotype": manifest.fingerprint,
     }
 

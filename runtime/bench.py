@@ -4,19 +4,18 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from autopose.drawing import draw
 from autopose.errors import DataError
 from autopose.runtime.ort_session import usable_cores
 from autopose.runtime.pipeline import PosePipeline, Work, timed_work
-from autopose.runtime.stages import Stage, run_stages
+from autopose.runtime.stages import Stage, percentiles, run_stages
 from autopose.runtime.video import Frame
 
 if TYPE_CHECKING:
@@ -66,8 +65,10 @@ def load_bench(path: Path) -> BenchResult:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.get("format") != FORMAT or content.get("version") != 1:
             raise ValueError(f"'format' and 'version' are not {FORMAT!r} and 1")
-        return BenchResult(**content)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        result = BenchResult(**content)
+        as_text(result)  # finds all that it shows
+        return result
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise DataError(f"{path}: is no result of 'autopose bench --json': {error}.") from None
 
 
@@ -117,7 +118,7 @@ def bench_network(
             continue
         crops = rng.integers(0, 255, (batch, height, width, 3), np.uint8)
         times = _times(lambda crops=crops: estimator.predictor(crops), rounds)  # type: ignore[misc]
-        figures[str(batch)] = {**_percentiles(times), "persons_per_s": batch / float(np.median(times))}
+        figures[str(batch)] = {**percentiles(times), "persons_per_s": batch / float(np.median(times))}
     return figures
 
 
@@ -143,7 +144,7 @@ def bench_stages(
         _timed(seconds["draw"], lambda w=work: draw(w.frame.image, w.result))  # type: ignore[misc]
     figures = {"decode": decode.timings()}
     for name, times in seconds.items():
-        figures[name] = {"total_s": float(np.sum(times)), **_percentiles(times)}
+        figures[name] = {"total_s": float(np.sum(times)), **percentiles(times)}
     return figures
 
 
@@ -203,8 +204,8 @@ def as_text(result: BenchResult) -> str:
 def comparison(first: BenchResult, second: BenchResult) -> str:
     """Return how two results relate: ratios above 1 mean that the second is faster."""
     lines = [f"{second.subject} against {first.subject}"]
-    differing = [k for k in first.settings if first.settings[k] != second.settings.get(k)]
-    lines += [f"  {key}: {first.settings[key]} -> {second.settings.get(key)}" for key in differing]
+    settings = {key: (first.settings.get(key), second.settings.get(key)) for key in first.settings | second.settings}
+    lines += [f"  {key}: {one} -> {other}" for key, (one, other) in settings.items() if one != other]
     for batch in (size for size in first.network if size in second.network):
         ratio = first.network[batch]["p50_ms"] / second.network[batch]["p50_ms"]
         lines.append(f"  pose network, batch {batch}: {ratio:.2f}x")
@@ -228,13 +229,6 @@ def _timed(times: list[float], call: Callable[[], Any]) -> None:
     begin = time.perf_counter()
     call()
     times.append(time.perf_counter() - begin)
-
-
-def _percentiles(times: "list[float] | NDArray[np.float64]") -> Mapping[str, float]:
-    if not len(times):
-        return {"p50_ms": 0.0, "p95_ms": 0.0}
-    p50, p95 = np.percentile(times, [50, 95]) * 1e3
-    return {"p50_ms": float(p50), "p95_ms": float(p95)}
 
 
 def _drawn(items: list[Work]) -> list[Work]:

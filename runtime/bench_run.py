@@ -103,7 +103,7 @@ def is_model(subject: str) -> bool:
     """Tell whether a word means a model: a bundled name, an exported file, or a folder that holds one."""
     path = Path(subject)
     if path.is_dir():
-        return any(path.glob("*.onnx")) or any(path.glob("*.engine")) or any(path.glob("*.safetensors"))
+        return any(path.glob("*.onnx")) or any(path.glob("*.safetensors"))
     return subject in bundled_models() or path.suffix.lower() in (".onnx", ".engine", ".plan", ".safetensors")
 
 

@@ -101,11 +101,13 @@ class Stage:
 
     def timings(self) -> dict[str, float]:
         """Return total seconds and milliseconds per item: ``p50_ms``, ``p95_ms``."""
-        times = np.array(self.seconds, np.float64)
-        if not len(times):
-            return {"total_s": 0.0, "p50_ms": 0.0, "p95_ms": 0.0}
-        p50, p95 = np.percentile(times, [50, 95]) * 1e3
-        return {"total_s": float(times.sum()), "p50_ms": float(p50), "p95_ms": float(p95)}
+        return {"total_s": float(np.sum(self.seconds)), **percentiles(self.seconds)}
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """Return median and 95th percentile in milliseconds, ``p50_ms`` and ``p95_ms``; 0 of nothing."""
+    p50, p95 = np.percentile(seconds, [50, 95]) * 1e3 if len(seconds) else (0, 0)
+    return {"p50_ms": float(p50), "p95_ms": float(p95)}
 
 
 class TimedSource(Generic[T]):

@@ -99,7 +99,7 @@ def _alarms(log: list[dict[str, Any]]) -> str:
         kind = re.sub(r"[\d.]+", "", text.split(":")[0].split("(")[0])  # whatever its figures
         latest.pop(kind, None)
         latest[kind] = epoch, text
-    lines = "".join(f"<p>Epoch {epoch}: {escape(text)}</p>" for epoch, text in list(latest.values())[-6:])
+    lines = "".join(f"<p>Epoch {epoch}: {escape(text)}</p>" for epoch, text in latest.values())
     return f'<div class="alarm">{lines}</div>'
 
 

@@ -111,7 +111,7 @@ def check(
     from autopose.data.preflight import check_folder
     from autopose.files import write_atomic
 
-    with progress(0, "pictures") as bar:
+    with progress(None, "pictures") as bar:
         reports, absent = check_folder(folder, images=images, decode=not quick, on_image=bar.advance)
     for report in reports:
         joints = f" of {report.skeleton}" if report.skeleton else ""

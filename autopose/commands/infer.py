@@ -156,7 +156,7 @@ def _bar(spec: "SourceSpec") -> "Iterator[Progress]":
     from autopose.console import progress
 
     known = None
-    with progress(0, Path(spec.public_location).name or spec.public_location) as bar:
+    with progress(None, Path(spec.public_location).name or spec.public_location) as bar:
 
         def update(done: int, total: int | None) -> None:
             nonlocal known

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -10,6 +11,7 @@ from autopose.cli import app
 from autopose.data.synthetic import write_synthetic
 from autopose.errors import ConfigError, UsageError
 from autopose.genotype import Genotype
+from autopose.search.loop import SearchResult
 
 
 def run(*arguments: object) -> Result:
@@ -70,3 +72,38 @@ strategy = "random"
     assert genotype.provenance["search"]["strategy"] == "bilevel"
     assert f"Next: autopose train {tmp_path / 'run' / 'genotype.json'} --config small\n" in result.stderr
     assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_tells_each_epoch_its_alarms_and_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    entry = {"epoch": 2, "AP": 0.125, "OKS": 0.25, "arch_entropy": 1.5, "macro": "1111", "alarms": ["They collapse."]}
+    folder, found = tmp_path / "run", Genotype.load("small")
+    found = found.model_copy(update={"provenance": {"shared_weight_score": 0.5}})
+    results, resumed = [found, None], []
+
+    def searched(recipe: Any, out: Path, *, resume: bool, watch: Any, on_seed: Any) -> SearchResult:
+        resumed.append(resume)
+        out.mkdir(exist_ok=True)
+        (out / "best.safetensors").touch()
+        on_seed(7)
+        watch(5, 10, entry)
+        watch(10, 10, entry | {"epoch": 3, "weight_loss": 0.5, "reward": 0.75, "alarms": []})
+        return SearchResult(results.pop(0), out)
+
+    monkeypatch.setattr("autopose.search.seeds.search", searched)
+    result = run("--config", "smoke", "-o", folder)
+    told = [
+        "seed 7:",
+        "epoch 2: AP 0.125, OKS 0.250, cell entropy 1.500, 1111",
+        "  alarm: They collapse.",
+        "epoch 3: loss 0.5, AP 0.125, OKS 0.250, reward 0.750, cell entropy 1.500, 1111",
+    ]
+    assert result.stderr.splitlines()[:4] == told
+    assert result.stderr.endswith(f"Next: autopose train {folder / 'genotype.json'} --config smoke --init {folder}\n")
+    assert json.loads(result.stdout) == {
+        "genotype": str(folder / "genotype.json"), "fingerprint": found.fingerprint(), "score": 0.5,
+    }  # fmt: skip
+    stopped = run("--config", "smoke", "-o", folder, "--resume")
+    command = f"autopose search --config {folder / 'config.toml'} -o {folder} --resume"
+    assert stopped.stderr.splitlines() == [*told, f"Stopped and saved. Go on with: {command}"]
+    assert (stopped.exit_code, stopped.stdout) == (3, "")
+    assert resumed == [False, True]

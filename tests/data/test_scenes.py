@@ -12,17 +12,19 @@ def test_scores_become_weights_and_doubtful_boxes_are_ignored(write_coco: Any) -
     path = write_coco(
         {"bbox": [0, 0, 10, 20], "score": 0.9},
         {"bbox": [20, 0, 10, 20], "score": 0.3},
-        {"bbox": [40, 0, 10, 20], "score": 0.2},
+        {"bbox": [40, 0, 10, 20], "score": 0.29},
         {"bbox": [60, 0, 10, 20], "iscrowd": 1},
         {"bbox": [80, 0, 10, 20]},  # a human's
         {"bbox": [0, 40, 10, 20], "category_id": 3},
     )
-    first, nobody = load_scenes(path, positive_score=0.3, full_score=0.6)
+    first, nobody = load_scenes(path)
     np.testing.assert_array_equal(first.boxes, [[0, 0, 10, 20], [20, 0, 30, 20], [80, 0, 90, 20]])
     np.testing.assert_allclose(first.weight, [1, 0.5, 1])
     np.testing.assert_array_equal(first.ignore, [[40, 0, 50, 20], [60, 0, 70, 20]])
     assert first.size_wh == (100, 80)
     assert len(nobody.boxes) == len(nobody.ignore) == 0  # known to show nobody: a negative
+    strict, _ = load_scenes(path, positive_score=0.5, full_score=1.0)
+    np.testing.assert_allclose(strict.weight, [0.9, 1])
 
 
 @pytest.mark.parametrize("fields", [{"dataset": "lspet"}, {"complete": False}])

@@ -311,11 +311,11 @@ def test_a_person_without_area_has_a_share_of_the_box(tmp_path: Path) -> None:
 
 def test_joints_and_boxes_that_a_teacher_doubts_do_not_count(tmp_path: Path) -> None:
     """Training does not learn them: a detector or network that knows the others is perfect."""
-    sure = [[10.0 + k, 20.0, 0.9] for k in range(8)]
+    sure = [[10.0 + k, 20.0, 0.3] for k in range(8)]
     common: dict[str, Any] = {"image_id": 1, "category_id": 1, "num_keypoints": 17}
-    person = {"id": 1, **common, "bbox": [0, 0, 90, 90], "score": 0.8}
-    person["keypoints"] = [n for joint in [*sure, *[[900.0, 900.0, 0.2]] * 9] for n in joint]
-    ghost = {"id": 2, **common, "bbox": [200, 0, 40, 90], "score": 0.2}
+    person = {"id": 1, **common, "bbox": [0, 0, 90, 90], "score": 0.3}
+    person["keypoints"] = [n for joint in [*sure, *[[900.0, 900.0, 0.29]] * 9] for n in joint]
+    ghost = {"id": 2, **common, "bbox": [200, 0, 40, 90], "score": 0.29}
     ghost["keypoints"] = [300.0, 9.0, 0.1] * 17
     path = tmp_path / "ann.json"
     path.write_text(json.dumps({"images": [{"id": 1}], "annotations": [person, ghost]}))

@@ -148,6 +148,11 @@ def test_a_model_takes_no_other_ones_place(tmp_path: Path) -> None:
     for changes, reason in (
         ({"looks": 2}, "its number of looks is 1; that of this one, 'unnamed', is 2"),
         ({"codec": Codec(input_size_wh=(416, 320))}, "its input is uint8 of 192x256 pixels.* is uint8 of 416x320"),
+        ({"codec": Codec(stride=8)}, "its heatmap size is 48x64; .* is 24x32"),
+        ({"skeleton": "mpii16"}, "its skeleton is coco17; .* is mpii16"),
+        ({"skeleton": {"name": "coco17", "joints": ["ear"]}}, "its joints is nose, .*, right_ankle; .* is ear"),
+        ({"task": "pose"}, "its task is detector; .* is pose"),
+        ({"outputs": ("scores", "boxes")}, "its output is boxes, scores; .* is scores, boxes"),
         ({"fingerprint": "abc"}, "its genotype is "),
     ):
         with pytest.raises(UsageError, match=f"holds another model, 'unnamed': {reason}"):

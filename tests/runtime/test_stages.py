@@ -2,6 +2,7 @@
 
 import threading
 import time
+from array import array
 from collections.abc import Iterator
 
 import pytest
@@ -27,6 +28,20 @@ def test_order_holds_through_batches() -> None:
     assert max(seen) > 1
     assert len(stages[1].seconds) == 100
     assert _threads() == set()
+
+
+def test_timings_are_per_item() -> None:
+    def slow(items: list[int]) -> list[int]:
+        time.sleep(0.04)
+        return items
+
+    stage = Stage("slow", slow, batch=4)
+    assert stage.timings() == {"total_s": 0, "p50_ms": 0, "p95_ms": 0}
+    begun = time.perf_counter()
+    assert list(run_stages(range(8), [stage])) == list(range(8))
+    assert 0.04 * 2 <= stage.timings()["total_s"] < time.perf_counter() - begun
+    stage.seconds[:] = array("f", [k / 1000 for k in (*range(1, 21), 99)])
+    assert stage.timings() == pytest.approx({"total_s": 0.309, "p50_ms": 11, "p95_ms": 20})
 
 
 def test_stages_may_hold_back_and_flush() -> None:

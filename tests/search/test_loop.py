@@ -193,9 +193,15 @@ def test_sigterm_saves_and_leaves(tiny_search: Make, tmp_path: Path) -> None:
         if done == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    assert Run(config, tmp_path).search(terminate).genotype is None
+    first = Run(config, tmp_path)
+    first.begun -= 3600  # as if it had taken an hour
+    assert first.search(terminate).genotype is None
     assert load_resumable(tmp_path / "checkpoints", Progress, config.model_dump_json())[1].step == 1
-    assert Run(config, tmp_path, resume=True).search().genotype is not None
+    second = Run(config, tmp_path, resume=True)
+    assert second.search().genotype is not None
+    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    for seconds in (second.progress.seconds, *(entry["seconds"] for entry in entries)):
+        assert 3600 <= seconds < 4000
 
 
 @pytest.mark.parametrize("strategy", ["bilevel", "random"])

@@ -31,7 +31,9 @@ def test_as_many_looks_and_steps_as_the_search(tiny_search: Make, tmp_path: Path
     assert len(steps) == 2 * 2 + 2 * (2 - start)  # 2 epochs of 2 iterations; the cells' batches from their epoch on
     assert result.genotype is not None
     assert result.genotype.provenance["ranked"] == 6
-    best = max(candidate["score"] for candidate in result.genotype.provenance["candidates"])
+    scores = [candidate["score"] for candidate in result.genotype.provenance["candidates"]]
+    assert (len(scores), scores) == (6, sorted(scores, reverse=True))
+    best = scores[0]
     assert result.genotype.provenance["shared_weight_score"] == best
     macro = tuple(run.progress.memory["best_macro"])
     assert run.strategy.score(macro) == pytest.approx(best, abs=1e-4)  # its cells are in the tables

@@ -2,9 +2,11 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -16,16 +18,18 @@ from autopose.checkpoint import load_checkpoint
 from autopose.config import load_config, packaged_configs
 from autopose.errors import ConfigError, DataError, ModelError, UsageError
 from autopose.genotype import OP_SETS, AutoPoseGenotype, Genotype
+from autopose.models.network import build_network
 from autopose.search.ablation import ABLATIONS, ablated
 from autopose.search.config import LatencyConfig, SearchConfig
 from autopose.search.latency import LatencyTable, all_units, report, units
 from autopose.search.latency_goal import LatencyGoal, latency_factor
-from autopose.search.loop import Run
+from autopose.search.loop import Run, SearchResult
 from autopose.search.monitor import alarms, entropy, free_shares
 from autopose.search.report import write_report
 from autopose.search.samples import CachedReader, SearchData
-from autopose.search.seeds import search
+from autopose.search.seeds import search, summary
 from autopose.search.space import open_space
+from autopose.search.strategy import Found
 from autopose.training.sources import image_reader
 
 Make = Callable[..., SearchConfig]
@@ -273,6 +277,7 @@ def test_cells_and_reward_count_what_the_device_is_slow_at(tiny_search: Make, tm
     assert isinstance(genotype, AutoPoseGenotype)
     over = table.predict_ms(units(genotype, (64, 64)))
     assert over > 1.5
+    assert run._provenance(Found((), 0.5, []))["latency_ms"] == pytest.approx(over, abs=1e-3)
     reward = run.strategy.s.reward
     assert reward(()) == pytest.approx(reward.figures(())["OKS"] / over)
     assert run.supernet.training  # again
@@ -333,6 +338,24 @@ def test_units_that_are_exported_together_compute_what_each_does() -> None:
             session.run(None, feed), [expected] if torch.is_tensor(expected) else expected, strict=True
         ):
             np.testing.assert_allclose(one, other.numpy(), atol=1e-4, err_msg=name)
+
+
+def test_the_time_of_a_unit_is_its_share_of_a_graph_that_repeats_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from autopose.search import latency_bench
+
+    def session(inputs: int, threads: int) -> SimpleNamespace:
+        assert threads == 3
+        return SimpleNamespace(get_inputs=lambda: [SimpleNamespace(name=str(k)) for k in range(inputs)])
+
+    monkeypatch.setattr(latency_bench, "onnx_models", lambda units: [len(shapes) for _, shapes in units])
+    monkeypatch.setattr(latency_bench, "cpu_session", session)
+    monkeypatch.setattr(latency_bench, "median_ms", lambda call, rounds: 8.0)
+    table = latency_bench.measure(_genotype(), (64, 64), threads=3)
+    assert table.threads == 3
+    assert set(table.milliseconds) == set(all_units(_genotype(), (64, 64)))
+    for name, time_ms in table.milliseconds.items():
+        once = name.startswith(("stem", "head", "resize"))
+        assert time_ms == (8.0 if once else 8.0 / latency_bench.REPEAT)
 
 
 @pytest.mark.slow
@@ -405,7 +428,9 @@ class _Links(HTMLParser):
 
 
 def test_several_seeds_are_summarised_and_reported(tiny_search: Make, tmp_path: Path) -> None:
-    result = search(tiny_search(seeds=2, epochs=1), tmp_path)
+    begun: list[int] = []
+    result = search(tiny_search(seeds=2, epochs=1), tmp_path, on_seed=begun.append)
+    assert begun == [0, 1]
     assert result.genotype is not None
     summary = json.loads((tmp_path / "summary.json").read_text())
     scores = [row["score"] for row in summary["runs"]]
@@ -429,6 +454,28 @@ def test_several_seeds_are_summarised_and_reported(tiny_search: Make, tmp_path: 
     assert (tmp_path / "config.toml").read_text() == kept
     with pytest.raises(UsageError, match="holds a search already"):
         search(tiny_search(seeds=2, epochs=1), tmp_path)
+
+
+def test_a_summary_is_of_the_last_epochs_and_of_all_alarms(tmp_path: Path) -> None:
+    results = []
+    for seed, score in ((0, 0.25), (1, 0.75)):
+        (tmp_path / f"seed-{seed}").mkdir()
+        entries = [
+            {
+                "AP": epoch / 8 + seed / 4, "arch_entropy": 1.0, "skip_share": 0.5, "macro": f"of {epoch}",
+                "alarms": ["An alarm."] * (epoch + seed),
+            }
+            for epoch in (1, 2)
+        ]  # fmt: skip
+        (tmp_path / f"seed-{seed}" / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+        genotype = _genotype().model_copy(update={"provenance": {"shared_weight_score": score}})
+        results.append(SearchResult(genotype, tmp_path / f"seed-{seed}"))
+    found = summary(results)
+    assert found["best"] == "seed-1"
+    assert [(row["run"], row["score"], row["AP"], row["macro"], row["alarms"]) for row in found["runs"]] == [
+        ("seed-0", 0.25, 0.25, "of 2", 3), ("seed-1", 0.75, 0.5, "of 2", 5),
+    ]  # fmt: skip
+    assert found["spread"]["AP"] == {"mean": 0.375, "sd": 0.125}
 
 
 def test_the_weights_of_the_best_seed_are_copied_up(tiny_search: Make, tmp_path: Path) -> None:
@@ -473,3 +520,33 @@ def test_a_report_tells_the_latest_of_each_alarm(tmp_path: Path) -> None:
     assert page.count("of the edges have become") == 1
     assert "Epoch 8: 80% of the edges" in page
     assert page.index("Epoch 2: One more") < page.index("Epoch 8")
+
+
+def test_a_report_has_the_figures_of_the_result(tmp_path: Path) -> None:
+    entry = {"epoch": 3, "seconds": 1800.0, "AP": 0.125, "alarms": [], "probabilities": {"cells": [[0.75, 0.25]]}}
+    (tmp_path / "log.jsonl").write_text(json.dumps(entry | {"epoch": 2, "AP": 0.5}) + "\n" + json.dumps(entry) + "\n")
+    (tmp_path / "config.toml").write_text('x = "<&>"\n')
+    assert "parameters" not in write_report(tmp_path, {}, (64, 64)).read_text()  # of a search that goes on
+    candidates = [{"macro": "1000 0000 0000", "score": 0.25}, {"macro": "<1>", "score": 0.125}]
+    provenance = {"shared_weight_score": 0.25, "latency_ms": 3.456, "candidates": candidates, "ranked": 7}
+    genotype = _genotype().model_copy(update={"name": "n", "provenance": provenance})
+    genotype.save(tmp_path / "genotype.json")
+    page = write_report(tmp_path, {"cells": ("conv3", "skip"), "absent": ("skip",)}, (64, 96), joints=5).read_text()
+    parameters = sum(weight.numel() for weight in build_network(genotype, 5).parameters())
+    for name, value in (
+        ("epochs", "3"),
+        ("hours", "0.50"),
+        ("AP of the supernet", "0.125 on the tune split (most likely cells and branches)"),
+        ("genotype", f"n, fingerprint {genotype.fingerprint()}"),
+        ("parameters", f"{parameters / 1e6:.2f} million"),
+        ("score of the derived network", "0.250 with shared weights, before training"),
+        ("predicted latency", "3.46 ms"),
+    ):
+        assert f"<tr><th>{name}</th><td>{value}</td></tr>" in page
+    assert re.search(r"<th>MACs</th><td>0\.\d+ G \(0\.\d+ Gi\) at 64x96<", page)
+    assert "No alarm" in page
+    assert "The best 2 of 7, scored" in page
+    assert "<td>1000 0000 0000</td><td>0.250</td>" in page
+    assert "<td>&lt;1&gt;</td><td>0.125</td>" in page
+    assert "0: conv3 0.75" in page
+    assert "x = &quot;&lt;&amp;&gt;&quot;" in page

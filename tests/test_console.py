@@ -1,0 +1,91 @@
+"""What the command line shows beside its results: on a terminal a bar, with -q hardly anything, with -v more."""
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from autopose.commands.infer import _bar
+from autopose.console import progress, remark, set_verbosity
+from autopose.runtime.sources import SourceSpec
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    set_verbosity()
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({}, ["remark", "warning", "foreign warning"]),
+        ({"quiet": True}, ["foreign warning"]),
+        ({"verbose": True}, ["remark", "warning", "detail", "foreign warning"]),
+    ],
+)
+def test_what_is_said(
+    words: dict[str, bool], said: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENCV_LOG_LEVEL", "")
+    monkeypatch.delenv("OPENCV_LOG_LEVEL")
+    set_verbosity(**words)
+    remark("remark")
+    for name, prefix in (("autopose.runtime.module", ""), ("another", "foreign ")):
+        log = logging.getLogger(name)
+        log.warning("%swarning", prefix)
+        log.debug("%sdetail", prefix)
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err.splitlines()) == ("", said)
+    assert os.environ.get("OPENCV_LOG_LEVEL") == (None if "verbose" in words else "SILENT")
+
+
+@pytest.mark.parametrize(
+    ("stream", "quiet", "shown"), [(Terminal(), False, True), (Terminal(), True, False), (io.StringIO(), False, False)]
+)
+def test_a_bar_is_for_terminals(
+    stream: io.StringIO, quiet: bool, shown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    set_verbosity(quiet=quiet)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress(1, "pictures") as bar:
+        bar.resize(8)
+        bar(2, "a note")
+        bar.advance(3)
+    for words in ("pictures", "5/8", "a note"):
+        assert (words in stream.getvalue()) == shown
+    assert not capsys.readouterr().out.strip()
+
+
+def test_without_a_total_the_bar_is_never_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a stream nobody knows the end; with a full bar the clock stops."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(sys, "stderr", stream := Terminal())
+    with _bar(SourceSpec("webcam-0", "live", "0")) as bar:
+        bar(12, None)
+    assert "12/?" in stream.getvalue()
+
+
+def test_log_lines_stand_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", stream := Terminal())
+    set_verbosity()
+    with progress(4, "clip.mp4") as bar:
+        bar(1)
+        logging.getLogger("autopose.module").warning("a warning")
+    before = stream.getvalue().partition("a warning\n")[0]
+    assert before.endswith("\r\x1b[2K")  # the bar's line was emptied
