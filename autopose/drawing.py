@@ -8,6 +8,7 @@ from autopose.poses import Poses
 
 #: BGR of limbs and joints on the left, on the right and in the middle of the body.
 LEFT, RIGHT, MIDDLE = (80, 175, 255), (255, 150, 60), (120, 230, 120)
+_SIDES = {"left": LEFT, "l": LEFT, "right": RIGHT, "r": RIGHT}
 #: BGR of track ids, taken in turn.
 TRACK_COLOURS = (
     (75, 25, 230), (75, 180, 60), (25, 225, 255), (200, 130, 0), (48, 130, 245), (180, 30, 145), (240, 240, 70),
@@ -75,10 +76,8 @@ def draw_person(canvas: NDArray[np.uint8], poses: Poses, index: int, *, min_scor
 
 def side_colour(first: str, second: str) -> tuple[int, int, int]:
     """Return the BGR colour of a limb between two joints: of its side, or the middle's where it joins both."""
-    sides = {word for name in (first, second) for word in name.split("_")} & {"left", "right"}
-    if len(sides) != 1:
-        return MIDDLE
-    return LEFT if sides == {"left"} else RIGHT
+    colours = {_SIDES[word] for name in (first, second) for word in name.split("_") if word in _SIDES}
+    return colours.pop() if len(colours) == 1 else MIDDLE
 
 
 def _write_id(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from autopose.drawing import TRACK_COLOURS
+from autopose.drawing import LEFT, MIDDLE, RIGHT, TRACK_COLOURS, side_colour
 from autopose.poses import Poses, person_scores
 
 
@@ -101,3 +101,14 @@ def test_tracks_have_colours_and_numbers_of_their_own() -> None:
     assert not plain[:58].any()
     assert poses.plot(ground)[30:60, 30:70].any()  # above the box
     np.testing.assert_array_equal(poses.plot(ground, ids=False), ground)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "colour"),
+    [
+        ("left_hip", "left_knee", LEFT), ("ear_r", "r_eye", RIGHT), ("nose", "l_eye", LEFT),
+        ("left_hip", "right_hip", MIDDLE), ("nose", "neck", MIDDLE),
+    ],
+)  # fmt: skip
+def test_limbs_have_the_colour_of_their_side(first: str, second: str, colour: tuple[int, int, int]) -> None:
+    assert side_colour(first, second) == colour
