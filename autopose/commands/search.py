@@ -1,9 +1,12 @@
 """``autopose search``: search an architecture."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from autopose.search.config import SearchConfig
 
 
 def search(
@@ -38,7 +41,7 @@ def search(
     """
     import json
 
-    from autopose.config import load_config, packaged_configs
+    from autopose.config import load_config
     from autopose.console import command_line, progress, remark
     from autopose.errors import require
     from autopose.files import write_atomic
@@ -84,11 +87,21 @@ def search(
         "score": result.genotype.provenance["shared_weight_score"],
     }
     print(json.dumps(figures))
-    name = config.removesuffix(".toml")
-    recipe_of_same_name = name if name in packaged_configs("train") else "small"
     remark("Report: " + ", ".join(str(path) for path in sorted(folder.glob("**/report.html"))))
-    following = ["autopose", "train", str(folder / "genotype.json"), "--config", recipe_of_same_name]
+    following = ["autopose", "train", str(folder / "genotype.json"), *_to_train_with(recipe)]
     following += ["--init", str(folder)] if (folder / "best.safetensors").exists() else []
     remark(f"Next: {command_line(following)}")
     if json_out is not None:
         write_atomic(json_out, json.dumps(figures, indent=2) + "\n")
+
+
+def _to_train_with(search: "SearchConfig") -> list[str]:
+    """Return the options of ``train`` for what this search found."""
+    named = {"hrnet": "paper", "posenfs": "pnfs-coco-hrnet"}.get(search.codec.convention)
+    drawn = all(source.annotations == "synthetic" for source in search.data.sources)
+    if search.branches_only:
+        width, height = search.codec.input_size_wh
+        options = ["--config", "default-pose", "--set", f"codec.input_size_wh=[{width},{height}]"]
+    else:
+        options = ["--config", named or ("smoke" if drawn else "small")]
+    return [*options, *(["--set", f"skeleton={search.skeleton}"] if search.skeleton != "coco17" else [])]

@@ -8,9 +8,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from autopose.cli import app
+from autopose.commands.search import _to_train_with
+from autopose.config import load_config
 from autopose.data.synthetic import write_synthetic
 from autopose.errors import ConfigError, UsageError
 from autopose.genotype import Genotype
+from autopose.search.config import SearchConfig
 from autopose.search.loop import SearchResult
 
 
@@ -107,3 +110,19 @@ def test_tells_each_epoch_its_alarms_and_how_to_go_on(monkeypatch: pytest.Monkey
     assert stopped.stderr.splitlines() == [*told, f"Stopped and saved. Go on with: {command}"]
     assert (stopped.exit_code, stopped.stdout) == (3, "")
     assert resumed == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("search", "settings", "options"),
+    [
+        ("smoke", [], "--config smoke"),
+        ("smoke", ['data.sources=[{annotations="mine.json"}]'], "--config small"),
+        ("small-cpu", ["skeleton=mpii16"], "--config small --set skeleton=mpii16"),
+        ("paper", [], "--config paper"),
+        ("pnfs", [], "--config pnfs-coco-hrnet"),
+        ("branches-cpu", [], "--config default-pose --set codec.input_size_wh=[192,256]"),
+    ],
+)
+def test_what_to_train_with_is_told_by_what_was_searched(search: str, settings: list[str], options: str) -> None:
+    """Not by the recipe's name: a search that was resumed has its own copy of it."""
+    assert _to_train_with(load_config(SearchConfig, search, settings, group="search")) == options.split()
