@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 #: A person's box is enlarged by this factor before cropping (HRNet and SimpleBaseline, ``lib/dataset/coco.py``).
 BOX_PADDING = 1.25
+#: OpenCV 4 warps no image with a longer side.
+LONGEST_SIDE = 32_766
 
 
 def center_scale_from_box(
@@ -86,8 +88,27 @@ def warp(
     border: tuple[int, int, int] = (0, 0, 0),
 ) -> NDArray[np.uint8]:
     """Sample a ``(H, W, 3)`` image into ``(h, w, 3)``, bilinear; ``border`` fills what lies outside."""
+    if max(image.shape[:2]) > LONGEST_SIDE:
+        image, matrix = _within_reach(image, matrix, size_wh)
     warped = cv2.warpAffine(image, np.asarray(matrix, np.float64), size_wh, flags=cv2.INTER_LINEAR, borderValue=border)
     return np.asarray(warped, np.uint8)
+
+
+def _within_reach(
+    image: NDArray[np.uint8], matrix: NDArray[np.floating], size_wh: tuple[int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Return the part of a huge image that is sampled, every n-th pixel of it if it is still huge, and its matrix."""
+    corners = np.array([[0, 0], [size_wh[0], 0], [0, size_wh[1]], size_wh], np.float64)
+    seen = transform(corners, invert(matrix))
+    size = np.array([image.shape[1], image.shape[0]])
+    low = np.clip(np.floor(seen.min(0)) - 2, 0, size - 1).astype(int)
+    high = np.clip(np.ceil(seen.max(0)) + 3, low + 1, size).astype(int)
+    step = -(-(high - low) // LONGEST_SIDE)  # rounded up
+    part = image[low[1] : high[1] : step[1], low[0] : high[0] : step[0]]
+    inner = np.array(matrix, np.float64)
+    inner[:, 2] += inner[:, :2] @ low
+    inner[:, :2] *= step
+    return np.ascontiguousarray(part), inner
 
 
 def warp_shrunk(

@@ -106,3 +106,18 @@ def test_warp_shrunk_leaves_what_is_not_shrunk() -> None:
     assert (enlarged[:, -1] == (1, 2, 3)).all()  # beyond the right edge
     # A line becomes less than half a pixel high.
     assert warp_shrunk(image[:1], letterbox_matrix((16, 1), (4, 4)), (4, 4)).shape == (4, 4, 3)
+
+
+def test_images_beyond_what_opencv_4_warps() -> None:
+    wide = np.zeros((100, 70_000, 3), np.uint8)
+    wide[:] = (np.arange(70_000) // 300)[:, None]
+    end = warp(wide, np.array([[1.0, 0, -69_990], [0, 1, 0]]), (20, 4), (9, 9, 9))
+    np.testing.assert_array_equal(end[:, :10], wide[:4, 69_990:])
+    assert (end[:, 11:] == 9).all()
+    tall = np.ascontiguousarray(wide.transpose(1, 0, 2))
+    end = warp(tall, np.array([[1.0, 0, 0], [0, 1, -69_990]]), (4, 10))
+    np.testing.assert_array_equal(end, tall[69_990:, :4])
+    whole = warp(wide, letterbox_matrix((70_000, 100), (700, 8)), (700, 8))
+    np.testing.assert_allclose(whole[0, :, 0], (np.arange(700) * 100 + 50) // 300, atol=1)
+    beside = warp(wide, np.array([[1.0, 0, 500], [0, 1, 0]]), (20, 4), (9, 9, 9))
+    assert (beside == 9).all()
