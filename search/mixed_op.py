@@ -51,8 +51,9 @@ def gated(module: nn.Module, x: Tensor, gate: Tensor) -> Tensor:
             x = part(x)
         return gated(module[-1], x, gate)
     if isinstance(module, nn.BatchNorm2d) and module.weight is None:
-        scale = gate.expand(module.num_features).contiguous()
-        return F.batch_norm(x, None, None, scale, training=True, eps=module.eps)  # a supernet keeps no averages
+        mean, var = module.running_mean, module.running_var
+        batch = mean is None or module.training
+        return F.batch_norm(x, mean, var, gate.expand(module.num_features).contiguous(), None, batch, 0.0, module.eps)
     result: Tensor = module(x) * gate
     return result
 

@@ -19,6 +19,12 @@ class Discretised(nn.Module):
         super().__init__()
         self.supernet, self.draw = supernet, draw
 
+    def train(self, mode: bool = True) -> "Discretised":
+        """Set the supernet's mode where it has another: that visits thousands of modules."""
+        if self.supernet.training != mode:
+            self.supernet.train(mode)
+        return self
+
     def forward(self, images: Tensor) -> Tensor:
         """Map normalised images to heatmaps."""
         maps: Tensor = self.supernet(images, self.draw)
@@ -27,6 +33,8 @@ class Discretised(nn.Module):
 
 class Reward:
     """Scores network-level decisions with the current cells, discretised (Algorithm 1, step 3).
+
+    The supernet is left in evaluation mode.
 
     Args:
         config: the search.
@@ -61,7 +69,6 @@ class Reward:
         return sum(parameter.numel() for parameter in network.parameters())
 
     def _results(self, macro: Macro) -> Results:
-        training = self.supernet.training
         predictor = TorchPredictor(
             Discretised(self.supernet, Draw(macro)),
             self.data.config.codec,
@@ -70,6 +77,4 @@ class Reward:
             amp=self.config.search.amp,
         )
         with torch.no_grad():
-            results = self.data.results(predictor)
-        self.supernet.train(training)
-        return results
+            return self.data.results(predictor)

@@ -127,6 +127,8 @@ class Strategy(ABC):
         """Return the heatmap loss of one architecture (with other parameters than the supernet's own, if given)."""
         crops, xy, weight = batch
         codec = self.s.config.codec
+        if not self.s.supernet.training:  # a reward came before
+            self.s.supernet.train()
         with autocast(self.loop.amp, self.s.device):
             x = normalize(crops)
             if parameters is None:

@@ -280,6 +280,8 @@ def test_cells_and_reward_count_what_the_device_is_slow_at(tiny_search: Make, tm
     assert run._provenance(Found((), 0.5, []))["latency_ms"] == pytest.approx(over, abs=1e-3)
     reward = run.strategy.s.reward
     assert reward(()) == pytest.approx(reward.figures(())["OKS"] / over)
+    assert not run.supernet.training
+    run.strategy.iterate(run.progress, *batches)
     assert run.supernet.training  # again
 
 
