@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -31,11 +31,12 @@ class Bar(Protocol):
         ...
 
 
-class _OnStandardError(logging.Handler):
+class _OnStandardError(logging.StreamHandler[TextIO]):
     """Writes to what standard error is at the time: while a bar is shown, lines go above it, and not behind it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(self.format(record) + "\n")
+        self.stream = sys.stderr
+        super().emit(record)  # that nobody reads it any more is no reason to end the work
 
 
 def set_verbosity(*, quiet: bool = False, verbose: bool = False) -> None:

@@ -19,6 +19,7 @@ The JSON lines hold the header, then one line per frame. ``load_results`` reads 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class Results:
     frames: list[FramePoses] = field(default_factory=list)
     complete: bool = True
 
-    @property
+    @cached_property
     def skeleton(self) -> Skeleton:
         """Return the meaning of the joints."""
         named = self.header.get("skeleton")

@@ -1,6 +1,7 @@
 """Skeletons of one's own as JSON: what files and models store, and what annotation files say of their keypoints."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,8 +18,8 @@ MOST_JOINTS = 1000
 
 def plain_name(name: object) -> str:
     """Return how a joint's name is written here: ``LShoulder`` and ``l-shoulder`` as ``l_shoulder``."""
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", str(name))
-    return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_")
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", unicodedata.normalize("NFKC", str(name)))
+    return re.sub(r"[^a-z0-9\u0080-\U0010ffff]+", "_", words.lower()).strip("_")  # letters of all languages stay
 
 
 def skeleton_record(skeleton: Skeleton) -> str | dict[str, Any]:
@@ -47,9 +48,9 @@ def skeleton_from(record: object, where: str, name: str | None = None) -> Skelet
     """Return the skeleton that a JSON object describes; one that autopose knows where the joints are that one's.
 
     ``joints`` (or COCO's ``keypoints``) are their names; ``limbs`` pairs of names (or COCO's ``skeleton``: pairs of
-    their numbers, from 1); ``sigmas`` their OKS constants, by default COCO's for joints that COCO has and
-    :data:`UNKNOWN_SIGMA` for others; ``pairs`` joints that change places in a mirror image, besides those whose names
-    differ in left and right, or l and r.
+    their numbers, from 1, or from 0 where that is among them); ``sigmas`` their OKS constants, by default COCO's for
+    joints that COCO has and :data:`UNKNOWN_SIGMA` for others; ``pairs`` joints that change places in a mirror image,
+    besides those whose names differ in left and right, or l and r.
 
     Args:
         record: the object.
@@ -78,7 +79,7 @@ def skeleton_from(record: object, where: str, name: str | None = None) -> Skelet
     limbs = _pairs(record.get("skeleton" if numbered else "limbs"), joints, where, "skeleton" if numbered else "limbs")
     pairs = _pairs(record.get("pairs"), joints, where, "pairs")
     if sigmas is None:
-        sigmas = [_COCO_SIGMAS.get(joint, UNKNOWN_SIGMA) for joint in joints]
+        sigmas = [_usual_sigma(joint) for joint in joints]
     elif not (
         isinstance(sigmas, list)
         and len(sigmas) == len(joints)
@@ -93,20 +94,27 @@ def skeleton_from(record: object, where: str, name: str | None = None) -> Skelet
 _COCO_SIGMAS = dict(zip(COCO17.joints, COCO17.sigmas, strict=True))
 
 
+def _usual_sigma(joint: str) -> float:
+    """Return COCO's constant of a joint that it has, also as ``l_wrist``."""
+    words = ({"l": "left", "r": "right"}.get(word, word) for word in joint.split("_"))
+    return _COCO_SIGMAS.get("_".join(words), UNKNOWN_SIGMA)
+
+
 def _pairs(listed: object, joints: tuple[str, ...], where: str, key: str) -> tuple[tuple[str, str], ...]:
-    """Return pairs of joints, given by name or, as COCO does, by number from 1."""
+    """Return pairs of joints, given by name or by number: from 1 as in COCO, from 0 where a 0 is among them."""
     if listed is None:
         return ()
+    given = listed if isinstance(listed, list) else [listed]
+    first = 0 if any(isinstance(each, list) and 0 in each for each in given) else 1
+    numbered = dict(enumerate(joints, start=first))
     pairs = []
-    for each in listed if isinstance(listed, list) else [listed]:
+    for each in given:
         pair = each if isinstance(each, list) else []
-        names = [
-            joints[end - 1] if isinstance(end, int) and 1 <= end <= len(joints) else plain_name(end) for end in pair
-        ]
+        names = [numbered.get(end, "") if isinstance(end, int) else plain_name(end) for end in pair]
         if len(names) != 2 or not set(names) <= set(joints) or names[0] == names[1]:
             raise DataError(
-                f"{where}: {key!r} has {str(each)[:60]}; expected two different joints, by name or number (1 to "
-                f"{len(joints)}). Mend it, or leave {key!r} out."
+                f"{where}: {key!r} has {str(each)[:60]}; expected two different joints, by name or number "
+                f"({first} to {first + len(joints) - 1}). Mend it, or leave {key!r} out."
             )
         pairs.append((names[0], names[1]))
     return tuple(pairs)

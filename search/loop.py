@@ -12,6 +12,7 @@ from torch import Tensor
 
 from autopose.checkpoint import Checkpoint, save_checkpoint
 from autopose.config import to_toml
+from autopose.data.skeletons import joints_to_resume
 from autopose.errors import UsageError
 from autopose.files import write_atomic
 from autopose.genotype import Genotype
@@ -93,7 +94,7 @@ class Run:
             self.device,
         )
         self.strategy: Strategy = (BilevelSearch if self.loop.strategy == "bilevel" else RandomSearch)(setting)
-        self.progress = Progress(identity=config.model_dump_json())
+        self.progress = Progress(identity=config.model_dump_json() + joints_to_resume(config.skeleton))
         if resume:
             tensors, self.progress = load_resumable(self.states, Progress, self.progress.identity)
             self.strategy.restore(tensors)

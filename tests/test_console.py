@@ -70,6 +70,16 @@ def test_a_bar_is_for_terminals(
     assert not capsys.readouterr().out.strip()
 
 
+def test_a_log_line_that_nobody_reads_does_not_end_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    set_verbosity()
+    logging.getLogger("autopose.module").warning("a warning")
+
+
 def test_without_a_total_the_bar_is_never_full(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a stream nobody knows the end; with a full bar the clock stops."""
     monkeypatch.setenv("TERM", "xterm")

@@ -24,6 +24,8 @@ HAND = {
     [
         ("Left Shoulder", "left_shoulder"), ("leftShoulder", "left_shoulder"), ("LShoulder", "l_shoulder"),
         ("left-eye", "left_eye"), ("LEFT_KNEE", "left_knee"), ("head (top)", "head_top"), ("ThumbTip1", "thumb_tip1"),
+        ("cafe\u0301-tip", "caf\u00e9_tip"), ("\u5de6 \u624b", "\u5de6_\u624b"),
+        ("\u0939\u093e\u0925", "\u0939\u093e\u0925"),
     ],
 )  # fmt: skip
 def test_names_are_written_alike(written: str, plain: str) -> None:
@@ -45,6 +47,8 @@ def test_as_coco_writes_its_categories() -> None:
     assert found.name == "cat"
     assert found.limbs == (("nose", "tail"), ("left_ear", "right_ear"))
     assert found.sigmas == (0.026, 0.079, 0.035, 0.035)  # COCO's own, and for a tail that of its shoulders
+    assert skeleton_from(category | {"skeleton": [[0, 1], [2, 3]]}, "here").limbs == found.limbs  # others count from 0
+    assert skeleton_from({"joints": ["LEar", "r_ear", "tail"]}, "here").sigmas == (0.035, 0.035, 0.079)
 
 
 @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=lambda s: s.name)
@@ -82,7 +86,8 @@ def test_counterparts_are_found_by_their_names(joints: list[str], order: list[in
         ({"joints": ["a", "?"]}, "'' is there twice, or no name"),
         ({"joints": ["a", "b"], "limbs": [["a", "c"]]}, r"'limbs' has \['a', 'c'\]; expected two different joints"),
         ({"joints": ["a", "b"], "limbs": "a-b"}, "'limbs' has a-b"),
-        ({"joints": ["a", "b"], "skeleton": [[0, 1]]}, r"'skeleton' has \[0, 1\]; .* \(1 to 2\)"),
+        ({"joints": ["a", "b"], "skeleton": [[1, 3]]}, r"'skeleton' has \[1, 3\]; .* \(1 to 2\)"),
+        ({"joints": ["a", "b"], "skeleton": [[0, 2]]}, r"'skeleton' has \[0, 2\]; .* \(0 to 1\)"),
         ({"joints": ["a", "b"], "skeleton": [[1, 1]]}, "two different joints"),
         ({"joints": ["a", "b"], "sigmas": [1]}, r"'sigmas' is \[1\]; expected 2 numbers above 0"),
         ({"joints": ["a", "b"], "sigmas": [1, 0]}, "numbers above 0"),
@@ -103,6 +108,8 @@ def test_models_and_results_carry_their_joints_with_them() -> None:
     assert Manifest(skeleton="mpii16").keypoint_skeleton is MPII16
     with pytest.raises(ModelError, match=r"model.onnx: .*'skeleton'.*'sigmas' is \[1\]"):
         Manifest.from_json(json.dumps({"skeleton": {"joints": ["a", "b"], "sigmas": [1]}}), "model.onnx")
-    assert Results(json.loads(json.dumps(results_header(hand)))).skeleton == hand
+    results = Results(json.loads(json.dumps(results_header(hand))))
+    assert results.skeleton == hand
+    assert results.skeleton is results.skeleton  # each frame asks for it
     assert Results(results_header(COCO17)).skeleton is COCO17
     assert Results({"skeleton": {"name": "mpii16"}}).skeleton is MPII16

@@ -130,9 +130,10 @@ def read_coco(path: Path, *, images: Path | None = None, look: bool = True) -> C
     )
 
 
-def first_keypoints(annotations: Sequence[Any]) -> Sequence[Any]:
-    """Return the keypoints of the first record that has a list of them; its length tells the number of joints."""
-    lists = (record.get("keypoints") for record in annotations if isinstance(record, dict))
+def first_keypoints(annotations: Sequence[Any], category: int = 1) -> Sequence[Any]:
+    """Return the keypoints of the first person that has a list of them; its length tells the number of joints."""
+    records = (record for record in annotations if isinstance(record, dict))
+    lists = (record.get("keypoints") for record in records if record.get("category_id", category) == category)
     return next((found for found in lists if isinstance(found, list) and found), ())
 
 

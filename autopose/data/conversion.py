@@ -197,7 +197,7 @@ def write_coco(
 def _category(skeleton: Skeleton) -> dict[str, Any]:
     """Return COCO's record of the category of persons."""
     record = skeleton_record(skeleton)
-    own = {key: record[key] for key in ("sigmas", "pairs")} if isinstance(record, dict) else {}
+    own = {key: record[key] for key in ("name", "sigmas", "pairs")} if isinstance(record, dict) else {}
     limbs = (skeleton.limb_indices.reshape(-1, 2) + 1).tolist()  # COCO counts from 1
     return {"id": 1, "name": "person", "keypoints": list(skeleton.joints), "skeleton": limbs, **own}
 

@@ -37,11 +37,17 @@ def open_skeleton(source: str) -> Skeleton:
     return _skeleton_of_file(path, path.stat().st_mtime_ns)
 
 
+def joints_to_resume(source: str) -> str:
+    """Return what a resumed run has to find again in a skeleton's file; nothing of a known one, whose name says all."""
+    own = open_skeleton(source)
+    return "" if source in SKELETONS else f" {own.joints} {own.sigmas} {own.pairs}"
+
+
 @lru_cache(maxsize=8)
 def _skeleton_of_file(path: Path, _changed: int) -> Skeleton:
     content = read_json(path, "skeleton")
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
-        named = named_skeleton(path)
+        named = _named_in(content, path)
         if named is None:
             raise DataError(f"{path}: does not name its joints.\n{_NAME_THEM}")
         return named
@@ -82,8 +88,13 @@ def named_skeleton(annotations: Path) -> Skeleton | None:
     content = read_json(annotations, "annotation file")
     if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
         return None
-    category = category_record(content, person_category(content, annotations))
-    return _skeleton_of_category(category, len(first_keypoints(content["annotations"])), annotations)
+    return _named_in(content, annotations)
+
+
+def _named_in(content: Mapping[str, Any], path: Path) -> Skeleton | None:
+    category = person_category(content, path)
+    numbers = len(first_keypoints(content["annotations"], category))
+    return _skeleton_of_category(category_record(content, category), numbers, path)
 
 
 def _skeleton_of_category(category: Mapping[str, Any], numbers: int, path: Path) -> Skeleton | None:

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from autopose.checkpoint import Checkpoint, save_checkpoint
 from autopose.config import to_toml
-from autopose.data.skeletons import open_skeleton
+from autopose.data.skeletons import joints_to_resume, open_skeleton
 from autopose.errors import ConfigError, UsageError
 from autopose.files import write_atomic
 from autopose.genotype import Genotype
@@ -107,7 +107,7 @@ def train(
         initialise(network, init)
     average = WeightAverage(network, settings.ema) if settings.ema else None
     optimizer = make_optimizer(network, settings)
-    identity = f"{genotype.fingerprint()} {config.model_dump_json()}"
+    identity = f"{genotype.fingerprint()} {config.model_dump_json()}{joints_to_resume(config.skeleton)}"
     task = make_task(config, genotype, out, device)
     per_epoch = steps_per_epoch(task.weights, settings.batch * world)
     total = settings.steps or settings.epochs * per_epoch

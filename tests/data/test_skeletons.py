@@ -12,9 +12,10 @@ from autopose.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from autopose.cli import app
 from autopose.config import load_config
 from autopose.data.coco import load_coco
+from autopose.data.coco_file import read_coco
 from autopose.data.conversion import load_native, write_coco
 from autopose.data.preflight import check_folder
-from autopose.data.skeletons import named_skeleton, open_skeleton
+from autopose.data.skeletons import joints_to_resume, named_skeleton, open_skeleton, skeleton_of
 from autopose.errors import DataError
 from autopose.evaluation.coco import evaluate_keypoints
 from autopose.genotype import Genotype
@@ -53,6 +54,10 @@ def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
     assert open_skeleton(str(path)).joints == ("a",)
     path.write_text('{"joints": ["a", "b"]}')
     assert open_skeleton(str(path)).joints == ("a", "b")
+    before = joints_to_resume(str(path))
+    path.write_text('{"joints": ["a", "b"], "pairs": [["a", "b"]]}')
+    assert joints_to_resume(str(path)) != before
+    assert not joints_to_resume("coco17")
 
 
 def test_a_category_of_its_own_names_the_skeleton(cats: Path) -> None:
@@ -70,12 +75,19 @@ def test_a_category_of_its_own_names_the_skeleton(cats: Path) -> None:
         open_skeleton(str(cats))
 
 
+def test_keypoints_of_another_category_do_not_count(cats: Path) -> None:
+    content = json.loads(cats.read_text())
+    hand = content["annotations"][0] | {"id": 9, "category_id": 2, "keypoints": [1, 1, 2] * 21}
+    cats.write_text(json.dumps(content | {"annotations": [hand, *content["annotations"]]}))
+    assert open_skeleton(str(cats)) == named_skeleton(cats) == skeleton_of(read_coco(cats))
+
+
 def test_persons_are_read_written_and_scored(cats: Path, tmp_path: Path) -> None:
     skeleton = open_skeleton(str(cats))
     persons = load_native(cats)
     assert [person.skeleton for person in persons] == [skeleton] * 2
     np.testing.assert_array_equal(load_coco(cats, skeleton=skeleton)[0].keypoints, persons[0].keypoints)
-    out = write_coco(persons, tmp_path / "again" / "cats.json")
+    out = write_coco(persons, tmp_path / "again" / "other.json")
     assert named_skeleton(out) == skeleton
     with pytest.raises(DataError, match="its joint 1 is 'Nose'; mpii16 has 'right_ankle'"):
         load_coco(cats, skeleton=MPII16)
