@@ -1,11 +1,10 @@
 """Skeletons of one's own as JSON: what files and models store, and what annotation files say of their keypoints."""
 
 import re
+import sys
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from autopose.errors import DataError
 from autopose.skeleton import COCO17, SKELETONS, Skeleton, skeleton_by_name
@@ -75,15 +74,17 @@ def skeleton_from(record: object, where: str, name: str | None = None) -> Skelet
     known = next((each for each in SKELETONS.values() if each.joints == joints), None)
     if known is not None and sigmas in (None, list(known.sigmas)) and not record.get("pairs"):
         return known  # whatever limbs it has: CrowdPose's files list COCO's
-    numbered = "limbs" not in record
-    limbs = _pairs(record.get("skeleton" if numbered else "limbs"), joints, where, "skeleton" if numbered else "limbs")
-    pairs = _pairs(record.get("pairs"), joints, where, "pairs")
+    key = "limbs" if "limbs" in record else "skeleton"
+    lists = [each for each in (record.get(key), record.get("pairs")) if isinstance(each, list)]
+    first = 0 if any(isinstance(each, list) and 0 in each for listed in lists for each in listed) else 1
+    limbs = _pairs(record.get(key), joints, where, key, first)
+    pairs = _pairs(record.get("pairs"), joints, where, "pairs", first)
     if sigmas is None:
         sigmas = [_usual_sigma(joint) for joint in joints]
     elif not (
         isinstance(sigmas, list)
         and len(sigmas) == len(joints)
-        and all(isinstance(value, int | float) and 0 < value < np.inf for value in sigmas)
+        and all(isinstance(value, int | float) and 0 < value <= sys.float_info.max for value in sigmas)
     ):
         raise DataError(f"{where}: 'sigmas' is {str(sigmas)[:60]}; expected {len(joints)} numbers above 0.")
     own = Skeleton(str(record.get("name") or name or "own"), joints, limbs, tuple(map(float, sigmas)), pairs=pairs)
@@ -100,15 +101,13 @@ def _usual_sigma(joint: str) -> float:
     return _COCO_SIGMAS.get("_".join(words), UNKNOWN_SIGMA)
 
 
-def _pairs(listed: object, joints: tuple[str, ...], where: str, key: str) -> tuple[tuple[str, str], ...]:
-    """Return pairs of joints, given by name or by number: from 1 as in COCO, from 0 where a 0 is among them."""
+def _pairs(listed: object, joints: tuple[str, ...], where: str, key: str, first: int) -> tuple[tuple[str, str], ...]:
+    """Return pairs of joints, given by name or by number: from 1 as in COCO, from 0 where a 0 is among all of them."""
     if listed is None:
         return ()
-    given = listed if isinstance(listed, list) else [listed]
-    first = 0 if any(isinstance(each, list) and 0 in each for each in given) else 1
     numbered = dict(enumerate(joints, start=first))
     pairs = []
-    for each in given:
+    for each in listed if isinstance(listed, list) else [listed]:
         pair = each if isinstance(each, list) else []
         names = [numbered.get(end, "") if isinstance(end, int) else plain_name(end) for end in pair]
         if len(names) != 2 or not set(names) <= set(joints) or names[0] == names[1]:

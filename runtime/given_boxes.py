@@ -104,7 +104,8 @@ class _KnownBoxes:
         """Return the boxes of an image, to be added to; its name may come from Windows."""
         if "\\" in str(path):
             path = Path(PureWindowsPath(path).as_posix())
-        return self.by_name.setdefault(_composed(path.name), {}).setdefault(path, [])
+        path = _composed(path)
+        return self.by_name.setdefault(path.name, {}).setdefault(path, [])
 
     def __bool__(self) -> bool:
         return bool(self.by_name or self.by_number)
@@ -125,14 +126,14 @@ class _KnownBoxes:
             DataError: there are several images of this name, and the folders do not tell which one it is.
         """
         if frame.name is not None and self.by_name:
-            path = Path(frame.name)
-            return _nearest(self.by_name.get(_composed(path.name), {}), path)
+            path = _composed(Path(frame.name))
+            return _nearest(self.by_name.get(path.name, {}), path)
         return self.by_number.get(frame.image_id)
 
 
-def _composed(name: str) -> str:
-    """Return a name whose accents are in their letters: files from a Mac have them beside, what is typed has not."""
-    return unicodedata.normalize("NFC", name)
+def _composed(path: Path) -> Path:
+    """Return a path whose accents are in their letters: files from a Mac have them beside, what is typed has not."""
+    return Path(unicodedata.normalize("NFC", str(path)))
 
 
 def _some(names: Iterable[Any]) -> str:

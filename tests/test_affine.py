@@ -119,5 +119,18 @@ def test_images_beyond_what_opencv_4_warps() -> None:
     np.testing.assert_array_equal(end, tall[69_990:, :4])
     whole = warp(wide, letterbox_matrix((70_000, 100), (700, 8)), (700, 8))
     np.testing.assert_allclose(whole[0, :, 0], (np.arange(700) * 100 + 50) // 300, atol=1)
-    beside = warp(wide, np.array([[1.0, 0, 500], [0, 1, 0]]), (20, 4), (9, 9, 9))
-    assert (beside == 9).all()
+    whole = warp(tall, letterbox_matrix((100, 70_000), (8, 700)), (8, 700))
+    np.testing.assert_allclose(whole[:, 0, 0], (np.arange(700) * 100 + 50) // 300, atol=1)
+    for offset in (500, -70_500):
+        beside = warp(wide, np.array([[1.0, 0, offset], [0, 1, 0]]), (20, 4), (9, 9, 9))
+        assert (beside == 9).all()
+
+
+@pytest.mark.parametrize("width", [32_767, 40_000])
+def test_a_turned_crop_of_a_huge_image_is_that_of_its_end(width: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, width, 3), np.uint8)
+    found, expected = (
+        warp(image, crop_matrix(np.array([image.shape[1] - 30.0, 18]), np.array([20.0, 20]), (64, 64), 30), (64, 64))
+        for image in (noise, np.ascontiguousarray(noise[:, -1000:]))
+    )
+    assert np.abs(found - expected.astype(int)).max() <= 8  # OpenCV 4 counts in 32nds of a pixel

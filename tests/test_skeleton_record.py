@@ -33,7 +33,7 @@ def test_names_are_written_alike(written: str, plain: str) -> None:
 
 
 def test_a_record_says_all_of_a_skeleton() -> None:
-    hand = skeleton_from(HAND, "here")
+    hand = skeleton_from(HAND, "here", "file")
     assert (hand.name, hand.joints) == ("hand", ("wrist", "thumb_tip", "l_tip", "r_tip", "east", "west"))
     assert hand.limbs == (("wrist", "thumb_tip"), ("wrist", "l_tip"))
     assert hand.sigmas == (0.03, 0.03, 0.04, 0.04, 0.05, 1.0)
@@ -44,10 +44,12 @@ def test_a_record_says_all_of_a_skeleton() -> None:
 def test_as_coco_writes_its_categories() -> None:
     category = {"id": 1, "keypoints": ["nose", "tail", "left_ear", "right_ear"], "skeleton": [[1, 2], [3, 4]]}
     found = skeleton_from(category, "here", "cat")
-    assert found.name == "cat"
+    assert (found.name, skeleton_from(category, "here").name) == ("cat", "own")
     assert found.limbs == (("nose", "tail"), ("left_ear", "right_ear"))
     assert found.sigmas == (0.026, 0.079, 0.035, 0.035)  # COCO's own, and for a tail that of its shoulders
     assert skeleton_from(category | {"skeleton": [[0, 1], [2, 3]]}, "here").limbs == found.limbs  # others count from 0
+    mirrored = skeleton_from({"joints": ["nose", "east", "west"], "limbs": [[0, 1]], "pairs": [[1, 2]]}, "here")
+    assert mirrored.flip_order.tolist() == [0, 2, 1]
     assert skeleton_from({"joints": ["LEar", "r_ear", "tail"]}, "here").sigmas == (0.035, 0.035, 0.079)
 
 
@@ -56,8 +58,12 @@ def test_known_joints_are_the_known_skeleton_and_stored_by_name(skeleton: Skelet
     assert skeleton_from({"name": "mine", "joints": [name.upper() for name in skeleton.joints]}, "here") is skeleton
     assert skeleton_record(skeleton) == skeleton.name
     assert stored_skeleton(skeleton.name, "here") is skeleton
-    other = skeleton_from({"joints": list(skeleton.joints), "sigmas": [0.5] * len(skeleton)}, "here")
+    same = {"name": skeleton.name, "joints": list(skeleton.joints)}
+    other = skeleton_from(same | {"sigmas": [0.5] * len(skeleton)}, "here")
     assert other.sigmas == (0.5,) * len(skeleton)  # the same joints by another measure
+    assert stored_skeleton(skeleton_record(other), "here") == other
+    assert skeleton_from(same | {"sigmas": list(skeleton.sigmas)}, "here") is skeleton
+    assert skeleton_from(same | {"pairs": [["left_hip", "right_hip"]]}, "here").pairs == (("left_hip", "right_hip"),)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +97,8 @@ def test_counterparts_are_found_by_their_names(joints: list[str], order: list[in
         ({"joints": ["a", "b"], "skeleton": [[1, 1]]}, "two different joints"),
         ({"joints": ["a", "b"], "sigmas": [1]}, r"'sigmas' is \[1\]; expected 2 numbers above 0"),
         ({"joints": ["a", "b"], "sigmas": [1, 0]}, "numbers above 0"),
+        ({"joints": ["a", "b"], "sigmas": [1, 10**400]}, "numbers above 0"),
+        ({"joints": ["a", "b"], "sigmas": [1, float("inf")]}, "numbers above 0"),
         ({"joints": ["a", "b", "c"], "pairs": [["a", "b"], ["b", "c"]]}, "in several"),
         ({"joints": ["left_ear", "nose"]}, "'left_ear' has no counterpart of the other side"),
         ({"joints": ["left_ear", "right_ear", "nose"], "pairs": [["left_ear", "nose"]]}, "has no counterpart"),

@@ -193,6 +193,7 @@ def _evaluate_mpii(
     """Print PCKh in the layout of the published tables; MODEL may be results, one per person in the file's order."""
     from autopose.console import progress
     from autopose.data.mpii import load_mpii
+    from autopose.data.skeletons import conversion_to
     from autopose.errors import DataError
     from autopose.evaluation.pckh import evaluate_pckh, pckh_table
     from autopose.evaluation.predict import predict_persons
@@ -213,8 +214,7 @@ def _evaluate_mpii(
             if opened.skeleton.joints != MPII16.joints:
                 raise DataError(
                     f"{annotations}: is of MPII, whose skeleton is mpii16; {model} finds {opened.skeleton.name}.\n"
-                    "Convert it, and score on what that writes: "
-                    f"autopose data convert {annotations} --to {opened.skeleton.name} -o OUT.json"
+                    f"Convert it, and score on what that writes: {conversion_to(opened.skeleton, annotations)}"
                 )
             results = predict_persons(opened.predict, persons, opened.codec, batch_size=batch, advance=bar.advance)
     if results_out is not None:

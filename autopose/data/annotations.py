@@ -6,6 +6,7 @@ from autopose.data.coco import PSEUDO_WEIGHT, load_coco
 from autopose.data.lsp import is_lsp, load_lsp
 from autopose.data.mpii import is_mpii, load_mpii
 from autopose.data.ochuman import is_ochuman, load_ochuman
+from autopose.data.skeletons import conversion_to
 from autopose.errors import DataError
 from autopose.poses import Person
 from autopose.skeleton import LSP14, MPII16, OCHUMAN19, Skeleton
@@ -44,7 +45,7 @@ def load_persons(
         if skeleton is not OCHUMAN19:
             raise DataError(
                 f"{annotations}: is OCHuman's own file, whose skeleton is ochuman19; {skeleton.name} was asked for.\n"
-                f"Convert it: autopose data convert {annotations} --to {skeleton.name} -o OUT.json"
+                f"Convert it: {conversion_to(skeleton, annotations)}"
             )
         return load_ochuman(annotations, images=images, sample_weight=sample_weight)
     if not is_mpii(annotations):

@@ -17,6 +17,7 @@ from autopose.data.coco_file import (
     number_fault,
     read_coco,
 )
+from autopose.data.skeletons import conversion_to
 from autopose.errors import DataError
 from autopose.poses import Person
 from autopose.skeleton import COCO17, SKELETONS, Skeleton
@@ -36,8 +37,7 @@ def check_joints(file: CocoFile, skeleton: Skeleton) -> None:
         if file.joints == other.joints and other.joints != skeleton.joints:
             raise DataError(
                 f"{file.path}: has the joints of {other.name}; {skeleton.name} was asked for.\n"
-                f"Convert it: autopose data convert {file.path} --to "
-                f"{skeleton.name if skeleton.name in SKELETONS else 'SKELETON.json'} -o OUT.json"
+                f"Convert it: {conversion_to(skeleton, file.path)}"
             )
     for place, (name, wanted) in enumerate(zip(file.joints, skeleton.joints, strict=False)):
         if plain_name(name) != wanted:

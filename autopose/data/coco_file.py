@@ -59,7 +59,7 @@ def read_json(path: Path, what: str) -> Any:
         raise DataError(f"No {what} {str(path)!r}.")
     try:
         return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of more than 4300 digits is no JSONDecodeError
         raise DataError(f"{path}: not valid JSON ({error}). Is it complete?") from None
 
 

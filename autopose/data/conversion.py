@@ -174,7 +174,7 @@ def write_coco(
         DataError: there are none, or they have several skeletons.
         MediaError: a picture, whose size is needed, cannot be decoded.
     """
-    if len({person.skeleton.name for person in persons}) != 1:
+    if len({person.skeleton.joints for person in persons}) != 1:
         raise DataError(f"{out}: needs persons of one skeleton, found {len(persons)} persons.")
     reader = reader if reader is not None else DiskReader()
     ids: dict[Path, int] = {}

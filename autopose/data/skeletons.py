@@ -37,6 +37,12 @@ def open_skeleton(source: str) -> Skeleton:
     return _skeleton_of_file(path, path.stat().st_mtime_ns)
 
 
+def conversion_to(skeleton: Skeleton, annotations: Path) -> str:
+    """Return the command that gives annotations these joints."""
+    known = SKELETONS.get(skeleton.name) == skeleton
+    return f"autopose data convert {annotations} --to {skeleton.name if known else 'SKELETON.json'} -o OUT.json"
+
+
 def joints_to_resume(source: str) -> str:
     """Return what a resumed run has to find again in a skeleton's file; nothing of a known one, whose name says all."""
     own = open_skeleton(source)

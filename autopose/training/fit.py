@@ -8,6 +8,7 @@ from autopose.genotype import Genotype
 from autopose.models.center import MAX_PERSONS
 from autopose.models.cost import Profile, profile_genotype
 from autopose.models.network import build_network
+from autopose.skeleton import SKELETONS
 from autopose.training.config import TrainConfig
 
 
@@ -21,8 +22,8 @@ def check_fit(genotype: Genotype, config: TrainConfig) -> Profile:
         ConfigError: they do not fit.
     """
     skeleton = open_skeleton(config.skeleton)
-    wanted = getattr(genotype, "skeleton", skeleton.name)  # fabrics are made for one skeleton
-    if wanted != skeleton.name:
+    wanted = getattr(genotype, "skeleton", None)  # fabrics are made for one skeleton
+    if wanted is not None and skeleton != SKELETONS[wanted]:
         raise ConfigError(
             f"Genotype {genotype.name!r} is made for the skeleton {wanted}; the recipe trains {skeleton.name}. "
             f"Choose another genotype, or --set skeleton={wanted} with data of that skeleton."

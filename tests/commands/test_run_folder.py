@@ -14,5 +14,7 @@ def test_the_command_suits_the_systems_shell(monkeypatch: pytest.MonkeyPatch) ->
     assert resume_command(["train", "small"], folder) == (
         f"autopose train small --config 'my runs{os.sep}config.toml' -o 'my runs' --resume"
     )
-    monkeypatch.setattr(os, "name", "nt")
-    assert command_line(["autopose", "-o", r"runs\a", r"my runs\b"]) == r'autopose -o runs\a "my runs\b"'
+    with monkeypatch.context() as windows:
+        windows.setattr(os, "name", "nt")
+        there = command_line(["autopose", "-o", r"runs\a", r"my runs\b"])
+    assert there == r'autopose -o runs\a "my runs\b"'

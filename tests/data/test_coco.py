@@ -188,6 +188,7 @@ def test_refuses_unusable_annotations(write_coco: Any, record: dict[str, Any], m
     ("text", "message"),
     [
         ("{", r"bad\.json: not valid JSON"),
+        ("1" * 5000, r"bad\.json: not valid JSON"),
         ("[]", r"bad\.json: not COCO annotations"),
         ('{"images": [], "annotations": []}', r"bad\.json: lists no images"),
         ('{"images": [{"id": 1, "width": 5, "height": 5}], "annotations": []}', r"images\[0\]: the key 'file_name'"),

@@ -66,6 +66,8 @@ def test_a_category_of_its_own_names_the_skeleton(cats: Path) -> None:
     skeleton = named_skeleton(cats)
     assert skeleton is not None
     assert skeleton.name == "cat"
+    cats.write_text(json.dumps({"annotations": [], "categories": [{"id": 1, "keypoints": JOINTS}]}))
+    assert open_skeleton(str(cats)).name == "cats"  # of a category without a name
     cats.write_text(json.dumps(content | {"categories": [CAT | {"keypoints": [*JOINTS, "neck"]}]}))
     with pytest.raises(DataError, match=r"cats.json: names 5 joints; .* have 12 numbers, expected 15"):
         named_skeleton(cats)
@@ -89,6 +91,11 @@ def test_persons_are_read_written_and_scored(cats: Path, tmp_path: Path) -> None
     np.testing.assert_array_equal(load_coco(cats, skeleton=skeleton)[0].keypoints, persons[0].keypoints)
     out = write_coco(persons, tmp_path / "again" / "other.json")
     assert named_skeleton(out) == skeleton
+    cats.with_name("coco.json").write_text(
+        json.dumps(json.loads(cats.read_text()) | {"categories": [CAT | {"keypoints": list(COCO17.joints)}]})
+    )
+    with pytest.raises(DataError, match=r"cats was asked for.\n.* --to SKELETON.json -o OUT.json"):
+        load_coco(cats.with_name("coco.json"), skeleton=skeleton)
     with pytest.raises(DataError, match="its joint 1 is 'Nose'; mpii16 has 'right_ankle'"):
         load_coco(cats, skeleton=MPII16)
     with pytest.raises(DataError, match=r"cats.json: its joint 2 is 'LWrist'; coco17 has 'left_eye'"):
@@ -99,6 +106,13 @@ def test_persons_are_read_written_and_scored(cats: Path, tmp_path: Path) -> None
         for person in persons
     ]  # fmt: skip
     assert evaluate_keypoints(results, cats, skeleton=skeleton)["AP"] == pytest.approx(1)
+
+
+def test_files_of_a_folder_may_name_the_same_joints(cats: Path, tmp_path: Path) -> None:
+    (cats.parent / "more.json").write_text(cats.read_text())
+    persons = load_native(cats.parent)
+    assert [person.skeleton.name for person in persons] == ["cats", "cats", "more", "more"]
+    assert len(load_native(write_coco(persons, tmp_path / "again" / "all.json"))) == 4
 
 
 def test_the_check_says_what_changes_places_in_a_mirror_image(cats: Path) -> None:

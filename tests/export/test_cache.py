@@ -70,6 +70,16 @@ def test_damaged_entries_are_named_and_dropped(
     assert cache.cached_engine("key") is not None
 
 
+def test_a_damaged_entry_that_another_one_left_meanwhile_is_replaced(folder: Path) -> None:
+    def slower(engine: Path) -> dict[str, Any]:
+        (folder / "key").mkdir()
+        (folder / "key" / "key.engine").write_bytes(b"half")
+        return write(engine)
+
+    engine, report = cache.keep("key", slower)
+    assert cache.cached_engine("key") == (engine, report)
+
+
 def test_of_two_that_build_at_once_the_slower_takes_the_others(folder: Path) -> None:
     def slower(engine: Path) -> dict[str, Any]:
         assert cache.cached_engine("key") is None  # what is being built is not there yet, and not damaged
@@ -197,6 +207,10 @@ def test_folder_is_the_users_unless_named(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.delenv("AUTOPOSE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache.cache_folder() == tmp_path / "autopose"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache.make_cache_folder() == tmp_path / ".cache" / "autopose"
+    assert (tmp_path / ".cache" / "autopose").is_dir()
 
 
 def test_entries_may_be_read_by_whom_the_umask_says(folder: Path) -> None:

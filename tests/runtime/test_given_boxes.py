@@ -170,6 +170,7 @@ def test_a_list_leaves_out_who_has_nobody(tmp_path: Path, caplog: pytest.LogCapt
 def test_an_accent_beside_its_letter_is_the_one_in_it(tmp_path: Path) -> None:
     """macOS took names apart; who typed the annotations did not."""
     content = _coco()
-    content["images"][1]["file_name"] = "caf\u00e9.jpg"
+    for image, folder in zip(content["images"], ("plage", "for\u00eat"), strict=True):
+        image["file_name"] = f"{folder}/cafe\u0301.jpg"
     boxes = GivenBoxes(_file(tmp_path, content))
-    assert len(boxes(Frame(PICTURE, 0, name="photos/cafe\u0301.jpg"))[0]) == 1
+    assert len(boxes(Frame(PICTURE, 0, name="fore\u0302t/caf\u00e9.jpg"))[0]) == 1

@@ -107,13 +107,13 @@ def test_names_that_are_no_utf8(models: Path, walk: Path, figures: Any, tmp_path
     }
 
 
-@pytest.mark.parametrize("kind", ["online", "offline"])
-def test_smoothed_poses_reach_the_caller(estimator: Estimator, walk: Path, kind: Any) -> None:
-    raw = list(estimator.track(walk, every=1, smooth="none"))
-    smoother = open_smoother(kind, 12)  # the clip's rate
+@pytest.mark.parametrize(("kind", "stride"), [("online", 2), ("offline", 1)])
+def test_smoothed_poses_reach_the_caller(estimator: Estimator, walk: Path, kind: Any, stride: int) -> None:
+    raw = list(estimator.track(walk, every=1, smooth="none", stride=stride))
+    smoother = open_smoother(kind, 12 / stride)  # the clip's rate is 12
     expected = [poses for frame, one in raw for _, poses in smoother.push(frame, one, frame.time_s or 0)]
     expected += [poses for _, poses in smoother.flush()]
-    found = [poses for _, poses in estimator.track(walk, every=1, smooth=kind)]
+    found = [poses for _, poses in estimator.track(walk, every=1, smooth=kind, stride=stride)]
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one.keypoints, other.keypoints, atol=1e-3)
     moved = [np.abs(one.keypoints - other.keypoints).max() for one, (_, other) in zip(found, raw, strict=True)]
@@ -141,7 +141,9 @@ def test_images_are_not_tracked_unless_asked(estimator: Estimator, tmp_path: Pat
     for t in range(3):
         cv2.imwrite(str(tmp_path / f"{t}.png"), figures.paint((320, 240), *_truth(figures, t)))
     assert all(poses.ids is None for _, poses in estimator.track(tmp_path))
-    assert all(poses.ids is not None for _, poses in estimator.track(tmp_path, tracking=True))
+    for every in (None, 2):
+        tracked = [poses for _, poses in estimator.track(tmp_path, tracking=True, every=every)]
+        assert [poses.ids.tolist() for poses in tracked if poses.ids is not None] == [[1, 2]] * 3
 
 
 def test_infer_writes_video_and_json(models: Path, walk: Path, tmp_path: Path) -> None:
@@ -154,7 +156,9 @@ def test_infer_writes_video_and_json(models: Path, walk: Path, tmp_path: Path) -
     np.testing.assert_allclose(times, np.arange(24) / 12, atol=1e-6)
     results = load_results(tmp_path / "walk.json")
     assert len(results.frames) == 24
-    assert results.header["model"]["flip"] is True
+    assert {key: results.header["model"][key] for key in ("flip", "every", "smooth")} == {
+        "flip": True, "every": 1, "smooth": "online",
+    }  # fmt: skip
 
 
 def test_infer_images(models: Path, tmp_path: Path, figures: Any) -> None:
@@ -287,16 +291,16 @@ def test_refuses(models: Path, walk: Path, tmp_path: Path, arguments: list[str],
 
 @pytest.mark.parametrize("tracking", ["--track", "--no-track"])
 def test_every_given_box_counts(models: Path, walk: Path, tmp_path: Path, tracking: str) -> None:
-    """Two walkers and a place where nobody is, all with scores that no detector's box would get by with."""
+    """Two walkers, one of them twice, and a place where nobody is, all with scores too low for a detector's boxes."""
     boxes = [
         {"image_id": t, "bbox": [x, y, 60, 110], "score": score}
         for t in range(12)
-        for x, y, score in ((10 + 3 * t, 60, 0.2), (245 - 3 * t, 70, 0.24), (130, 5, 0.1))
+        for x, y, score in ((10 + 3 * t, 60, 0.2), (11 + 3 * t, 60, 0.2), (245 - 3 * t, 70, 0.24), (130, 5, 0.1))
     ]
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
     smooth = ["--smooth", "none"] if tracking == "--no-track" else []
     common: list[str | Path] = [walk, "--boxes", tmp_path / "boxes.json", "--max-frames", "12", "--save", "json"]
-    for threshold, expected in (([], 3), (["--threshold", "0.15"], 2)):
+    for threshold, expected in (([], 4), (["--threshold", "0.15"], 3)):
         result = _infer(models, *common, "-o", tmp_path / "out", tracking, *smooth, *threshold)
         assert result.exit_code == 0, result.output
         frames = load_results(tmp_path / "out" / "walk.json").frames
@@ -525,13 +529,28 @@ def test_sources_are_not_overwritten(
     assert _infer(models, "walk.mp4", "-o", ".", "--save", "json", "--max-frames", "2").exit_code == 0
 
 
-def test_a_source_without_frames_is_a_problem(models: Path, walk: Path, tmp_path: Path) -> None:
+def test_a_source_without_frames_is_a_problem(
+    models: Path, walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dark:
+        fps, finite = 25.0, False
+
+        def __init__(self, location: str) -> None: ...
+
+        def read(self) -> None: ...
+
+        def close(self) -> None: ...
+
     for part in (["--start", "1000"], ["--start", "0.045", "--end", "0.07"]):
         result = _infer(models, walk, "-o", tmp_path, *part)
         assert result.exit_code == 1, result.output
         assert "no frame between --start" in result.output
         assert "the video lasts 2.0 s" in result.output
         assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(feeds, "open_feed", Dark)
+    result = _infer(models, "rtsp://camera/dark", "-o", tmp_path, "--end", "0.05")
+    assert result.exit_code == 1
+    assert "gave no frame" in result.output
 
 
 def test_pages_only_for_what_this_run_wrote(models: Path, walk: Path, tmp_path: Path) -> None:
@@ -620,6 +639,14 @@ def test_a_source_called_as_an_output_of_another(models: Path, walk: Path, tmp_p
     assert sorted(kind.__name__ for kind in kinds) == ["dict", "dict", "list", "list"]
 
 
+def test_upper_and_lower_case_are_one_in_the_names_of_images(tmp_path: Path) -> None:
+    (tmp_path / "Q").mkdir()
+    for name in ("A.png", "Q/a.png", "Q/q-sheet.png"):
+        (tmp_path / name).touch()
+    _, folder = find_sources([tmp_path / "A.png", tmp_path / "Q"])
+    assert folder.stems == ("a-2", "q-sheet-2")
+
+
 def test_an_image_called_as_its_folders_sheet(models: Path, tmp_path: Path, figures: Any) -> None:
     (tmp_path / "p").mkdir()
     for name in ("p-sheet.png", "q.png"):
@@ -631,12 +658,12 @@ def test_an_image_called_as_its_folders_sheet(models: Path, tmp_path: Path, figu
     assert written["p-sheet-2.jpg"] == written["q.jpg"] == (240, 320, 3)
 
 
-def test_pages_of_a_run_that_q_ended(
+def test_pages_of_a_run_that_escape_ended(
     models: Path, walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(cv2, "imshow", lambda title, image: None)
-    monkeypatch.setattr(cv2, "waitKey", lambda wait: ord("q"))
+    monkeypatch.setattr(cv2, "waitKey", lambda wait: 27)
     result = _infer(models, walk, walk, "-o", tmp_path, "--save", "json", "--show", "--report")
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert [path.suffix for path in sorted(tmp_path.iterdir())] == [".html", ".json"]
@@ -652,7 +679,9 @@ def test_braces_and_brackets_in_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
         assert name in shown.getvalue()
 
 
-def test_passwords_are_not_shown(models: Path, walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passwords_are_not_shown(
+    models: Path, estimator: Estimator, walk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     address = "rtsp://user:secret@camera/stream?key=secret"
     asked = []
 
@@ -683,6 +712,56 @@ def test_passwords_are_not_shown(models: Path, walk: Path, tmp_path: Path, monke
     monkeypatch.setattr(feeds, "open_feed", refusing)
     refused = _infer(models, address, "-o", tmp_path)
     assert str(refused.exception) == "rtsp://camera/stream: the stream cannot be opened."
+    reports = run_all(estimator, find_sources([address, address]), InferOptions(tmp_path))
+    assert [report.source for report in reports] == ["rtsp://camera/stream"] * 2
+
+
+def test_few_frames_of_a_camera_wait_for_a_slow_caller(
+    models: Path, figures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Camera:
+        fps, finite = 100.0, False
+
+        def __init__(self, location: str) -> None:
+            self._picture = figures.paint((320, 240), figures.at(10, 60))
+
+        def read(self) -> Any:
+            time.sleep(0.002)
+            return self._picture
+
+        def close(self) -> None: ...
+
+    looks = 0
+
+    def counted(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        nonlocal looks
+        looks += 1
+        return np.array([[10, 60, 70, 170]], np.float32), np.ones(1, np.float32)
+
+    monkeypatch.setattr(feeds, "open_feed", Camera)
+    with Estimator(models / "pose-flip.onnx", counted, device="cpu", threads=1) as opened:
+        results = opened.track("rtsp://camera", every=1, smooth="none")
+        next(results)
+        time.sleep(0.2)
+        assert looks <= 5  # one here, one in each queue behind the detector, and one on the way to each
+        results.close()  # type: ignore[attr-defined]
+
+
+def test_sound_stays_with_its_video(models: Path, walk: Path, tmp_path: Path) -> None:
+    loud = tmp_path / "loud.mp4"
+    with av.open(str(walk)) as silent, av.open(str(loud), "w") as out:
+        video = out.add_stream_from_template(silent.streams.video[0])
+        audio: Any = out.add_stream("aac", rate=8000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), format="fltp", layout="mono")
+        sound.rate = 8000
+        out.mux([*audio.encode(sound), *audio.encode(None)])
+        for packet in silent.demux(video=0):
+            packet.stream = video
+            if packet.dts is not None:
+                out.mux(packet)
+    assert _infer(models, loud, "-o", tmp_path / "out", "--save", "video", "--max-frames", "3").exit_code == 0
+    with av.open(str(tmp_path / "out" / "loud.mp4")) as drawn:
+        assert [stream.type for stream in drawn.streams] == ["video", "audio"]
 
 
 def test_refuses_a_window_with_ray(models: Path, walk: Path, tmp_path: Path) -> None:

@@ -445,3 +445,4 @@ def test_names_that_macos_takes_for_one_are_numbered() -> None:
     taken: set[str] = set()
     assert unique_stem("caf\u00e9", taken) == "caf\u00e9"
     assert unique_stem("cafe\u0301", taken) == "cafe\u0301-2"
+    assert unique_stem("CAF\u00c9", taken) == "CAF\u00c9-3"

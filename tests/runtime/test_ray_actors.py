@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from autopose.errors import BackendError, UsageError
 from autopose.results import load_results
 from autopose.runtime.inference import InferOptions, infer_source
+from autopose.runtime.ort_session import usable_cores
 from autopose.runtime.ray_actors import (
     Worker,
     _absolute_models,
@@ -19,6 +21,8 @@ from autopose.runtime.ray_actors import (
     _packed,
     _packed_options,
     _report,
+    _unpacked,
+    _unpacked_options,
     run_with_ray,
 )
 from autopose.runtime.run import open_estimator
@@ -49,19 +53,32 @@ def test_results_are_those_of_the_plain_run(models: Path, walk: Path, tmp_path: 
 
 def test_a_worker_alone_gives_the_plain_results(models: Path, walk: Path, tmp_path: Path) -> None:
     settings = {"model": str(models / "pose-flip.onnx"), "detector": str(models / "detector.onnx"), "device": "cpu"}
+    begun = time.perf_counter()
     (spec,) = find_sources([walk])
     options = InferOptions(out=tmp_path / "worker", save=("json",), every=1, selection=Selection(max_frames=5))
     worker = Worker(settings, _packed_options(options))
     row = worker({"number": 3, "spec": _packed(spec)})
+    worker.options = replace(options, tracking=False, smooth="online")
+    assert "needs tracking" in worker({"number": 4, "spec": _packed(spec)})["misused"]
     worker.estimator.close()
     report = _report(json.loads(row["report"]))
     with open_estimator(settings) as estimator:
+        assert estimator.session.threads == max(1, usable_cores() // 2)  # the networks of a pipeline share the cores
         plain = infer_source(estimator, spec, replace(options, out=tmp_path / "plain"))
-    assert row["number"] == 3
+    assert plain.stages.keys() == report.stages.keys() == {"decode", "detect", "pose", "smooth", "write"}
+    assert 0 < plain.seconds < time.perf_counter() - begun
+    assert (row["number"], row["misused"]) == (3, "")
     assert (report.frames, report.persons) == (plain.frames, plain.persons) == (5, 10)
     found, expected = load_results(report.files[0]), load_results(plain.files[0])
     for a, b in zip(found.frames, expected.frames, strict=True):
         assert a.poses.to_dict()["persons"] == b.poses.to_dict()["persons"]
+
+
+def test_workers_in_another_folder_get_the_same_options_and_files(tmp_path: Path) -> None:
+    options = InferOptions(tmp_path, save=("json", "csv"), boxes=tmp_path / "b.json", least_box_score=0.5, every=2)
+    assert _unpacked_options(_packed_options(options)) == options
+    spec = SourceSpec("a", "images", "a.png", (Path("a.png"),), ("a",))
+    assert _unpacked(_packed(spec)).files == (Path.cwd() / "a.png",)
 
 
 class _Ray:

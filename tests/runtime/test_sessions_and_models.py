@@ -19,7 +19,7 @@ from autopose.heatmap import Codec
 from autopose.manifest import Manifest
 from autopose.runtime import ort_session
 from autopose.runtime.models import bundled_models, open_model, resolve_model
-from autopose.runtime.ort_session import providers_for
+from autopose.runtime.ort_session import providers_for, usable_cores
 from autopose.runtime.predictor import SessionPredictor
 from autopose.runtime.session import Session, normalised, open_session
 
@@ -56,10 +56,21 @@ def test_close_is_idempotent_and_final(models: Path) -> None:
         session.run(np.zeros((1, 128, 96, 3), np.uint8))
 
 
-@pytest.mark.parametrize("images", [np.zeros((1, 96, 128, 3), np.uint8), np.zeros((1, 128, 96, 3), np.float32)])
+@pytest.mark.parametrize(
+    "images",
+    [np.zeros((1, 96, 128, 3), np.uint8), np.zeros((1, 128, 96, 3), np.float32), np.zeros((0, 128, 96, 3), np.uint8)],
+)
 def test_refuses_wrong_batches(models: Path, images: Any) -> None:
-    with open_session(models / "pose.onnx", device="cpu") as session, pytest.raises(BackendError, match="128, 96, 3"):
+    with open_session(models / "pose.onnx", device="cpu") as session, pytest.raises(BackendError, match="uint8, N > 0"):
         session.run(images)
+
+
+@pytest.mark.parametrize(("asked", "threads"), [(None, usable_cores()), (3, 3)])
+def test_runs_have_the_threads_that_were_asked_for(models: Path, asked: int | None, threads: int) -> None:
+    with open_session(models / "pose.onnx", device="cpu", threads=asked) as session:
+        options = session._session.get_session_options()  # type: ignore[attr-defined]
+        assert (session.threads, options.intra_op_num_threads) == (threads, threads)
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
 def test_refuses_cuda_that_would_be_cpu(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +96,15 @@ def test_refuses_foreign_and_unknown_files(models: Path, tmp_path: Path) -> None
     onnx.save(foreign, str(tmp_path / "foreign.onnx"))
     with pytest.raises(ModelError, match="no autopose manifest"):
         open_session(tmp_path / "foreign.onnx")
+    renamed = onnx.load(str(models / "pose.onnx"))
+    renamed.graph.node.insert(0, onnx.helper.make_node("Identity", ["pictures"], ["images"]))
+    renamed.graph.input[0].name = "pictures"
+    onnx.save(renamed, str(tmp_path / "renamed.onnx"))
+    with pytest.raises(ModelError, match=r"takes \['pictures'\]"):
+        open_session(tmp_path / "renamed.onnx")
+    (tmp_path / "model.engine").touch()
+    with pytest.raises(BackendError, match="runs on a GPU only"):
+        open_session(tmp_path / "model.engine", device="cpu")
     (tmp_path / "model.tflite").touch()
     with pytest.raises(BackendError, match="tflite"):
         open_session(tmp_path / "model.tflite")
@@ -109,6 +129,16 @@ class _Maps(Session):
     def _close(self) -> None: ...
 
 
+def test_the_largest_batch_of_an_engine_is_taken_and_no_larger_one() -> None:
+    session = _Maps([np.zeros((2, 17, 8, 8), np.float32)] * 3)
+    session.max_batch = 2
+    assert session.run(np.zeros((2, 32, 32, 3), np.uint8))[0].shape == (2, 17, 8, 8)
+    with pytest.raises(BackendError, match="at most 2"):
+        session.run(np.zeros((3, 32, 32, 3), np.uint8))
+    SessionPredictor(session, flip=False)(np.zeros((4, 32, 32, 3), np.uint8))
+    assert [len(given) for given in session.given] == [2, 2, 2]
+
+
 def test_flip_averaging_in_the_runtime_is_the_average_of_both_maps() -> None:
     rng = np.random.default_rng(0)
     straight, mirrored = rng.random((2, 1, 17, 8, 8), np.float32)
@@ -121,6 +151,10 @@ def test_flip_averaging_in_the_runtime_is_the_average_of_both_maps() -> None:
     row, column = np.unravel_index(average.argmax(), average.shape)
     assert scores[0, left] == pytest.approx(average.max())
     assert np.abs(xy[0, left] - (4 * column + 1.5, 4 * row + 1.5)).max() <= 1.0  # the quarter step
+    averaging = _Maps([average[None, None].repeat(17, 1)])  # as a graph that does it itself
+    averaging.manifest = averaging.manifest.model_copy(update={"flip": True})
+    assert SessionPredictor(averaging, flip=True)(crops)[1][0, left] == pytest.approx(average.max())
+    assert len(averaging.given) == 1
 
 
 def test_refuses_flip_that_a_graph_cannot_do(models: Path) -> None:
@@ -161,6 +195,9 @@ def test_resolves_run_folders(models: Path, tmp_path: Path) -> None:
     shutil.copy(models / "pose-flip.onnx", tmp_path / "a.onnx")
     assert resolve_model(tmp_path, flip=True).name == "a.onnx"
     assert resolve_model(tmp_path, flip=False).name == "b.onnx"
+    shutil.copy(models / "detector.onnx", tmp_path / "aa.onnx")
+    for flip in (True, False):  # which is a pose model's business
+        assert resolve_model(tmp_path, task="detector", flip=flip).name == "aa.onnx"
 
 
 def test_refuses_other_files_and_wrong_backends(models: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from autopose.errors import BackendError, MediaError
-from autopose.runtime.stages import Stage, run_stages
+from autopose.runtime.stages import Stage, TimedSource, run_stages
 
 
 def _threads() -> set[str]:
@@ -44,6 +44,15 @@ def test_timings_are_per_item() -> None:
     assert stage.timings() == pytest.approx({"total_s": 0.309, "p50_ms": 11, "p95_ms": 20})
 
 
+def test_a_source_is_timed_without_what_is_done_with_its_items() -> None:
+    clock = Stage("decode", list)
+    for item in TimedSource(range(3), str, clock):
+        assert isinstance(item, str)
+        time.sleep(0.02)
+    assert len(clock.seconds) == 3
+    assert sum(clock.seconds) < 0.02
+
+
 def test_stages_may_hold_back_and_flush() -> None:
     held: list[int] = []
 
@@ -77,6 +86,20 @@ def test_errors_of_the_source_and_of_our_own_keep_their_kind() -> None:
     assert caught.value.__notes__ == ["in the stage 'decode'"]
 
 
+def test_what_goes_wrong_first_is_raised() -> None:
+    def fails_to_close() -> Iterator[int]:
+        try:
+            yield from range(10**9)
+        finally:
+            raise OSError("already gone")
+
+    def fail(items: list[int]) -> list[int]:
+        raise MediaError("the reason")
+
+    with pytest.raises(MediaError, match="the reason"):
+        list(run_stages(fails_to_close(), [Stage("one", fail)]))
+
+
 def test_leaving_early_stops_the_threads_and_closes_the_source() -> None:
     closed = threading.Event()
 
@@ -105,5 +128,5 @@ def test_queues_are_bounded() -> None:
     results = run_stages(counted(), [Stage("one", list)], capacity=3)
     next(results)
     time.sleep(0.1)
-    assert taken < 20
+    assert taken <= 9  # three in each of two queues, one on each of its ways there, and the one that is here
     results.close()  # type: ignore[attr-defined]
