@@ -215,12 +215,16 @@ def _named(text: str) -> tuple[tuple[str, str], ...]:
 _LIMB_PAIRS = """left_ankle-left_knee left_knee-left_hip right_ankle-right_knee right_knee-right_hip left_hip-right_hip
     left_shoulder-left_hip right_shoulder-right_hip left_shoulder-left_elbow left_elbow-left_wrist
     right_shoulder-right_elbow right_elbow-right_wrist"""
+#: OKS constant of a joint of which none is known: that of COCO's shoulders, the middle of the body's.
+UNKNOWN_SIGMA = 0.079
 _COCO_SIGMAS = dict(zip(COCO17.joints, COCO17.sigmas, strict=True))
 
 
-def _sigmas(joints: tuple[str, ...], default: float = 0.079) -> tuple[float, ...]:
-    """Return COCO's OKS constants for the joints that COCO has, and its shoulder's for the others."""
-    return tuple(_COCO_SIGMAS.get(joint, default) for joint in joints)
+def usual_sigmas(joints: tuple[str, ...]) -> tuple[float, ...]:
+    """Return COCO's OKS constants for the joints that COCO has, also as ``l_wrist``, and its shoulder's for others."""
+    sides = {"l": "left", "r": "right"}
+    named = ("_".join(sides.get(word, word) for word in joint.split("_")) for joint in joints)
+    return tuple(_COCO_SIGMAS.get(name, UNKNOWN_SIGMA) for name in named)
 
 
 _LSP_JOINTS = (*MPII16.joints[:6], *MPII16.joints[10:], "neck", "head_top")
@@ -228,7 +232,7 @@ LSP14 = Skeleton(
     name="lsp14",
     joints=_LSP_JOINTS,
     limbs=_named(_LIMB_PAIRS + " left_shoulder-neck right_shoulder-neck neck-head_top"),
-    sigmas=_sigmas(_LSP_JOINTS),
+    sigmas=usual_sigmas(_LSP_JOINTS),
     parts=_groups(("neck", "head_top"), ()),
 )
 
@@ -238,7 +242,7 @@ CROWDPOSE14 = Skeleton(
     name="crowdpose14",
     joints=_CROWDPOSE_JOINTS,
     limbs=_named(_LIMB_PAIRS + " left_shoulder-neck right_shoulder-neck neck-head"),
-    sigmas=_sigmas(_CROWDPOSE_JOINTS),
+    sigmas=usual_sigmas(_CROWDPOSE_JOINTS),
     parts=_groups(("head", "neck"), ()),
 )
 
@@ -247,7 +251,7 @@ POSETRACK17 = Skeleton(
     name="posetrack17",
     joints=_POSETRACK_JOINTS,
     limbs=_named(_LIMB_PAIRS + " left_shoulder-head_bottom right_shoulder-head_bottom head_bottom-nose nose-head_top"),
-    sigmas=_sigmas(_POSETRACK_JOINTS),
+    sigmas=usual_sigmas(_POSETRACK_JOINTS),
     parts=_groups(("nose", "head_bottom", "head_top", "left_ear", "right_ear"), ()),
 )
 
@@ -264,7 +268,7 @@ OCHUMAN19 = Skeleton(
         _LIMB_PAIRS + " left_shoulder-neck right_shoulder-neck neck-head"
         " nose-left_eye nose-right_eye left_eye-left_ear right_eye-right_ear"
     ),
-    sigmas=_sigmas(_OCHUMAN_JOINTS),
+    sigmas=usual_sigmas(_OCHUMAN_JOINTS),
     parts=_groups(_OCHUMAN_JOINTS[12:], ()),
 )
 

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from autopose.errors import DataError
-from autopose.skeleton import COCO17, SKELETONS, Skeleton, skeleton_by_name
+from autopose.skeleton import SKELETONS, Skeleton, skeleton_by_name, usual_sigmas
 
-#: OKS constant of a joint of which none is known: that of COCO's shoulders, the middle of the body's.
-UNKNOWN_SIGMA = 0.079
 #: Joints of a skeleton at most; COCO-WholeBody has 133.
 MOST_JOINTS = 1000
 
@@ -47,9 +45,9 @@ def skeleton_from(record: object, where: str, name: str | None = None) -> Skelet
     """Return the skeleton that a JSON object describes; one that autopose knows where the joints are that one's.
 
     ``joints`` (or COCO's ``keypoints``) are their names; ``limbs`` pairs of names (or COCO's ``skeleton``: pairs of
-    their numbers, from 1, or from 0 where that is among them); ``sigmas`` their OKS constants, by default COCO's for
-    joints that COCO has and :data:`UNKNOWN_SIGMA` for others; ``pairs`` joints that change places in a mirror image,
-    besides those whose names differ in left and right, or l and r.
+    their numbers, from 1, or from 0 where that is among them); ``sigmas`` their OKS constants, by default
+    :func:`autopose.skeleton.usual_sigmas`; ``pairs`` joints that change places in a mirror image, besides those whose
+    names differ in left and right, or l and r.
 
     Args:
         record: the object.
@@ -80,7 +78,7 @@ def skeleton_from(record: object, where: str, name: str | None = None) -> Skelet
     limbs = _pairs(record.get(key), joints, where, key, first)
     pairs = _pairs(record.get("pairs"), joints, where, "pairs", first)
     if sigmas is None:
-        sigmas = [_usual_sigma(joint) for joint in joints]
+        sigmas = usual_sigmas(joints)
     elif not (
         isinstance(sigmas, list)
         and len(sigmas) == len(joints)
@@ -90,15 +88,6 @@ def skeleton_from(record: object, where: str, name: str | None = None) -> Skelet
     own = Skeleton(str(record.get("name") or name or "own"), joints, limbs, tuple(map(float, sigmas)), pairs=pairs)
     _check_mirror(own, where)
     return own
-
-
-_COCO_SIGMAS = dict(zip(COCO17.joints, COCO17.sigmas, strict=True))
-
-
-def _usual_sigma(joint: str) -> float:
-    """Return COCO's constant of a joint that it has, also as ``l_wrist``."""
-    words = ({"l": "left", "r": "right"}.get(word, word) for word in joint.split("_"))
-    return _COCO_SIGMAS.get("_".join(words), UNKNOWN_SIGMA)
 
 
 def _pairs(listed: object, joints: tuple[str, ...], where: str, key: str, first: int) -> tuple[tuple[str, str], ...]:
