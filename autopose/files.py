@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 
 def path_from(folder: Path, path: Path) -> str:
@@ -18,6 +18,11 @@ def path_from(folder: Path, path: Path) -> str:
         return os.path.relpath(os.path.abspath(path), folder).replace(os.sep, "/")
     except ValueError:
         return os.path.abspath(path)
+
+
+def with_slashes(name: str) -> str:
+    """Return a path that a file names, which may have been written on Windows, with slashes."""
+    return PureWindowsPath(name).as_posix() if "\\" in name else name
 
 
 def _new_file_beside(destination: Path) -> Path:

@@ -28,7 +28,7 @@ import numpy as np
 from autopose.errors import DataError
 from autopose.poses import Poses
 from autopose.skeleton import Skeleton, skeleton_by_name
-from autopose.skeleton_record import skeleton_from, skeleton_record
+from autopose.skeleton_record import skeleton_from, skeleton_object
 
 FORMAT, VERSION = "autopose-results", 1
 
@@ -74,12 +74,7 @@ def results_header(
         "version": VERSION,
         "source": dict(source or {}),
         "model": dict(model or {}),
-        "skeleton": {
-            "name": skeleton.name,
-            "joints": list(skeleton.joints),
-            "limbs": [list(limb) for limb in skeleton.limbs],
-        }
-        | (record if isinstance(record := skeleton_record(skeleton), dict) else {}),
+        "skeleton": skeleton_object(skeleton),
     }
 
 

@@ -34,6 +34,11 @@ class Skeleton:
     def __len__(self) -> int:
         return len(self.joints)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether it is one of autopose's own, which its name stands for."""
+        return SKELETONS.get(self.name) == self
+
     def index(self, joint: str) -> int:
         """Return the position of a joint in the keypoint arrays."""
         return self.joints.index(joint)
@@ -275,6 +280,11 @@ OCHUMAN19 = Skeleton(
 SKELETONS: dict[str, Skeleton] = {
     skeleton.name: skeleton for skeleton in (COCO17, MPII16, LSP14, CROWDPOSE14, POSETRACK17, OCHUMAN19)
 }
+
+
+def skeleton_by_joints(joints: tuple[str, ...]) -> Skeleton | None:
+    """Return the known skeleton of exactly these joints; None if there is none."""
+    return next((skeleton for skeleton in SKELETONS.values() if skeleton.joints == joints), None)
 
 
 def skeleton_by_name(name: str) -> Skeleton:

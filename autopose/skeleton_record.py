@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autopose.errors import DataError
-from autopose.skeleton import SKELETONS, Skeleton, skeleton_by_name, usual_sigmas
+from autopose.skeleton import Skeleton, skeleton_by_joints, skeleton_by_name, usual_sigmas
 
 #: Joints of a skeleton at most; COCO-WholeBody has 133.
 MOST_JOINTS = 1000
@@ -19,17 +19,26 @@ def plain_name(name: object) -> str:
     return re.sub(r"[^a-z0-9\u0080-\U0010ffff]+", "_", words.lower()).strip("_")  # letters of all languages stay
 
 
-def skeleton_record(skeleton: Skeleton) -> str | dict[str, Any]:
-    """Return what a file stores of a skeleton: the name of one that autopose knows, the whole of another."""
-    if SKELETONS.get(skeleton.name) == skeleton:
-        return skeleton.name
+def own_constants(skeleton: Skeleton) -> dict[str, Any]:
+    """Return what its name does not say of a skeleton, besides joints and limbs; nothing of one that autopose knows."""
+    if skeleton.is_known:
+        return {}
+    return {"sigmas": list(skeleton.sigmas), "pairs": [list(pair) for pair in skeleton.pairs]}
+
+
+def skeleton_object(skeleton: Skeleton) -> dict[str, Any]:
+    """Return a skeleton as a JSON object that :func:`skeleton_from` reads."""
     return {
         "name": skeleton.name,
         "joints": list(skeleton.joints),
         "limbs": [list(limb) for limb in skeleton.limbs],
-        "sigmas": list(skeleton.sigmas),
-        "pairs": [list(pair) for pair in skeleton.pairs],
+        **own_constants(skeleton),
     }
+
+
+def skeleton_record(skeleton: Skeleton) -> str | dict[str, Any]:
+    """Return what a file stores of a skeleton: the name of one that autopose knows, the whole of another."""
+    return skeleton.name if skeleton.is_known else skeleton_object(skeleton)
 
 
 def stored_skeleton(record: object, where: str) -> Skeleton:
@@ -69,7 +78,7 @@ def skeleton_from(record: object, where: str, name: str | None = None) -> Skelet
     if twice is not None:
         raise DataError(f"{where}: 'joints': {twice!r} is there twice, or no name; expected {len(joints)} of them.")
     sigmas = record.get("sigmas")
-    known = next((each for each in SKELETONS.values() if each.joints == joints), None)
+    known = skeleton_by_joints(joints)
     if known is not None and sigmas in (None, list(known.sigmas)) and not record.get("pairs"):
         return known  # whatever limbs it has: CrowdPose's files list COCO's
     key = "limbs" if "limbs" in record else "skeleton"

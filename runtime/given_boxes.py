@@ -2,20 +2,21 @@
 
 import json
 import logging
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from autopose.data.categories import person_category
 from autopose.errors import DataError
+from autopose.files import with_slashes
 from autopose.results import FORMAT, load_results
 from autopose.runtime.crops import checked_boxes
 from autopose.runtime.follow import Found
+from autopose.runtime.source_names import composed
 from autopose.runtime.video import Frame
 
 log = logging.getLogger(__name__)
@@ -102,9 +103,7 @@ class _KnownBoxes:
 
     def named(self, path: Path) -> list[ScoredBox]:
         """Return the boxes of an image, to be added to; its name may come from Windows."""
-        if "\\" in str(path):
-            path = Path(PureWindowsPath(path).as_posix())
-        path = _composed(path)
+        path = Path(composed(with_slashes(str(path))))
         return self.by_name.setdefault(path.name, {}).setdefault(path, [])
 
     def __bool__(self) -> bool:
@@ -126,14 +125,9 @@ class _KnownBoxes:
             DataError: there are several images of this name, and the folders do not tell which one it is.
         """
         if frame.name is not None and self.by_name:
-            path = _composed(Path(frame.name))
+            path = Path(composed(frame.name))
             return _nearest(self.by_name.get(path.name, {}), path)
         return self.by_number.get(frame.image_id)
-
-
-def _composed(path: Path) -> Path:
-    """Return a path whose accents are in their letters: files from a Mac have them beside, what is typed has not."""
-    return Path(unicodedata.normalize("NFC", str(path)))
 
 
 def _some(names: Iterable[Any]) -> str:

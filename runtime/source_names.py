@@ -29,9 +29,14 @@ def address_stem(address: str) -> str:
     return re.sub(r"[^\w.-]+", "-", public_address(address).partition("://")[2]).strip("-.") or "stream"
 
 
+def composed(name: str) -> str:
+    """Return a name whose accents are in their letters: files from a Mac have them beside, what is typed has not."""
+    return unicodedata.normalize("NFC", name)
+
+
 def as_one(name: str) -> str:
     """Return what is equal for names that Windows or macOS take for the same."""
-    return unicodedata.normalize("NFC", name).lower()
+    return composed(name).lower()
 
 
 def unique_stem(stem: str, taken: set[str], marks: Iterable[str] = ()) -> str:

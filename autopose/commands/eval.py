@@ -91,7 +91,7 @@ def eval(
     from autopose.evaluation.coco import bootstrap_interval, evaluate_boxes, evaluate_keypoints
     from autopose.evaluation.pck import evaluate_pck
     from autopose.files import write_atomic
-    from autopose.skeleton import COCO17, SKELETONS
+    from autopose.skeleton import COCO17
 
     if task is not Task.keypoints and boxes != "gt":
         raise UsageError(f"--boxes {boxes} goes with --task keypoints only.")
@@ -121,7 +121,7 @@ def eval(
     if model.endswith(".json"):
         if task is Task.keypoints:
             skeleton = named_skeleton(annotations) or COCO17
-            if skeleton not in SKELETONS.values():
+            if not skeleton.is_known:
                 remark(f"OKS constants: those of the joints that {annotations} names; of names unknown 0.079.")
         if task is Task.pck:
             raise UsageError("--task pck needs a MODEL: results do not say which annotated person each is of.")

@@ -20,7 +20,7 @@ from autopose.data.coco_file import (
 from autopose.data.skeletons import conversion_to
 from autopose.errors import DataError
 from autopose.poses import Person
-from autopose.skeleton import COCO17, SKELETONS, Skeleton
+from autopose.skeleton import COCO17, Skeleton, skeleton_by_joints
 from autopose.skeleton_record import plain_name
 
 #: The share of its box that a person fills, where an annotation has no area (the mean of COCO's).
@@ -33,12 +33,12 @@ MIN_CONFIDENCE = 0.3
 
 def check_joints(file: CocoFile, skeleton: Skeleton) -> None:
     """Raise a DataError if a file names the joints of another skeleton, or the same ones in another order."""
-    for other in SKELETONS.values():
-        if file.joints == other.joints and other.joints != skeleton.joints:
-            raise DataError(
-                f"{file.path}: has the joints of {other.name}; {skeleton.name} was asked for.\n"
-                f"Convert it: {conversion_to(skeleton, file.path)}"
-            )
+    other = skeleton_by_joints(file.joints)
+    if other is not None and other.joints != skeleton.joints:
+        raise DataError(
+            f"{file.path}: has the joints of {other.name}; {skeleton.name} was asked for.\n"
+            f"Convert it: {conversion_to(skeleton, file.path)}"
+        )
     for place, (name, wanted) in enumerate(zip(file.joints, skeleton.joints, strict=False)):
         if plain_name(name) != wanted:
             raise DataError(

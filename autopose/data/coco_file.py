@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from autopose.data.categories import as_persons, category_record, other_categories, person_category
 from autopose.data.images import IMAGES_OPTION, picture_exists
 from autopose.errors import DataError
+from autopose.files import with_slashes
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +87,8 @@ def read_coco(path: Path, *, images: Path | None = None, look: bool = True) -> C
         need_id(image["id"], where, "id")
         need_size(image, where)
         need_file_name(image["file_name"], where)
-        if "\\" in str(image["file_name"]):  # written on Windows
-            image = {**image, "file_name": PureWindowsPath(str(image["file_name"])).as_posix()}
+        if (name := with_slashes(str(image["file_name"]))) != str(image["file_name"]):
+            image = {**image, "file_name": name}
         if (known := records.get(image["id"])) is not None and known["file_name"] != image["file_name"]:
             raise DataError(
                 f"{where}: id {image['id']} is that of {known['file_name']!r}, too; expected one of its own for each "

@@ -20,7 +20,7 @@ from autopose.errors import DataError
 from autopose.files import path_from, write_atomic
 from autopose.poses import Person
 from autopose.skeleton import Skeleton
-from autopose.skeleton_record import skeleton_record
+from autopose.skeleton_record import own_constants
 
 #: Names of one and the same place.
 SYNONYMS: tuple[frozenset[str], ...] = (
@@ -196,10 +196,13 @@ def write_coco(
 
 def _category(skeleton: Skeleton) -> dict[str, Any]:
     """Return COCO's record of the category of persons."""
-    record = skeleton_record(skeleton)
-    own = {key: record[key] for key in ("name", "sigmas", "pairs")} if isinstance(record, dict) else {}
-    limbs = (skeleton.limb_indices.reshape(-1, 2) + 1).tolist()  # COCO counts from 1
-    return {"id": 1, "name": "person", "keypoints": list(skeleton.joints), "skeleton": limbs, **own}
+    return {
+        "id": 1,
+        "name": "person" if skeleton.is_known else skeleton.name,
+        "keypoints": list(skeleton.joints),
+        "skeleton": (skeleton.limb_indices.reshape(-1, 2) + 1).tolist(),  # COCO counts from 1
+        **own_constants(skeleton),
+    }
 
 
 def _record(person: Person, number: int, image_id: int) -> dict[str, Any]:

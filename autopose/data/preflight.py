@@ -23,7 +23,7 @@ from autopose.data.ochuman import is_ochuman, load_ochuman
 from autopose.data.skeletons import skeleton_of
 from autopose.errors import AutoposeError, DataError
 from autopose.poses import Person
-from autopose.skeleton import COCO17, SKELETONS, Skeleton
+from autopose.skeleton import COCO17, Skeleton
 
 #: How many examples of a kind of fault a report keeps.
 EXAMPLES = 5
@@ -247,7 +247,7 @@ def _check_coco(path: Path, images: Path | None, decode: bool, on_image: Callabl
     try:
         skeleton = skeleton_of(file)
         report.skeleton = skeleton.name
-        if skeleton not in SKELETONS.values():
+        if not skeleton.is_known:
             report.joints = _mirrored(skeleton)
     except DataError as error:
         if labelled:  # boxes alone have no joints

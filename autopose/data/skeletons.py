@@ -9,7 +9,7 @@ from autopose.data.categories import PERSON_NAMES, category_record, person_categ
 from autopose.data.coco_file import CocoFile, first_keypoints, read_json
 from autopose.data.places import find_file
 from autopose.errors import DataError
-from autopose.skeleton import COCO17, SKELETONS, Skeleton
+from autopose.skeleton import COCO17, SKELETONS, Skeleton, skeleton_by_joints
 from autopose.skeleton_record import plain_name, skeleton_from
 
 _NAME_THEM = "List their names, in the file's order, as 'keypoints' of the category of persons under 'categories'."
@@ -39,8 +39,8 @@ def open_skeleton(source: str) -> Skeleton:
 
 def conversion_to(skeleton: Skeleton, annotations: Path) -> str:
     """Return the command that gives annotations these joints."""
-    known = SKELETONS.get(skeleton.name) == skeleton
-    return f"autopose data convert {annotations} --to {skeleton.name if known else 'SKELETON.json'} -o OUT.json"
+    target = skeleton.name if skeleton.is_known else "SKELETON.json"
+    return f"autopose data convert {annotations} --to {target} -o OUT.json"
 
 
 def joints_to_resume(source: str) -> str:
@@ -109,10 +109,9 @@ def _skeleton_of_category(category: Mapping[str, Any], numbers: int, path: Path)
     if not isinstance(names, list) or not names:
         return None
     joints = tuple(map(plain_name, names))
-    known = {skeleton.joints: skeleton for skeleton in SKELETONS.values()}
-    if joints not in known and numbers and numbers != 3 * len(joints):
+    if skeleton_by_joints(joints) is None and numbers and numbers != 3 * len(joints):
         # Human-Art's files name four joints more than their 'keypoints' hold.
-        if (held := known.get(joints[: numbers // 3])) is not None:
+        if (held := skeleton_by_joints(joints[: numbers // 3])) is not None:
             return held
         raise DataError(
             f"{path}: names {len(joints)} joints; 'keypoints' of its first person have {numbers} numbers, expected "
