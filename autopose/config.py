@@ -2,8 +2,9 @@
 
 import difflib
 import json
+import textwrap
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from types import UnionType
@@ -21,6 +22,7 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
+_SHOWN = 5  # differences of two configurations that a message names
 
 
 def packaged_configs(group: str = "") -> dict[str, Path]:
@@ -111,6 +113,31 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
     near = difflib.get_close_matches(location[-1], known, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}."
     return f"unknown key '{name}'; {hint}"
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any], section: str = "") -> dict[str, str]:
+    """Return ``train.lr was 0.001, is 0.01`` and the like for every key in which two dumped configurations differ."""
+    found: dict[str, str] = {}
+    for key in {**before, **now}:
+        old, new = before.get(key), now.get(key)
+        name = section + key
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found |= changes(old, new, f"{name}.")
+        elif old != new:
+            found[name] = f"{name} was {_in_short(old)}, is {_in_short(new)}"
+    return found
+
+
+def in_brackets(found: Sequence[str]) -> str:
+    """Return the first of such texts as an insertion into a sentence; nothing of none."""
+    more = f"; {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return f" ({'; '.join(found[:_SHOWN])}{more})" if found else ""
+
+
+def _in_short(value: object) -> str:
+    return (
+        "not set" if value is None else textwrap.shorten(json.dumps(value, ensure_ascii=False), 60, placeholder=" ...")
+    )
 
 
 def to_toml(config: BaseModel) -> str:

@@ -3,11 +3,12 @@
 import json
 import shutil
 import statistics
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from autopose.config import to_toml
+from autopose.config import in_brackets, to_toml
 from autopose.errors import ModelError, UsageError
 from autopose.files import atomic_path, write_atomic
 from autopose.genotype import Genotype
@@ -16,7 +17,7 @@ from autopose.search.loop import Run, SearchResult, Watch
 from autopose.search.report import write_report
 from autopose.training.distributed import Group, own_device, wait
 from autopose.training.log import read_log
-from autopose.training.resumable import is_resumable
+from autopose.training.resumable import is_resumable, other_settings
 
 
 def search(
@@ -109,13 +110,13 @@ def _score(result: SearchResult) -> float:
 
 def _refuse_other_configuration(config: SearchConfig, folder: Path) -> None:
     try:
-        before = (folder / "config.toml").read_text(encoding="utf-8")
-    except OSError:
-        before = ""
-    if before != to_toml(config):
+        before = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        before = {}
+    if other := other_settings(before, tomllib.loads(to_toml(config))):
         raise ModelError(
-            f"{folder}: belongs to another configuration. Resume with the --config and --set of the first call, or "
-            "start anew in another folder with -o."
+            f"{folder}: belongs to another configuration{in_brackets(other)}. Resume with the --config and --set of "
+            "the first call, or start anew in another folder with -o."
         )
 
 

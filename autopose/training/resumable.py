@@ -11,17 +11,20 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from autopose.checkpoint import write_tensors
+from autopose.config import changes, in_brackets
 from autopose.errors import ModelError, UsageError, require
 from autopose.files import atomic_path, replace
 from autopose.training.distributed import rank
 
 _KEY = "autopose.state"
+#: Settings that a resumed run may have otherwise than the first.
+WITHOUT_EFFECT = frozenset({"data.workers", "train.save_every", "search.save_minutes"})
 NEWEST, PREVIOUS = "state.safetensors", "state-previous.safetensors"
 
 
@@ -106,10 +109,10 @@ def load_resumable(folder: Path, kind: type[P], identity: str) -> tuple[dict[str
         except Exception as error:  # noqa: BLE001  (any damage at all: try the previous one)
             damage.append(f"{name}: {error}")
             continue
-        if progress.identity != identity:
+        if (other := _differing(progress.identity, identity)) is not None:
             raise ModelError(
-                f"{path}: belongs to another configuration. Resume with the genotype, --config and --set of the first "
-                "call, or start anew in another folder with -o."
+                f"{path}: belongs to another configuration{other}. Resume with the "
+                "genotype, --config and --set of the first call, or start anew in another folder with -o."
             )
         if damage and rank() == 0:  # or the next save would keep the damaged one in place of this
             with suppress(OSError):
@@ -118,6 +121,36 @@ def load_resumable(folder: Path, kind: type[P], identity: str) -> tuple[dict[str
     if damage:
         raise ModelError(f"{folder}: no state can be resumed from ({'; '.join(damage)}). Start anew with -o.")
     raise UsageError(f"{folder}: holds no state to resume. Leave --resume out to start.")
+
+
+def _differing(before: str, now: str) -> str | None:
+    """Return how two identities differ, as an insertion into a sentence; None if in nothing that changes a result."""
+    if before == now:
+        return None
+    (genotype, config, joints), (own_genotype, own_config, own_joints) = _parts(before), _parts(now)
+    if not config or not own_config:
+        return ""
+    found = other_settings(config, own_config)
+    if genotype != own_genotype:
+        found.insert(0, f"the genotype was {genotype}, is {own_genotype}")
+    if joints != own_joints and config.get("skeleton") == own_config.get("skeleton"):
+        found.append(f"the joints in {own_config.get('skeleton')} have changed")
+    return in_brackets(found) or None
+
+
+def other_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what differs in two dumped configurations, but for what changes no result."""
+    return [said for key, said in changes(before, now).items() if key not in WITHOUT_EFFECT]
+
+
+def _parts(identity: str) -> tuple[str, dict[str, Any], str]:
+    """Return what stands before a configuration (a genotype's fingerprint), that, and what follows it (joints)."""
+    before, brace, rest = identity.partition("{")
+    try:
+        config, end = json.JSONDecoder().raw_decode(brace + rest)
+    except ValueError:
+        return identity, {}, ""
+    return before.strip(), config, (brace + rest)[end:]
 
 
 def _read(path: Path, kind: type[P]) -> tuple[dict[str, Tensor], P]:

@@ -19,7 +19,7 @@ from autopose.models.fabric_ops import FABRIC_OPS
 from autopose.models.heads import CenterHead, ConcatHead, SumHead
 from autopose.models.hrnet import ExchangeModule, HRNet
 from autopose.models.mobilenetv2 import InvertedResidual, MobileNetV2
-from autopose.models.multiscale import ConcatFusion, resize
+from autopose.models.multiscale import ConcatFusion, MultiScaleModule, resize
 from autopose.models.network import Stem
 from autopose.models.ops import OPS
 from autopose.models.residual import BasicBlock, Bottleneck
@@ -237,6 +237,7 @@ def test_a_stream_resized_for_another_branch(target: int) -> None:
     for source, x in enumerate(_streams()):
         module = _made(resize(source, target, WIDTHS))
         if source > target:
+            assert module.match[0].weight.shape == (WIDTHS[target], WIDTHS[source], 1, 1)
             y = _enlarged(_conv_bn(F.relu(x), *module.match), 2 ** (source - target))
         else:
             y = x
@@ -244,6 +245,19 @@ def test_a_stream_resized_for_another_branch(target: int) -> None:
                 y = _conv_bn(F.relu(y), *module[2 * step + 1], stride=2)
                 assert y.shape[1] == WIDTHS[target if step == target - source - 1 else source]
         torch.testing.assert_close(module(x), y)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("asked", [None, [1, 3]])
+def test_a_module_aggregates_what_its_individual_cells_give(asked: list[int] | None) -> None:
+    """Not what a branch before it has aggregated, and the stream itself of a branch that is not processed."""
+    module = _made(MultiScaleModule([["conv3"] * 10] * 4, [["conv1"] * 9] * 4, [1, 1, 0, 1], WIDTHS))
+    streams = _streams()
+    active = asked or [0, 1, 3]
+    given = [module.individual[str(b)](x) if b in active else x for b, x in enumerate(streams)]
+    for b, found in enumerate(module(streams, asked)):
+        at_scale = [resize(x) for resize, x in zip(module.resize[str(b)], given, strict=True)] if b in active else []
+        torch.testing.assert_close(found, module.aggregation[str(b)](*at_scale) if b in active else streams[b])
 
 
 @torch.no_grad()

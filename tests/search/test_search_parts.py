@@ -451,7 +451,8 @@ def test_several_seeds_are_summarised_and_reported(tiny_search: Make, tmp_path: 
     again = search(tiny_search(seeds=2, epochs=1), tmp_path, resume=True)
     assert again.genotype == result.genotype
     kept = (tmp_path / "config.toml").read_text()
-    with pytest.raises(ModelError, match="seed-0: belongs to another configuration"):  # its result is no other's
+    # Its result is no other's.
+    with pytest.raises(ModelError, match=r"seed-0: belongs to another configuration \(search.lr was .*, is 0.002\)"):
         search(tiny_search(seeds=2, epochs=1, lr=2e-3), tmp_path, resume=True)
     assert (tmp_path / "config.toml").read_text() == kept
     with pytest.raises(UsageError, match="holds a search already"):

@@ -65,6 +65,25 @@ def test_refuses_nothing_ruins_and_strangers(tmp_path: Path) -> None:
         load_resumable(tmp_path, Progress, "id")
 
 
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        ('f {"skeleton": "own.json", "train": {"lr": 0.1, "init": null}} a', "(train.lr was 1.0, is 0.1)"),
+        ('g {"skeleton": "own.json", "train": {"lr": 1.0, "init": null}} a', "(the genotype was f, is g)"),
+        ('f {"skeleton": "own.json", "train": {"lr": 1.0, "init": null}} b', "(the joints in own.json have changed)"),
+        ('f {"skeleton": "coco17", "train": {"lr": 1.0, "init": "x"}}', '"coco17"; train.init was not set, is "x")'),
+        ('f {"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}', "c was not set, is 3; 2 more)"),  # after skeleton, train, a, b
+        ("other", "configuration. Resume"),
+    ],
+)
+def test_what_is_resumed_otherwise_is_named(tmp_path: Path, now: str, said: str) -> None:
+    identity = 'f {"skeleton": "own.json", "train": {"lr": 1.0, "init": null}} a'
+    save_resumable(tmp_path, {"w": torch.zeros(1)}, Progress(1, 0.0, identity))
+    with pytest.raises(ModelError) as caught:
+        load_resumable(tmp_path, Progress, now)
+    assert said in str(caught.value), str(caught.value)
+
+
 def test_without_hard_links_the_state_before_is_kept_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError
