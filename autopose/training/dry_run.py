@@ -25,6 +25,7 @@ from autopose.training.bfloat16 import autocast, in_bfloat16
 from autopose.training.config import Source, TrainConfig
 from autopose.training.distill import load_teacher
 from autopose.training.fit import check_fit
+from autopose.training.initialisation import initialise
 from autopose.training.mpii_task import held_out_persons
 from autopose.training.sources import (
     find_annotations,
@@ -38,7 +39,7 @@ from autopose.training.sources import (
     write_tune_split,
 )
 from autopose.training.tasks import Batch, detector_loss, pose_loss
-from autopose.training.trainer import initialise, make_optimizer
+from autopose.training.trainer import make_optimizer
 
 #: What the files that recipes name hold, for estimates where one is not there: persons are those with joints.
 PUBLISHED = {
@@ -76,7 +77,7 @@ def dry_run(genotype: Genotype, config: TrainConfig, init: Checkpoint | None = N
     torch.manual_seed(config.train.seed)
     network = build_network(genotype, len(skeleton))
     if init is not None:
-        initialise(network, init)
+        initialise(network, init, genotype, skeleton)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     count = config.train.batch if device.type == "cuda" else (1 if cost.macs > LARGE_MACS else 2)
     network = network.to(device)

@@ -23,6 +23,7 @@ from autopose.training.config import TrainConfig, TrainSection
 from autopose.training.distributed import Group, own_device, wait
 from autopose.training.ema import WeightAverage
 from autopose.training.fit import check_fit
+from autopose.training.initialisation import initialise
 from autopose.training.interrupt import interruptible
 from autopose.training.loader import KeySampler, make_loader, steps_per_epoch
 from autopose.training.log import refuse_other_run, rewind_log
@@ -104,7 +105,7 @@ def train(
     if settings.channels_last:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if init is not None:
-        initialise(network, init)
+        initialise(network, init, genotype, skeleton)
     average = WeightAverage(network, settings.ema) if settings.ema else None
     optimizer = make_optimizer(network, settings)
     identity = f"{genotype.fingerprint()} {config.model_dump_json()}{joints_to_resume(config.skeleton)}"
@@ -224,22 +225,6 @@ def _check_same(out: Path, progress: Progress, world: int, total: int, data: int
             f"{out}: the data have changed since its last step (other pictures, records or weights). Resume with the "
             "data of the first call, or start anew in another folder, with --init to go on from these weights."
         )
-
-
-def initialise(network: nn.Module, init: Checkpoint) -> None:
-    """Copy the tensors that fit into a network.
-
-    Raises:
-        ConfigError: less than half of the network's fit, which is surely a mistake.
-    """
-    state = network.state_dict()
-    fitting = {k: v.to(state[k].dtype) for k, v in init.state.items() if k in state and state[k].shape == v.shape}
-    if len(fitting) * 2 < len(state):
-        raise ConfigError(
-            f"--init: only {len(fitting)} of {len(state)} tensors of {init.name!r} fit this genotype. "
-            "Give weights of the same or a similar genotype."
-        )
-    network.load_state_dict(state | fitting)
 
 
 def _not_compiled(error: RuntimeError) -> UsageError:

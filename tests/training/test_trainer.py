@@ -20,7 +20,10 @@ from autopose.config import load_config
 from autopose.data.synthetic import write_synthetic
 from autopose.errors import AutoposeError, ConfigError, DataError, ModelError, UsageError
 from autopose.genotype import AutoPoseGenotype, Genotype
+from autopose.models.network import build_network
+from autopose.skeleton_record import skeleton_from
 from autopose.training.config import TrainConfig, TrainSection
+from autopose.training.initialisation import initialise
 from autopose.training.interrupt import interruptible
 from autopose.training.resumable import NEWEST, PREVIOUS, load_resumable, save_resumable
 from autopose.training.state import Progress
@@ -170,9 +173,32 @@ def test_init_starts_from_weights(figures: Path, tmp_path: Path, tiny: AutoPoseG
     config = _config(figures, "train.steps=1", "train.lr=1e-9", "train.ema=0.0")
     train(tiny, config, tmp_path / "b", init=weights)
     again = load_checkpoint(tmp_path / "b" / "last.safetensors")
-    for key, value in again.state.items():
+    for key, value in again.state.items():  # the last layer, too: the same joints
         if value.is_floating_point() and "running" not in key:
             torch.testing.assert_close(value, weights.state[key].float(), atol=1e-6, rtol=0)
+
+
+def test_init_takes_over_the_joints_that_are_named_alike(
+    figures: Path, tmp_path: Path, tiny: AutoPoseGenotype
+) -> None:  # fmt: skip
+    """Of 17 other joints the last layer has the shape of COCO's, and would begin with what means another joint."""
+    best = load_checkpoint(train(tiny, _config(figures), tmp_path / "run"))
+    named = {0: "nose", 9: "right_wrist", 16: "left_wrist"}
+    joints = [named.get(index, f"mark{index}") for index in range(17)]
+    for count in (17, 9):  # a last layer of the same shape, and of another
+        own = skeleton_from({"name": "own", "joints": joints[:count], "pairs": []}, "here")
+        network = build_network(tiny, count)
+        fresh = {key: value.clone() for key, value in network.state_dict().items()}
+        initialise(network, best, tiny, own)
+        for key, value in network.state_dict().items():
+            if not key.startswith("head.predict"):
+                torch.testing.assert_close(value, best.state[key], atol=0, rtol=0)
+                continue
+            expected = fresh[key].clone()
+            expected[0] = best.state[key][0]
+            if count == 17:
+                expected[9], expected[16] = best.state[key][10], best.state[key][9]
+            torch.testing.assert_close(value, expected, atol=0, rtol=0)
 
 
 def _refused(genotype: AutoPoseGenotype, figures: Path, tmp_path: Path, **options: Any) -> AutoposeError:
