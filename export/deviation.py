@@ -126,9 +126,8 @@ def tied(heatmaps: NDArray[np.float32], margin: float = TIE) -> NDArray[np.bool_
         return np.asarray(np.take_along_axis(flat, index[..., None], -1)[..., 0])
 
     ties = top[..., 1] - top[..., 0] < margin
-    ties |= (np.abs(at(1, 0) - at(-1, 0)) < margin) & (x > 0) & (x < width - 1)
-    ties |= (np.abs(at(0, 1) - at(0, -1)) < margin) & (y > 0) & (y < height - 1)
-    return np.asarray(ties)
+    ties |= np.abs(at(1, 0) - at(-1, 0)) < margin  # at the border the peak and one neighbour: a tie already
+    return np.asarray(ties | (np.abs(at(0, 1) - at(0, -1)) < margin))
 
 
 def compare_keypoints(
