@@ -128,6 +128,16 @@ def main() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(141)  # the reader of our output went away, as with "| head"
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's: torch is not imported here
+            raise
+        print(
+            f"autopose: {str(error).splitlines()[0]}\nWhat has to fit into the GPU's memory grows with --set "
+            "train.batch=N (search: search.batch, search.reward_batch). 'autopose train --dry-run' estimates it where "
+            "no GPU is seen (CUDA_VISIBLE_DEVICES='').",
+            file=sys.stderr,
+        )
+        sys.exit(1)
     except OSError as error:  # a folder that cannot be written, a full disk
         said = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
         print(f"autopose: {said}", file=sys.stderr)

@@ -7,8 +7,9 @@ from typing import Any
 from autopose.errors import BackendError, MissingDependencyError, UsageError
 from autopose.runtime.engine_sidecar import Builder
 
-#: TensorRT 10.12 is the first whose builder takes the same strongly typed networks as 11.
-OLDEST = {"tensorrt": (10, 12), "tensorrt_rtx": (1, 1)}
+#: TensorRT 10.12 is the first whose builder takes the same strongly typed networks as 11; TensorRT-RTX 1.2 the first
+#: with CUDA graphs of its own.
+OLDEST = {"tensorrt": (10, 12), "tensorrt_rtx": (1, 2)}
 _ADVICE = {
     "tensorrt": (
         'TensorRT is not installed ({error}): pip install "autopose[trt]" (with libraries from NVIDIA\'s own index).\n'

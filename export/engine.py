@@ -106,6 +106,8 @@ def build_engine(
     require_half(manifest.precision, share, f"The network that {kind} parsed")
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(options.workspace_gib * 2**30))
+    if manifest.precision == "fp32":
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default, and ten bits: the parity gate would refuse the engine
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.add_optimization_profile(_profile(builder, network, options.batches))
     if options.portable:
@@ -183,19 +185,25 @@ def require_half(precision: Precision, share: float, what: str) -> None:
 
 
 def inspected_half_share(layers: Iterable[dict[str, Any]]) -> float | None:
-    """Return the share of half-precision convolutions among an inspector's layers; None if it lists no convolution.
+    """Return the share of half-precision convolutions among an inspector's layers; None if it says of none what it is.
 
-    TensorRT 10 and 11 name the fields differently; in both, a layer's outputs carry a format such as
-    ``Channel major FP16 format``.
+    TensorRT 10 gives a layer's outputs a ``Format/Datatype`` such as ``Channel major FP16 format`` or ``Half``; 11 and
+    TensorRT-RTX a ``Datatype``, and beside it a ``Format`` that is not known of dynamic shapes.
     """
     found = []
     for layer in layers:
         kind = str(layer.get("LayerType", "")) + " " + str(layer.get("Name", ""))
         if "conv" not in kind.lower():
             continue
-        formats = [str(output.get("Format/Datatype", output.get("Format", ""))) for output in layer.get("Outputs", ())]
-        found.append(any("FP16" in text or "Half" in text for text in formats))
+        texts = [str(output.get(key, "")) for output in layer.get("Outputs", ()) for key in _TYPE_FIELDS]
+        if any(name in text for text in texts for name in _TYPE_NAMES):
+            found.append(any("FP16" in text or "Half" in text for text in texts))
     return sum(found) / len(found) if found else None
+
+
+#: Where an inspector says of what type a layer's output is, and what it calls the types of floating point.
+_TYPE_FIELDS = ("Format/Datatype", "Datatype", "Format")
+_TYPE_NAMES = ("FP16", "Half", "FP32", "Float", "BF16", "BFloat16", "Int8", "INT8", "FP8")
 
 
 def inspect_engine(trt: Any, engine: Any) -> float | None:

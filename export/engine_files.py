@@ -11,6 +11,7 @@ from autopose.files import write_atomic
 from autopose.manifest import Manifest
 from autopose.runtime.engine_sidecar import Builder, EngineSidecar, sha256_of
 from autopose.runtime.gpu import gpu_here
+from autopose.runtime.trt_session import open_runtime
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +73,9 @@ def timing_name(kind: Builder, version: str) -> str:
 
 def _inspected(trt: Any, plan: bytes) -> float | None:
     """Return the inspector's share of half-precision convolutions, if this machine can open the engine."""
-    engine = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(plan)
+    runtime = open_runtime(trt)
+    engine = None if runtime is None else runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        log.info("The engine is for another GPU than this one: only the parsed network's types were read.")
+        log.info("The engine is not for this machine's GPU or driver: only the parsed network's types were read.")
         return None
     return inspect_engine(trt, engine)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from autopose.affine import invert
 from autopose.errors import AutoposeError, BackendError
 from autopose.runtime.ort_binding import BoundModel, DeviceArray
-from autopose.runtime.ort_session import ORT_ERRORS, OrtSession, open_ort
+from autopose.runtime.ort_session import ORT_ERRORS, OrtSession, filled, open_ort
 from autopose.runtime.session import Device, Session
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,8 @@ class DeviceCrops:
     def _batch(self, picture: DeviceArray, grids: NDArray[np.float32]) -> NDArray[np.float32]:
         assert self._on_device is not None
         width, height = self.session.manifest.codec.input_size_wh
+        count = len(grids)
+        grids = filled(grids, self.session.bucket(count))
         pixels = self._sampler.allocate("pixels", (1, len(grids) * height * width, 1, 3), np.uint8)
         inputs = {"frame": picture, "points": self._on_device, "matrices": self._sampler.upload("matrices", grids)}
         try:
@@ -74,7 +76,7 @@ class DeviceCrops:
         except ORT_ERRORS as error:
             raise BackendError(f"Cropping on the device failed: {str(error).splitlines()[0][:200]}") from None
         (keypoints,) = self.session.run_from_device(pixels.reshaped(len(grids), height, width, 3))
-        return keypoints
+        return keypoints[:count]
 
 
 def device_crops(session: Session, cropping: Cropping, batch_size: int) -> DeviceCrops | None:

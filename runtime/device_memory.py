@@ -135,6 +135,12 @@ class PyCuda(Cuda):
         self._pinned: list[Any] = []
         self.enter()
 
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except self.driver.Error as error:
+            raise BackendError(f"CUDA: {str(error).splitlines()[0]}.") from None
+
     def enter(self) -> None:
         self.context.push()
 
@@ -142,31 +148,31 @@ class PyCuda(Cuda):
         self.context.pop()
 
     def stream(self) -> int:
-        stream = self.driver.Stream(flags=1)  # CU_STREAM_NON_BLOCKING
+        stream = self._call(self.driver.Stream, 1)  # CU_STREAM_NON_BLOCKING
         self._streams[int(stream.handle)] = stream
         return int(stream.handle)
 
     def allocate(self, size: int) -> int:
-        self._device.append(self.driver.mem_alloc(size))
+        self._device.append(self._call(self.driver.mem_alloc, size))
         return int(self._device[-1])
 
     def pinned(self, size: int) -> Bytes:
-        self._pinned.append(self.driver.pagelocked_empty(size, np.uint8))
+        self._pinned.append(self._call(self.driver.pagelocked_empty, size, np.uint8))
         return np.asarray(self._pinned[-1])
 
     def upload(self, address: int, host: Bytes, stream: int) -> None:
-        self.driver.memcpy_htod_async(address, host, self._streams[stream])
+        self._call(self.driver.memcpy_htod_async, address, host, self._streams[stream])
 
     def download(self, host: Bytes, address: int, stream: int) -> None:
-        self.driver.memcpy_dtoh_async(host, address, self._streams[stream])
+        self._call(self.driver.memcpy_dtoh_async, host, address, self._streams[stream])
 
     def synchronise(self, stream: int) -> None:
-        self._streams[stream].synchronize()
+        self._call(self._streams[stream].synchronize)
 
     def close(self) -> None:
+        for memory in (*(array.base for array in self._pinned), *self._device):  # whoever still has the arrays
+            self._call(memory.free)
         self._pinned.clear()
-        for memory in self._device:
-            memory.free()
         self._device.clear()
         self._streams.clear()
 
@@ -197,7 +203,7 @@ def open_cuda(which: str | None = None) -> Cuda:
             ) from None
     raise MissingDependencyError(
         f"A TensorRT engine needs pycuda or cuda-python ({'; '.join(failures)}).\n"
-        'Install one with: pip install "autopose[trt]" (or "autopose[pycuda]")'
+        'Install one with: pip install cuda-python (or "autopose[pycuda]")'
     )
 
 

@@ -245,7 +245,10 @@ class Estimator:
     def warmup(self) -> Self:
         """Run both networks once on black images, so that the first real image meets ready ones; return self."""
         width, height = self.manifest.codec.input_size_wh
-        for count in sorted({1, self.predictor.batch_size}):
+        largest = self.predictor.batch_size
+        # On a GPU each power of two makes itself ready at its first run.
+        powers = {1 << power for power in range(largest.bit_length() if self.session.device == "cuda" else 1)}
+        for count in sorted(powers | {largest}):
             if self.device_crops is None:
                 self.predictor(np.zeros((count, height, width, 3), np.uint8))
             else:

@@ -3,7 +3,10 @@
 import ctypes
 import logging
 import os
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -74,7 +77,7 @@ def open_ort(
     wants_cuda = device == "cuda" or (device == "auto" and cuda_driver_present())
     available = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     if wants_cuda and available and hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()  # finds the libraries of the nvidia wheels (extra "gpu") and of torch
+        _preload_cuda(onnxruntime.preload_dlls)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # a missing CUDA library is reported below, as an error and not as a log line
     options.intra_op_num_threads = threads
@@ -108,11 +111,29 @@ def open_ort(
     return session
 
 
-def providers_for(*, cuda: bool, whole: bool) -> list[str]:
-    """Return the providers to name. ONNX Runtime refuses to have the CPU's named where no node may fall back to it."""
+def providers_for(*, cuda: bool, whole: bool) -> list[str | tuple[str, dict[str, str]]]:
+    """Return the providers to name. ONNX Runtime refuses to have the CPU's named where no node may fall back to it.
+
+    A whole graph computes places, which TF32, ONNX Runtime's default from Ampere on, would round to 10 bits: crops of a
+    4K frame would lie a pixel of it beside their boxes.
+    """
     if not cuda:
         return ["CPUExecutionProvider"]
-    return ["CUDAExecutionProvider"] if whole else ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    if whole:
+        return [("CUDAExecutionProvider", {"use_tf32": "0"})]
+    return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+@cache
+def _preload_cuda(preload: Callable[[], None]) -> None:
+    """Load the libraries of the nvidia wheels (extra "gpu") and of torch, and log what ONNX Runtime prints about it.
+
+    Standard output is for results; what is missing, an error says anyway.
+    """
+    with redirect_stdout(StringIO()) as printed:
+        preload()
+    for line in filter(None, printed.getvalue().splitlines()):
+        log.debug("ONNX Runtime: %s", line)
 
 
 def _last_sentence(error: Exception) -> str:
@@ -137,6 +158,7 @@ class OrtSession(Session):
         self, path: Path, *, device: Device = "auto", threads: int | None = None, integers: bool = True
     ) -> None:
         self.threads = usable_cores() if threads is None else max(1, threads)
+        self._integers = integers
         self._session: Any = open_ort(path, device=device, threads=self.threads, integers=integers)
         text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         super().__init__(path, Manifest.from_json(text, str(path)))
@@ -151,7 +173,8 @@ class OrtSession(Session):
         shapes = {item.name: item.shape[1:] for item in self._session.get_outputs()}
         self._require_shapes(self._session.get_inputs()[0].shape, shapes)
         self._shapes: dict[str, list[int]] = {name: shapes[name] for name in self.manifest.outputs}
-        self._bound = BoundModel(self._session, self.device) if _fixed(self._shapes) else None
+        self._fixed = _fixed(self._shapes)
+        self._bound: dict[int, BoundModel] = {}
         self._lock = Lock()
 
     def _require_shapes(self, images: list[int | str], outputs: dict[str, list[int | str]]) -> None:
@@ -186,7 +209,7 @@ class OrtSession(Session):
                 )
 
     def _run(self, inputs: NDArray[np.uint8] | NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-        if self.device == "cuda" and self._bound is not None:
+        if self.device == "cuda" and self._fixed:
             return self._run_bound(inputs)
         try:
             outputs = self._session.run(list(self.manifest.outputs), {"images": np.ascontiguousarray(inputs)})
@@ -194,8 +217,20 @@ class OrtSession(Session):
             raise self._failure(inputs.shape, error) from None
         return tuple(np.asarray(output, np.float32) for output in outputs)
 
+    def bucket(self, count: int) -> int:
+        """Return the batch size in which ``count`` images run: on CUDA the next power of two.
+
+        Since 1.20, ONNX Runtime's convolutions keep their plan for one shape only, and make it anew, in a tenth of a
+        second for all of a network, whenever another shape comes (onnxruntime#23006): with every frame in which another
+        number of persons is. So there are few shapes, and each has a session of its own.
+        """
+        return 1 << (count - 1).bit_length() if self.device == "cuda" else count
+
     def run_from_device(self, images: DeviceArray) -> tuple[NDArray[np.float32], ...]:
         """Run on a batch ``(N, h, w, 3)`` uint8 that lies in the memory of the session's device already.
+
+        Args:
+            images: N is a :meth:`bucket`.
 
         Raises:
             BackendError: the session is closed, or a side of an output changes from run to run.
@@ -207,26 +242,44 @@ class OrtSession(Session):
         self, images: NDArray[np.uint8] | NDArray[np.float32] | DeviceArray
     ) -> tuple[NDArray[np.float32], ...]:
         """Run from and into memory of the device: up goes the batch (if it is not there), down come the outputs."""
-        bound = self._bound
-        if bound is None:
+        if not self._fixed:
             raise BackendError(f"{self.path}: its outputs {self._shapes} are not of one size. Export the model again.")
+        count = images.shape[0]
+        size = self.bucket(count)
         with self._lock:  # the memory is shared by all runs
+            self.check_open()  # another thread may have closed it since
             try:
-                given = images if isinstance(images, DeviceArray) else bound.upload("images", images)
+                bound = self._bound_for(size)
+                given = images if isinstance(images, DeviceArray) else bound.upload("images", filled(images, size))
                 outputs = [
-                    bound.allocate(name, (images.shape[0], *self._shapes[name]), np.float32)
-                    for name in self.manifest.outputs
+                    bound.allocate(name, (size, *self._shapes[name]), np.float32) for name in self.manifest.outputs
                 ]
                 bound.run({"images": given}, dict(zip(self.manifest.outputs, outputs, strict=True)))
-                return tuple(output.download() for output in outputs)
+                return tuple(output.download()[:count] for output in outputs)
             except ORT_ERRORS as error:
                 raise self._failure(images.shape, error) from None
+
+    def _bound_for(self, size: int) -> BoundModel:
+        """Return what runs batches of this size (see :meth:`bucket`)."""
+        key = size if self.device == "cuda" else 0
+        if key not in self._bound:
+            session = self._session
+            if self._bound:
+                session = open_ort(self.path, device="cuda", threads=self.threads, integers=self._integers)
+            self._bound[key] = BoundModel(session, self.device)
+        return self._bound[key]
 
     def _failure(self, shape: tuple[int, ...], error: Exception) -> BackendError:
         return BackendError(f"{self.path}: ONNX Runtime failed on {shape}: {_last_sentence(error)}")
 
     def _close(self) -> None:
-        self._session = self._bound = None  # ONNX Runtime frees a session when nothing refers to it
+        with self._lock:
+            self._session, self._bound = None, {}  # ONNX Runtime frees a session when nothing refers to it
+
+
+def filled(batch: NDArray[Any], size: int) -> NDArray[Any]:
+    """Return a batch of ``size``: what it lacks are copies of its last entry."""
+    return batch if len(batch) == size else np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
 
 
 def _fixed(shapes: dict[str, list[int]]) -> bool:

@@ -61,6 +61,7 @@ class _Bucket:
 
 @dataclass
 class _State:
+    library: Any
     cuda: Cuda
     runtime: Any
     engine: Any
@@ -68,13 +69,16 @@ class _State:
     images: _Bound
     outputs: list[_Bound]
     buckets: dict[int, _Bucket] = field(default_factory=dict)
+    scratch: tuple[int, int] | None = None  # address and size of what all contexts compute in
 
 
 class TrtSession(Session):
     """An engine on the first GPU. Several sessions run side by side, each on its own stream.
 
     Each batch size of :func:`buckets` has its own execution context and, from its second run on, its own CUDA graph:
-    upload, network and download are launched as one. A batch in between runs in the next larger bucket.
+    upload, network and download are launched as one. A batch in between runs in the next larger bucket. TensorRT-RTX
+    records its graphs itself: it swaps faster kernels in as they are compiled, and a graph of ours would keep the slow
+    ones.
 
     Args:
         path: ``.engine`` with its sidecar.
@@ -107,6 +111,7 @@ class TrtSession(Session):
         self.max_batch = sidecar.batches[2]
         self.sizes = buckets(sidecar.batches[0], sidecar.batches[2])
         self.graphs = graphs
+        self._rtx = sidecar.builder == "tensorrt_rtx"
         self._lock = Lock()
         if gpu is None:
             raise BackendError(f"{path}: a TensorRT engine runs on an NVIDIA GPU, and no driver or device is here.\n"
@@ -121,7 +126,12 @@ class TrtSession(Session):
             memory.leave()
 
     def _open(self, trt: Any, cuda: Cuda, path: Path, manifest: Manifest) -> _State:
-        runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        runtime = open_runtime(trt)
+        if runtime is None:
+            raise BackendError(
+                f"{path}: {self.sidecar.builder} {trt.__version__} cannot start: the driver is older than its CUDA.\n"
+                "Update the driver, or use the .onnx; 'autopose doctor' tells what is here."
+            )
         engine = runtime.deserialize_cuda_engine(path.read_bytes())
         if engine is None:
             raise ModelError(
@@ -141,7 +151,7 @@ class TrtSession(Session):
             return _Bound(name, dtype, shape, cuda.allocate(size), cuda.pinned(size))
 
         stream = cuda.stream()
-        return _State(cuda, runtime, engine, stream, bind("images"), [bind(name) for name in manifest.outputs])
+        return _State(trt, cuda, runtime, engine, stream, bind("images"), [bind(name) for name in manifest.outputs])
 
     def _run(self, inputs: NDArray[np.uint8] | NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         count = len(inputs)
@@ -161,18 +171,38 @@ class TrtSession(Session):
 
     def _new_bucket(self, size: int) -> _Bucket:
         state = self._state
-        context = state.engine.create_execution_context()
+        context = self._new_context()
         if context is None:
             raise BackendError(f"{self.path}: no GPU memory for batches of {size}. Give smaller batches.")
-        context.set_input_shape("images", (size, *state.images.shape))
-        for bound in (state.images, *state.outputs):
-            context.set_tensor_address(bound.name, bound.address)
+        accepted = context.set_input_shape("images", (size, *state.images.shape)) and all(
+            context.set_tensor_address(bound.name, bound.address) for bound in (state.images, *state.outputs)
+        )
+        if not accepted:
+            raise BackendError(
+                f"{self.path}: TensorRT refuses batches of {size}. Build it again: {self.sidecar.rebuild}"
+            )
         state.buckets[size] = _Bucket(context)
         return state.buckets[size]
 
+    def _new_context(self) -> Any:
+        state, trt = self._state, self._state.library
+        if self._rtx:
+            config = state.engine.create_runtime_config()
+            if self.graphs:
+                config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            return state.engine.create_execution_context(config)
+        # A context would take the memory of the largest batch for itself. They run one after the other, and share it.
+        if state.scratch is None:
+            size = max(int(state.engine.device_memory_size_v2), 1)
+            state.scratch = state.cuda.allocate(size), size
+        context = state.engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if context is not None:
+            context.set_device_memory(*state.scratch)
+        return context
+
     def _execute(self, bucket: _Bucket, size: int) -> None:
         """Enqueue a run: the first plainly, which warms up; the second records the graph; then the graph."""
-        if bucket.graph is None and self.graphs and bucket.capturable and bucket.runs:
+        if bucket.graph is None and self.graphs and not self._rtx and bucket.capturable and bucket.runs:
             try:
                 bucket.graph = CapturedGraph(self._state.stream, lambda: self._enqueue(bucket, size))
             except BackendError as error:
@@ -205,6 +235,14 @@ class TrtSession(Session):
                 state.cuda.close()
             finally:
                 state.cuda.leave()
+
+
+def open_runtime(trt: Any) -> Any:
+    """Return TensorRT's runtime; None where it cannot start, as on a driver that is too old for it."""
+    try:
+        return trt.Runtime(trt.Logger(trt.Logger.ERROR))
+    except TypeError:  # pybind's way of saying that the constructor returned a null pointer
+        return None
 
 
 def load_library(sidecar: EngineSidecar, path: Path) -> Any:

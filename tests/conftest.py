@@ -31,10 +31,23 @@ def gpu_present() -> bool:
     return listing.returncode == 0 and "GPU" in listing.stdout
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs unless their tests run alone (``pytest -m gpu``).
+
+    What takes a GPU where there is one would do so in all other tests, too, whose results are exact on a CPU alone, and
+    whose two processes cannot share a GPU.
+    """
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip tests marked ``gpu`` where no device is."""
-    if item.get_closest_marker("gpu") and not gpu_present():
-        pytest.skip("needs an NVIDIA GPU")
+    """Skip tests marked ``gpu`` where no device is, or where they do not run alone."""
+    if item.get_closest_marker("gpu"):
+        if not gpu_present():
+            pytest.skip("needs an NVIDIA GPU")
+        if os.environ.get("CUDA_VISIBLE_DEVICES") == "-1":
+            pytest.skip("GPUs are hidden from the other tests: pytest -m gpu")
 
 
 @pytest.fixture(scope="session", autouse=True)

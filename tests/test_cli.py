@@ -168,3 +168,16 @@ def test_of_a_damaged_picture_only_our_sentence_is_shown(tmp_path: Path) -> None
     assert result.stderr.strip().splitlines() == [
         f"autopose: {picture}: cannot be decoded as an image ({len(whole) // 2} bytes). It is damaged or no image."
     ]
+
+
+def test_a_full_gpu_is_a_sentence(autopose: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OutOfMemoryError(RuntimeError):
+        """As ``torch.OutOfMemoryError``."""
+
+    def fail() -> None:
+        raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nC++ stack trace")
+
+    monkeypatch.setattr("autopose.cli.app", fail)
+    outcome = autopose("train")
+    assert outcome.exit_code == 1
+    assert re.fullmatch(r"autopose: CUDA out of memory\. .* 2\.00 GiB\.\n.*train\.batch=N.*\n", outcome.err)

@@ -44,6 +44,14 @@ def _source_files(repository: Path) -> list[tuple[str, Path]]:
     return found
 
 
+@pytest.mark.parametrize("extra", ["trt", "trt-rtx"])
+def test_an_extra_that_builds_engines_can_run_them(project: dict[str, Any], extra: str) -> None:
+    """Without a CUDA package the parity gate would leave an engine out, and no session would open it."""
+    names = [requirement.split(">")[0] for requirement in project["project"]["optional-dependencies"][extra]]
+    assert any(name.startswith("tensorrt") for name in names)
+    assert "cuda-python" in names
+
+
 def test_every_package_on_disk_is_listed(repository: Path, project: dict[str, Any]) -> None:
     on_disk = {package for package, path in _source_files(repository) if path.suffix == ".py"}
     assert on_disk == set(project["tool"]["setuptools"]["packages"])

@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from autopose.errors import UsageError
+
 #: Ranks wait so long for rank 0, which packs the pictures or evaluates.
 LONGEST_WAIT = timedelta(hours=3)
 
@@ -28,10 +30,20 @@ def world() -> int:
 
 
 def own_device() -> torch.device:
-    """Return this process's GPU (that of its rank on this machine), or the CPU where there is none."""
+    """Return this process's GPU (that of its rank on this machine), or the CPU where there is none.
+
+    Raises:
+        UsageError: ``torchrun`` started more processes on this machine than it has GPUs, which NCCL refuses to share.
+    """
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+    processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    if processes > gpus:
+        raise UsageError(
+            f"torchrun started {processes} processes on this machine, where torch sees {gpus} GPU{'s' * (gpus != 1)}; "
+            f"each needs its own.\nStart as many: --nproc-per-node {gpus}; or hide them: CUDA_VISIBLE_DEVICES=''."
+        )
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
 
 
 def wait() -> None:

@@ -56,6 +56,28 @@ def test_builds_a_half_precision_engine_without_a_gpu(
     assert len(built.plan) > 10_000
 
 
+def test_single_precision_is_no_tf32(
+    trt_rtx: Any,
+    pose_onnx: Path,
+    half_onnx: Path,
+    pose_checkpoint: Checkpoint,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """TF32 moves single joints of photographs by a quarter of a pixel, more than the limit of fp32."""
+    configs: list[Any] = []
+    create = trt_rtx.Builder.create_builder_config
+
+    def noted(builder: Any) -> Any:
+        configs.append(create(builder))
+        return configs[-1]
+
+    monkeypatch.setattr(trt_rtx.Builder, "create_builder_config", noted)
+    manifest = manifest_for(pose_checkpoint)
+    build_engine(pose_onnx, manifest, "tensorrt_rtx", AHEAD)
+    build_engine(half_onnx, manifest.model_copy(update={"precision": "fp16"}), "tensorrt_rtx", AHEAD)
+    assert [config.get_flag(trt_rtx.BuilderFlag.TF32) for config in configs] == [False, True]
+
+
 def test_refuses_a_single_precision_graph_that_claims_to_be_half(
     trt_rtx: Any, pose_onnx: Path, pose_checkpoint: Checkpoint
 ) -> None:
@@ -236,8 +258,35 @@ def test_precision_proof_reads_the_inspectors_of_both_generations() -> None:
     assert inspected_half_share(ten) == 0.5
     eleven = [{"Name": "Conv_3 + Relu", "LayerType": "Gemm", "Outputs": [{"Format": "Half NHWC8"}]}]
     assert inspected_half_share(eleven) == 1
+    # What libtensorrt_rtx 1.7 (src/runtime/common/inspector.cpp) writes: name, dimensions, strides, type, format.
+    unknown = {"Format": "Format not available due to dynamic shapes"}
+    types = [{"Datatype": "Half"} | unknown, {"Datatype": "Half"} | unknown, {"Datatype": "Float"} | unknown]
+    typed = [{"Name": "Conv_1", "LayerType": "CaskConvolution", "Outputs": [output]} for output in types]
+    assert inspected_half_share(typed) == 2 / 3
+    assert inspected_half_share([{"Name": "Conv_1", "LayerType": "CaskConvolution", "Outputs": [unknown]}]) is None
     assert inspected_half_share([]) is None
     require_half("fp32", 0.0, "engine")
     require_half("fp16", 0.8, "engine")
     with pytest.raises(BackendError, match="79% of its convolutions"):
         require_half("fp16", 0.79, "engine")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["tensorrt", "tensorrt_rtx"])
+def test_an_engine_gives_what_its_graph_gives(kind: Any, pose_onnx: Path, tmp_path: Path) -> None:
+    """In every bucket, in its first run, in the one that records the graph, and in those that launch it."""
+    pytest.importorskip(kind)
+    out = tmp_path / "model.engine"
+    try:
+        result = export_model(str(pose_onnx), out, Recipe(builder=kind, precision="fp32", batches=(1, 2, 6)))
+    except BackendError as error:
+        pytest.skip(f"{kind} does not build for this GPU: {error}")
+    assert result.details["engine_mean_px"] <= LIMITS["fp32"].mean_px
+    with open_session(out) as engine, open_session(pose_onnx, device="cpu") as graph:
+        width, height = graph.manifest.codec.input_size_wh
+        crops = synthetic_crops(6, (width, height))
+        (expected,) = graph.run(crops)
+        for count in (1, 2, 3, 6, 1, 2, 3, 6, 5, 1, 1):
+            (found,) = engine.run(crops[-count:])
+            np.testing.assert_allclose(found[..., 2], expected[-count:, :, 2], atol=5e-3)
+            assert np.median(np.abs(found - expected[-count:])[..., :2]) < 0.02

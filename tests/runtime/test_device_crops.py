@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import pytest
 
 from autopose.affine import center_scale_from_box, crop_matrix, warp
 from autopose.errors import BackendError, ModelError
+from autopose.export.crops import synthetic_crops
 from autopose.runtime import device_crops as module
+from autopose.runtime import ort_session
 from autopose.runtime.device_crops import DeviceCrops, device_crops
 from autopose.runtime.estimator import Estimator
+from autopose.runtime.models import bundled_models
 from autopose.runtime.ort_binding import KEPT_SHAPES, BoundModel, DeviceArray
-from autopose.runtime.ort_session import OrtSession
+from autopose.runtime.ort_session import OrtSession, open_ort
 
 #: In a frame of 320x240; the second leaves it.
 BOXES = np.array([[20, 30, 120, 200], [-40, -10, 60, 150], [250, 100, 330, 239], [10, 10, 14, 200]], np.float32)
@@ -142,6 +146,39 @@ def test_says_what_it_cannot_do(
             device_crops(session, "device", 4)
 
 
+def test_on_cuda_batches_run_in_buckets_that_have_a_session_each(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session of ONNX Runtime on CUDA is slow in every run whose shape is not that of the run before."""
+    sizes: dict[int, set[int]] = defaultdict(set)
+    run = BoundModel.run
+
+    def note(self: BoundModel, inputs: Any, outputs: Any) -> None:
+        if "images" in inputs:
+            sizes[id(self._session)].add(inputs["images"].shape[0])
+        run(self, inputs, outputs)
+
+    def opened(path: Path, **options: Any) -> Any:
+        return open_ort(path, **options | {"device": "cpu"})
+
+    monkeypatch.setattr(BoundModel, "run", note)
+    for part in (module, ort_session):  # CUDA's ways, on the CPU
+        monkeypatch.setattr(part, "BoundModel", lambda session, _: BoundModel(session, "cpu"))
+        monkeypatch.setattr(part, "open_ort", opened)
+    rng = np.random.default_rng(0)
+    path = models / "pose-flip.onnx"
+    with OrtSession(path, device="cpu", threads=1) as cpu, OrtSession(path, device="cpu", threads=1) as cuda:
+        cuda.device = "cuda"
+        for count in (3, 1, 5, 4, 2, 3, 5):
+            crops = rng.integers(0, 256, (count, 128, 96, 3), np.uint8)
+            np.testing.assert_array_equal(cuda.run(crops)[0], cpu.run(crops)[0])
+        assert sorted(map(sorted, sizes.values())) == [[1], [2], [4], [8]]
+        frame, matrices = _noise((320, 240)), _matrices((96, 128))
+        expected = DeviceCrops(cpu)(frame, matrices)
+        for batch_size in (1, 3, 16):
+            np.testing.assert_array_equal(DeviceCrops(cuda, batch_size)(frame, matrices), expected)
+        assert sorted(map(sorted, sizes.values())) == [[1], [2], [4], [4], [8]]  # one 4 is the CPU's
+    assert not cuda._bound  # nor any memory of the device
+
+
 def _on_cuda(path: Path) -> OrtSession:
     try:
         return OrtSession(path, device="cuda", threads=1)
@@ -155,6 +192,21 @@ def test_cuda_gives_what_the_cpu_gives(models: Path, figures: Any) -> None:
         for count in (2, 5, 2):
             crops = np.stack([figures.paint((96, 128), figures.at(10 + 4 * i, 8)) for i in range(count)])
             np.testing.assert_allclose(cuda.run(crops)[0], cpu.run(crops)[0], atol=1e-3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", bundled_models())
+def test_the_networks_of_the_package_give_on_cuda_what_they_give_on_the_cpu(name: str) -> None:
+    """The toys above hold no convolution. TF32, ONNX Runtime's default, may move a joint by a fraction of a pixel."""
+    path = bundled_models()[name]
+    with _on_cuda(path) as cuda, OrtSession(path, device="cpu") as cpu:
+        crops = synthetic_crops(7, cpu.manifest.codec.input_size_wh)
+        for count in (7, 1, 3, 2, 7):
+            (found,), (expected,) = cuda.run(crops[:count]), cpu.run(crops[:count])
+            seen = expected[..., 2] > 0.2
+            far = np.linalg.norm(found - expected, axis=-1)[seen]
+            assert far.mean() < 0.1
+            assert np.median(far) < 0.05
 
 
 @pytest.mark.gpu

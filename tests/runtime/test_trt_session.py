@@ -19,7 +19,7 @@ from autopose.heatmap import Codec
 from autopose.manifest import Manifest
 from autopose.runtime import trt_session
 from autopose.runtime.device_memory import Bytes, CapturedGraph, Cuda, open_cuda
-from autopose.runtime.engine_sidecar import EngineSidecar, sha256_of
+from autopose.runtime.engine_sidecar import Builder, EngineSidecar, sha256_of
 from autopose.runtime.gpu import Gpu
 from autopose.runtime.session import open_session
 from autopose.runtime.trt_session import TrtSession, bucket_for, buckets
@@ -73,15 +73,22 @@ class HostCuda(Cuda):
 class Context:
     """Writes the mean brightness of each image into all its keypoints."""
 
+    strategy: Any = None
+    largest = 12
+
     def __init__(self, cuda: HostCuda) -> None:
         self.cuda = cuda
         self.addresses: dict[str, int] = {}
         self.shape: tuple[int, ...] = ()
+        self.memory = (0, 0)
         self.runs = 0
+
+    def set_device_memory(self, memory: int, size: int) -> None:
+        self.memory = memory, size
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.shape = shape
-        return True
+        return shape[0] <= self.largest
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
@@ -99,8 +106,9 @@ class Context:
 def painted_tensorrt(cuda: HostCuda, contexts: list[Context]) -> Any:
     shapes = {"images": (-1, HEIGHT, WIDTH, 3), "keypoints": (-1, JOINTS, 3)}
 
-    def create_execution_context() -> Context:
+    def create_execution_context(strategy: Any) -> Context:
         contexts.append(Context(cuda))
+        contexts[-1].strategy = strategy
         return contexts[-1]
 
     engine = SimpleNamespace(
@@ -110,6 +118,8 @@ def painted_tensorrt(cuda: HostCuda, contexts: list[Context]) -> Any:
         get_tensor_dtype=lambda name: np.uint8 if name == "images" else np.float32,
         get_tensor_shape=shapes.__getitem__,
         create_execution_context=create_execution_context,
+        create_runtime_config=lambda: SimpleNamespace(cuda_graph_strategy="disabled"),
+        device_memory_size_v2=4096,
     )
 
     class Logger:
@@ -125,6 +135,8 @@ def painted_tensorrt(cuda: HostCuda, contexts: list[Context]) -> Any:
             deserialize_cuda_engine=lambda plan: engine if plan == b"a plan" else None
         ),
         TensorIOMode=SimpleNamespace(INPUT="in"),
+        ExecutionContextAllocationStrategy=SimpleNamespace(USER_MANAGED="user"),
+        CudaGraphStrategy=SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole"),
         nptype=lambda dtype: dtype,
     )
 
@@ -134,12 +146,12 @@ def engine(tmp_path: Path) -> Path:
     return write_engine(tmp_path, b"a plan")
 
 
-def write_engine(folder: Path, plan: bytes) -> Path:
+def write_engine(folder: Path, plan: bytes, builder: Builder = "tensorrt") -> Path:
     path = folder / "model.engine"
     path.write_bytes(plan)
     EngineSidecar(
         manifest=Manifest(codec=Codec(input_size_wh=(WIDTH, HEIGHT)), precision="fp16"),
-        builder="tensorrt",
+        builder=builder,
         builder_version="11.4.0",
         onnx_sha256="0" * 64,
         engine_sha256=sha256_of(path),
@@ -155,7 +167,8 @@ def write_engine(folder: Path, plan: bytes) -> Path:
 @pytest.fixture
 def painted(monkeypatch: pytest.MonkeyPatch) -> tuple[HostCuda, list[Context]]:
     cuda, contexts = HostCuda(), []  # type: ignore[var-annotated]
-    monkeypatch.setitem(sys.modules, "tensorrt", painted_tensorrt(cuda, contexts))
+    for library in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, library, painted_tensorrt(cuda, contexts))
     monkeypatch.setattr(trt_session, "gpu_here", lambda: Gpu("Painted", "8.9", "13.0", 24.0))
 
     def open_painted(which: str | None = None) -> HostCuda:
@@ -276,6 +289,89 @@ def test_refuses_engines_that_cannot_run_here(
         TrtSession(other)
 
 
+def test_the_contexts_share_their_memory(engine: Path, painted: tuple[HostCuda, list[Context]]) -> None:
+    """Each would take what the largest batch needs, and only one of them runs at a time."""
+    cuda, contexts = painted
+    with TrtSession(engine) as session:
+        for count in (1, 4, 12):
+            session.run(np.zeros((count, HEIGHT, WIDTH, 3), np.uint8))
+        assert [context.strategy for context in contexts] == ["user"] * 3
+        ((address, size),) = {context.memory for context in contexts}
+        assert size == 4096 == len(cuda.memory[address])
+
+
+def test_rtx_engines_record_their_graphs_themselves(
+    tmp_path: Path, painted: tuple[HostCuda, list[Context]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They swap kernels in while they run (LAZY, the default): a graph recorded meanwhile would keep the slow ones."""
+
+    def refuse(stream: int, record: Any) -> Any:
+        raise AssertionError("a graph was recorded")
+
+    monkeypatch.setattr(trt_session, "CapturedGraph", refuse)
+    path = write_engine(tmp_path, b"a plan", "tensorrt_rtx")
+    images = np.full((2, HEIGHT, WIDTH, 3), 9, np.uint8)
+    for graphs, expected in ((True, "whole"), (False, "disabled")):
+        with TrtSession(path, graphs=graphs) as session:
+            for _ in range(3):
+                assert session.run(images)[0].max() == 9
+        assert painted[1].pop().strategy.cuda_graph_strategy == expected
+
+
+def test_says_what_tensorrt_refuses(
+    engine: Path, painted: tuple[HostCuda, list[Context]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def null_pointer(logger: Any) -> Any:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    with TrtSession(engine) as session:
+        monkeypatch.setattr(Context, "largest", 4)
+        with pytest.raises(BackendError, match="refuses batches of 12"):
+            session.run(np.zeros((12, HEIGHT, WIDTH, 3), np.uint8))
+    monkeypatch.setattr(sys.modules["tensorrt"], "Runtime", null_pointer)
+    with pytest.raises(BackendError, match=r"(?s)tensorrt 11\.4\.0 cannot start.*Update the driver"):
+        TrtSession(engine)
+    assert painted[0].depth == 0
+
+
+def test_pycuda_errors_are_sentences_and_pinned_memory_is_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Error(Exception):
+        """As ``pycuda._driver.Error``."""
+
+    class Allocation:
+        """Holds what :func:`pagelocked_empty` returns, as its ``base``."""
+
+        freed = 0
+
+        def __init__(self, size: int) -> None:
+            self.held = np.zeros(size, np.uint8)
+            self.__array_interface__ = self.held.__array_interface__
+
+        def free(self) -> None:
+            Allocation.freed += 1
+
+    def fail(*arguments: Any) -> Any:
+        raise Error("cuMemcpyHtoDAsync failed: operation not permitted when stream is capturing")
+
+    context = SimpleNamespace(push=lambda: None, pop=lambda: None)
+    driver = SimpleNamespace(
+        Error=Error,
+        init=lambda: None,
+        Device=lambda ordinal: SimpleNamespace(retain_primary_context=lambda: context),
+        Stream=lambda flags: SimpleNamespace(handle=7),
+        pagelocked_empty=lambda size, dtype: np.asarray(Allocation(size)),
+        memcpy_htod_async=fail,
+    )
+    monkeypatch.setitem(sys.modules, "pycuda", SimpleNamespace(driver=driver))
+    monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
+    cuda = open_cuda("pycuda")
+    stream, host = cuda.stream(), cuda.pinned(16)
+    with pytest.raises(BackendError, match="not permitted when stream is capturing"):
+        cuda.upload(0, host, stream)
+    cuda.close()
+    assert Allocation.freed == 1  # although ``host`` is still referred to
+
+
 def test_refuses_without_the_library(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(MissingDependencyError, match=r'needs tensorrt(.|\n)*pip install "autopose\[trt\]"'):
@@ -329,7 +425,7 @@ def test_a_stream_does_not_stay_in_capture_when_the_work_fails() -> None:
 def test_refuses_without_any_cuda_package(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("pycuda", "pycuda.driver", "cuda", "cuda.bindings", "cuda.bindings.runtime"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingDependencyError, match=r"pycuda or cuda-python(.|\n)*autopose\[trt\]"):
+    with pytest.raises(MissingDependencyError, match=r"pycuda or cuda-python(.|\n)*pip install cuda-python"):
         open_cuda()
 
 

@@ -11,7 +11,9 @@ from safetensors.torch import load_file
 
 from autopose.checkpoint import load_checkpoint
 from autopose.data.synthetic import write_synthetic
+from autopose.errors import UsageError
 from autopose.fabric_genotype import Backbone, FabricCell, FabricGenotype, FabricPart
+from autopose.training.distributed import own_device
 from tests.ranks import environment, free_port, run_ranks
 
 
@@ -54,6 +56,19 @@ print(zlib.crc32(b"".join(p.detach().numpy().tobytes() for p in networks[0].para
 def figures(tmp_path: Path) -> Path:
     """A few drawn figures."""
     return write_synthetic(tmp_path / "figures", images=24, seed=3, size_wh=(96, 96))
+
+
+def test_every_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL refuses two ranks on one: "Duplicate GPU detected"."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert own_device() == torch.device("cuda", 0)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(UsageError, match=r"2 processes .* sees 1 GPU; (.|\n)*--nproc-per-node 1"):
+        own_device()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert own_device() == torch.device("cuda", 1)
 
 
 def _train_both(*arguments: str) -> list[int]:
