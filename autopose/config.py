@@ -58,7 +58,7 @@ def load_config(
             raise ConfigError(f"No configuration {where!r}: neither a file nor a packaged recipe ({known}).")
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError(f"{where}: not valid TOML: {error}.") from None
     for override in overrides:
         _apply(content, override)
@@ -74,7 +74,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override!r}: expected section.key=value, for instance train.lr=1e-3.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         value = text.strip()  # a bare word such as adamw
         if value.startswith(("[", "{", '"', "'")):
             raise ConfigError(

@@ -11,7 +11,7 @@ from av.error import FFmpegError, InvalidDataError
 from numpy.typing import NDArray
 
 from autopose.errors import MediaError
-from autopose.runtime.video import as_shown, reason_of
+from autopose.runtime.video import Orientation, as_shown, reason_of
 
 #: FFmpeg's options against delay. What is read to find out the format is thrown away, so that a file on a server would
 #: lose its first group of pictures.
@@ -47,6 +47,7 @@ class StreamFeed:
         self.finite = bool(self._container.duration) or self._container.format.name.endswith("_pipe")
         self._stream = self._container.streams.video[0]
         self.fps = float(self._stream.average_rate or self._stream.guessed_rate or 25)
+        self._orientation = Orientation()
         self._frames = self._decoded()
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
@@ -62,7 +63,7 @@ class StreamFeed:
             frame = next(self._frames, None)
         except (FFmpegError, OSError):
             return None
-        return None if frame is None else as_shown(frame, self._stream.sample_aspect_ratio)
+        return None if frame is None else as_shown(frame, self._stream.sample_aspect_ratio, self._orientation)
 
     def close(self) -> None:
         """Close the connection."""

@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import onnxruntime
@@ -31,6 +32,24 @@ _ERROR_NAMES = (
 ORT_ERRORS: tuple[type[Exception], ...] = tuple(
     getattr(ort_errors, name) for name in _ERROR_NAMES if hasattr(ort_errors, name)
 )
+
+
+#: Sessions that are open.
+_open: "WeakSet[onnxruntime.InferenceSession]" = WeakSet()
+
+
+def _keep_inherited() -> None:
+    """Never free what a forked process got from its parent: ONNX Runtime would wait for threads that stayed there.
+
+    A web server that opens its estimator before it forks its workers (``gunicorn --preload``) could not end them.
+    """
+    for session in _open:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_inherited)
 
 
 #: Session option: QuantizeLinear and DequantizeLinear stay what they are, and what lies between computes in FP32.
@@ -108,6 +127,7 @@ def open_ort(
                 f"To have it: {mend}; see 'autopose doctor', or give --device cpu."
             )
         log.warning("A GPU is present, but %s: running on the CPU (%s).", cause, mend)
+    _open.add(session)
     return session
 
 

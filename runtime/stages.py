@@ -1,12 +1,14 @@
 """Stages in threads, joined by bounded queues: order kept, errors named after their stage, nothing left running."""
 
+import atexit
 import logging
+import os
 import threading
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -15,6 +17,25 @@ from autopose.errors import AutoposeError, BackendError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+#: Items whose times a stage keeps.
+TIMED = 100_000
+#: Seconds that the program's end waits for the threads of the pipelines that it left unfinished.
+_LAST_WAIT_S = 10.0
+#: What stops each pipeline under way, within so many seconds (None: without a limit).
+_under_way: "set[Callable[[float | None], None]]" = set()
+if hasattr(os, "register_at_fork"):  # a forked process has none of these threads
+    os.register_at_fork(after_in_child=_under_way.clear)
+
+
+@atexit.register
+def _stop_all() -> None:
+    """End what an iterator that was kept, half used, would leave running: Python kills such threads at its own end.
+
+    If one is inside of FFmpeg or ONNX Runtime then, the C++ runtime aborts the whole program.
+    """
+    for stop in tuple(_under_way):
+        stop(_LAST_WAIT_S)
 
 
 class Aborted(Exception):  # noqa: N818 - not an error: the order to stop
@@ -90,7 +111,8 @@ class Stage:
         work: maps items to items; it may return fewer or more than it got (a smoother waits for later frames).
         flush: returns what is still held at the end.
         batch: how many waiting items ``work`` gets at once, at most.
-        seconds: per item, measured.
+        seconds: per item, measured: of the latest, at least :data:`TIMED` of them.
+        total_s: seconds of all items.
     """
 
     name: str
@@ -98,10 +120,18 @@ class Stage:
     flush: Callable[[], Sequence[Any]] | None = None
     batch: int = 1
     seconds: "array[float]" = field(default_factory=lambda: array("f"), repr=False)
+    total_s: float = field(default=0.0, repr=False)
+
+    def took(self, seconds: float, items: int = 1) -> None:
+        """Count items that took so many seconds together."""
+        self.total_s += seconds
+        self.seconds.extend([seconds / items] * items)
+        if len(self.seconds) > 2 * TIMED:  # a stream may run for weeks
+            del self.seconds[:-TIMED]
 
     def timings(self) -> dict[str, float]:
         """Return total seconds and milliseconds per item: ``p50_ms``, ``p95_ms``."""
-        return {"total_s": float(np.sum(self.seconds)), **percentiles(self.seconds)}
+        return {"total_s": self.total_s, **percentiles(self.seconds)}
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
@@ -116,7 +146,7 @@ class TimedSource(Generic[T]):
     Args:
         source: iterated once, and closed with this iteration if it is a generator.
         wrap: makes what the stages get.
-        clock: stage whose ``seconds`` are extended.
+        clock: stage that counts it.
     """
 
     def __init__(self, source: Iterable[Any], wrap: Callable[[Any], T], clock: Stage) -> None:
@@ -127,7 +157,7 @@ class TimedSource(Generic[T]):
         begin = perf_counter()
         try:
             for item in iterator:
-                self._clock.seconds.append(perf_counter() - begin)
+                self._clock.took(perf_counter() - begin)
                 yield self._wrap(item)
                 begin = perf_counter()
         finally:
@@ -200,7 +230,7 @@ def run_stages(source: Iterable[Any], stages: Sequence[Stage], *, capacity: int 
             while items := inbox.take(stage.batch):
                 begin = perf_counter()
                 results = stage.work(items)
-                stage.seconds.extend([(perf_counter() - begin) / len(items)] * len(items))
+                stage.took(perf_counter() - begin, len(items))
                 for result in results:
                     outbox.put(result)
             for result in stage.flush() if stage.flush else ():
@@ -213,17 +243,25 @@ def run_stages(source: Iterable[Any], stages: Sequence[Stage], *, capacity: int 
     for i, stage in enumerate(stages):
         body = guarded(stage.name, drive(stage, channels[i], channels[i + 1]))
         threads.append(threading.Thread(target=body, name=f"autopose-{stage.name}", daemon=True))
-    for thread in threads:
-        thread.start()
+
+    def stop(limit_s: float | None = None) -> None:
+        abort_all()
+        end = None if limit_s is None else monotonic() + limit_s
+        for thread in threads:
+            if thread.ident is not None:  # was started
+                thread.join(None if end is None else max(0.0, end - monotonic()))
+
+    _under_way.add(stop)
     try:
+        for thread in threads:  # the system may refuse one: then those before it end, too
+            thread.start()
         while items := channels[-1].take():
             yield from items
     except Aborted:
         pass
     finally:
-        abort_all()
-        for thread in threads:
-            thread.join()
+        stop()
+        _under_way.discard(stop)
     if failure.error is not None:
         raise _named(failure.stage, failure.error)
 

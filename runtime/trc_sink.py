@@ -6,6 +6,7 @@ One camera knows no depth and no scale: X points right from the image's left edg
 and one pixel is written as one millimetre.
 """
 
+import logging
 import re
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +19,11 @@ from autopose.poses import Poses
 from autopose.runtime.sinks import Sink, SinkContext, remove_earlier
 from autopose.runtime.video import Frame
 
+log = logging.getLogger(__name__)
+
+#: Frames in a row, at most, that get lines without markers: a recorder's clock that is set to the day's date while it
+#: runs jumps by years, which would fill the disk.
+_LONGEST_GAP = 10_000
 #: The header's counts are padded to this width, so that they can be corrected in place while the file grows.
 _WIDTH = 9
 _FIELDS = ("DataRate", "CameraRate", "NumFrames", "NumMarkers", "Units", "OrigDataRate", "OrigDataStartFrame",
@@ -85,6 +91,9 @@ class _TrcFile:
     def append(self, xy: NDArray[np.float64], time_s: float) -> None:
         """Add a frame, and lines without markers for those since the last one."""
         gap = round((time_s - self.last_s) * self.rate)
+        if gap > _LONGEST_GAP:
+            log.warning("%s: no frame for %.0f s: there are no empty lines for that.", self.path, time_s - self.last_s)
+            gap = 0
         with self.path.open("r+", encoding="utf-8", errors=NAMES_AS_TEXT, newline="\n") as out:
             out.seek(0, 2)
             for missing in range(1, gap):

@@ -98,6 +98,7 @@ class VideoReader:
         self.start_s, self.end_s, self.stride = start_s, end_s, stride
         self._path = Path(path) if container is None else None
         self._threads = threads
+        self._orientation = Orientation()
         self._take(container or _opened(Path(path)))
         self.fps = Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
         self.duration_s = self._duration()
@@ -160,7 +161,8 @@ class VideoReader:
                 return
             if time_s < self.start_s - half_frame_s or index % self.stride:
                 continue
-            yield Frame(as_shown(decoded, self._stream.sample_aspect_ratio), index, time_s, pts, time_base)
+            image = as_shown(decoded, self._stream.sample_aspect_ratio, self._orientation)
+            yield Frame(image, index, time_s, pts, time_base)
         self._judge(count, last_s)
 
     def _from_start(self, origin: int, time_base: Fraction) -> Iterator[tuple[av.VideoFrame, int | None]]:
@@ -249,12 +251,36 @@ class VideoReader:
         self._container.close()
 
 
-def as_shown(decoded: av.VideoFrame, sample_aspect_ratio: Fraction | None) -> NDArray[np.uint8]:
+class Orientation:
+    """How the frames of one stream are turned or mirrored; read anew when their rotation or their size changes.
+
+    Not of every frame: PyAV ties a frame whose side data were read to these in a cycle, so that its picture and the
+    threads which converted it stay until Python's collector comes by. Of HD that was 0.5 GB and hundreds of threads.
+    """
+
+    def __init__(self) -> None:
+        self._seen: tuple[int, int, int] | None = None
+        self._matrix: list[int] | None = None
+
+    def matrix_of(self, decoded: av.VideoFrame) -> list[int] | None:
+        """Return a, b, 0, c, d of a frame's display matrix, x' = a x + c y, y' = b x + d y; None where it has none."""
+        seen = decoded.rotation, decoded.width, decoded.height
+        if seen != self._seen:
+            matrix: Any = decoded.side_data.get("DISPLAYMATRIX")
+            self._seen = seen
+            self._matrix = None if matrix is None else np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+        return self._matrix
+
+
+def as_shown(
+    decoded: av.VideoFrame, sample_aspect_ratio: Fraction | None, orientation: Orientation
+) -> NDArray[np.uint8]:
     """Return a frame as players show it, ``(H, W, 3)`` BGR: with square pixels, upright, not mirrored.
 
     Args:
         decoded: the frame.
         sample_aspect_ratio: width over height of its pixels, as the stream says; None for square ones.
+        orientation: of its stream.
     """
     image = np.asarray(decoded.to_ndarray(format="bgr24", src_colorspace=_guessed_matrix(decoded)), np.uint8)
     aspect = float(sample_aspect_ratio or 1)
@@ -262,9 +288,8 @@ def as_shown(decoded: av.VideoFrame, sample_aspect_ratio: Fraction | None) -> ND
         height, width = image.shape[:2]
         size_wh = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
         image = np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR), np.uint8)
-    matrix: Any = decoded.side_data.get("DISPLAYMATRIX")
-    a, b, _, c, d = (1, 0, 0, 0, 1) if matrix is None else np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
-    if a * d - b * c < 0:  # mirrored, by a selfie camera: x' = a x + c y, y' = b x + d y
+    a, b, _, c, d = orientation.matrix_of(decoded) or (1, 0, 0, 0, 1)
+    if a * d - b * c < 0:  # mirrored, by a selfie camera
         image = image if a else image.transpose(1, 0, 2)
         image = image[:: -1 if (d or b) < 0 else 1, :: -1 if (a or c) < 0 else 1]
         return np.ascontiguousarray(image)

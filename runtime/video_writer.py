@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: Audio that MP4 holds as it is; other kinds become AAC.
 _MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
+#: From frame to frame, in ticks of the file: MP4 counts a frame's duration in 31 bits, and the encoder reorders frames.
+_LONGEST_TICKS = 2**31 - 2**24
 #: FFmpeg's number of the colour range in which Y goes from 16 to 235.
 _NARROW = 1
 #: Samples per second that AAC knows (ISO 14496-3, table 1.16).
@@ -34,7 +36,8 @@ _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 120
 class VideoWriter:
     """Writes ``STEM.part.mp4`` (in fragments: playable up to the last two seconds whenever the run dies), then the MP4.
 
-    The first frame gets time 0; all distances between timestamps are the source's.
+    The first frame gets time 0; all distances between timestamps are the source's, but for pauses of hours that MP4
+    cannot hold.
 
     Args:
         path: destination ``.mp4``.
@@ -67,8 +70,12 @@ class VideoWriter:
         self._even_wh = (size_wh[0] + size_wh[0] % 2, size_wh[1] + size_wh[1] % 2)
         self._time_base = time_base
         self._step = max(1, round(1 / (fps * time_base)))
+        ticks = time_base.denominator
+        while ticks < 10_000:  # as FFmpeg makes them finer (libavformat/movenc.c, mov_init)
+            ticks *= 2
+        self._longest = max(self._step, int(_LONGEST_TICKS / (ticks * time_base)))
         self._first: int | None = None
-        self._last = -1
+        self._last, self._left_out = -1, 0
         path.parent.mkdir(parents=True, exist_ok=True)
         fragments = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
         try:
@@ -108,10 +115,15 @@ class VideoWriter:
             image = np.asarray(cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE), np.uint8)
         if self._first is None:
             self._first = pts or 0
-        position = self._last + self._step if pts is None else pts - self._first
+        position = self._last + self._step if pts is None else pts - self._first - self._left_out
         if self._last < 0:
             position = 0
         elif position <= self._last:
+            position = self._last + self._step
+        elif position - self._last > self._longest:  # a clock that was set while the recorder ran
+            pause_s = float((position - self._last) * self._time_base)
+            log.warning("%s: a pause of %.0f s is longer than MP4 can hold, and left out.", self.path, pause_s)
+            self._left_out += position - self._last - self._step
             position = self._last + self._step
         self._last = position
         rgb = av.VideoFrame.from_ndarray(image, format="bgr24")

@@ -72,6 +72,7 @@ def test_refuses_wrong_overrides(override: str, message: str) -> None:
 def test_refuses_missing_and_broken_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="neither a file nor a packaged recipe"):
         load_config(Root, tmp_path / "none.toml")
-    (tmp_path / "x.toml").write_text("a = = 1")
-    with pytest.raises(ConfigError, match="not valid TOML"):
-        load_config(Root, tmp_path / "x.toml")
+    for text in ("a = = 1", "a = " + 10_000 * "["):
+        (tmp_path / "x.toml").write_text(text)
+        with pytest.raises(ConfigError, match="not valid TOML"):
+            load_config(Root, tmp_path / "x.toml")

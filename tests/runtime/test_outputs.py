@@ -446,3 +446,11 @@ def test_names_that_macos_takes_for_one_are_numbered() -> None:
     assert unique_stem("caf\u00e9", taken) == "caf\u00e9"
     assert unique_stem("cafe\u0301", taken) == "cafe\u0301-2"
     assert unique_stem("CAF\u00c9", taken) == "CAF\u00c9-3"
+
+
+def test_trc_writes_no_lines_where_the_clock_jumps(figures: Any, tmp_path: Path) -> None:
+    sink = open_sink("trc", SinkContext(SourceSpec("clip", "video", "clip.mp4"), tmp_path, COCO17, RATE))
+    for t, time_s in enumerate((0.0, 0.04, 1000.0, 1000.04)):  # it was set while the recorder ran
+        sink.write(replace(_frame(figures, t), time_s=time_s), _poses(figures, 0), None)
+    _, _, times, _ = _read_trc(sink.close()[0])
+    assert times.tolist() == pytest.approx([0, 0.04, 1000, 1000.04])

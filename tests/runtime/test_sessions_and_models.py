@@ -278,3 +278,21 @@ def test_refuses_a_manifest_that_is_not_the_graphs(models: Path, tmp_path: Path,
     onnx.save(model, str(tmp_path / "changed.onnx"))
     with pytest.raises(ModelError, match="manifest"):
         open_session(tmp_path / "changed.onnx", device="cpu")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_process_can_close_and_end(models: Path) -> None:
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+from autopose.runtime.session import open_session
+
+session, other = (open_session({str(models / "pose.onnx")!r}, device="cpu", threads=2) for _ in range(2))
+if os.fork() == 0:
+    signal.alarm(10)  # ONNX Runtime waited for threads that a fork does not copy
+    session.close()
+    sys.exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,14 +1,15 @@
 """The pipeline machinery: order, batches, errors by name, no thread left behind."""
 
+import subprocess
+import sys
 import threading
 import time
-from array import array
 from collections.abc import Iterator
 
 import pytest
 
 from autopose.errors import BackendError, MediaError
-from autopose.runtime.stages import Stage, TimedSource, run_stages
+from autopose.runtime.stages import TIMED, Stage, TimedSource, run_stages
 
 
 def _threads() -> set[str]:
@@ -40,8 +41,13 @@ def test_timings_are_per_item() -> None:
     begun = time.perf_counter()
     assert list(run_stages(range(8), [stage])) == list(range(8))
     assert 0.04 * 2 <= stage.timings()["total_s"] < time.perf_counter() - begun
-    stage.seconds[:] = array("f", [k / 1000 for k in (*range(1, 21), 99)])
-    assert stage.timings() == pytest.approx({"total_s": 0.309, "p50_ms": 11, "p95_ms": 20})
+    stage = Stage("known", list)
+    for milliseconds in (*range(1, 21), 99):
+        stage.took(2 * milliseconds / 1000, items=2)
+    assert stage.timings() == pytest.approx({"total_s": 0.618, "p50_ms": 11, "p95_ms": 20})
+    stage.took(0.005 * 3 * TIMED, items=3 * TIMED)  # of long streams the latest are kept
+    assert len(stage.seconds) == TIMED
+    assert stage.timings() == pytest.approx({"total_s": 0.618 + 0.015 * TIMED, "p50_ms": 5, "p95_ms": 5})
 
 
 def test_a_source_is_timed_without_what_is_done_with_its_items() -> None:
@@ -130,3 +136,37 @@ def test_queues_are_bounded() -> None:
     time.sleep(0.1)
     assert taken <= 9  # three in each of two queues, one on each of its ways there, and the one that is here
     results.close()  # type: ignore[attr-defined]
+
+
+def test_the_end_of_the_program_ends_what_was_left_half_used() -> None:
+    script = """
+import time
+from autopose.runtime.stages import Stage, run_stages
+
+def endless():
+    try:
+        while True:
+            time.sleep(0.001)
+            yield 1
+    finally:
+        print("closed", flush=True)
+
+results = run_stages(endless(), [Stage("one", list)])
+next(results)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "closed\n", "")
+
+
+def test_threads_that_the_system_refuses_leave_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "autopose-two":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="new thread"):
+        list(run_stages(range(100), [Stage("one", list), Stage("two", list)]))
+    assert _threads() == set()

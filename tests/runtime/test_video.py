@@ -1,5 +1,6 @@
 """Videos in and out, judged by PyAV and OpenCV: timestamps, rotation, sound, damage."""
 
+import gc
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -60,6 +61,23 @@ def test_falling_and_missing_timestamps_are_mended(tmp_path: Path) -> None:
     times = _times(path)
     assert times == sorted(set(times))
     assert times[0] == 0
+
+
+@pytest.mark.parametrize("time_base", [Fraction(1, 90_000), Fraction(1, 1000), Fraction(1, 25), Fraction(1, 10**7)])
+def test_a_clock_that_jumps_by_years_is_written(tmp_path: Path, time_base: Fraction) -> None:
+    path = tmp_path / "jump.mp4"
+    writer = VideoWriter(path, (64, 48), fps=Fraction(25), time_base=time_base)
+    step, jump = round(Fraction(1, 25) / time_base), round(10**9 / time_base)
+    for i in range(30):
+        writer.write(np.full((48, 64, 3), 5 * i, np.uint8), i * step + (jump if i >= 15 else 0))
+    assert writer.close() == path
+    assert _times(path) == [i * step * time_base for i in range(30)]
+
+
+def test_the_longest_pause_of_an_mp4(tmp_path: Path) -> None:
+    time_base, pause = Fraction(1, 90_000), 6 * 3600 * 90_000
+    pts = [i * 3000 + (pause if i >= 15 else 0) for i in range(30)]
+    assert _times(_write(tmp_path / "pause.mp4", pts, time_base)) == [p * time_base for p in pts]
 
 
 def test_part_file_is_playable_before_the_end(tmp_path: Path) -> None:
@@ -439,3 +457,16 @@ def test_a_full_disk_is_not_put_down_to_the_pictures_size(tmp_path: Path, monkey
     monkeypatch.setattr(av, "open", lambda *args, **options: container)
     with pytest.raises(OSError, match="No space left on device"):
         VideoWriter(tmp_path / "x.mp4", (64, 48), fps=Fraction(30), time_base=Fraction(1, 30))
+
+
+def test_decoded_pictures_do_not_wait_for_the_garbage_collector(tmp_path: Path) -> None:
+    path = _encode(tmp_path / "clip.mp4", frames=40)
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+        assert sum(1 for _ in VideoReader(path)) == 40
+        after = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert after - before <= 2
