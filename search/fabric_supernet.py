@@ -31,8 +31,6 @@ class FabricSupernet(Supernet):
         for part in genotype.parts:
             self._table(f"beta_{part.name}", len(self.keys), EDGES)
             self._table(f"alpha_{part.name}", rows, ops)
-        #: Set once the tables are random draws: the weights then fit no particular one of them.
-        self.drawn = False
 
     def _table(self, name: str, rows: int, columns: tuple[str, ...]) -> None:
         self.arch[name] = nn.Parameter(torch.zeros(rows, len(columns)))
@@ -41,11 +39,6 @@ class FabricSupernet(Supernet):
     def sample_noise(self, generator: torch.Generator) -> None:
         """Return None: the mixture itself is trained."""
         return
-
-    def randomize(self, generator: torch.Generator) -> None:
-        """Fill the tables with N(0, 1), as the published random mode does."""
-        super().randomize(generator)
-        self.drawn = True
 
     def logits_of(self, part: str) -> tuple[Logits, Logits]:
         """Return a part's beta by cell and alpha by mixed edge."""

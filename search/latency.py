@@ -17,6 +17,9 @@ from autopose.errors import ConfigError, DataError
 from autopose.files import write_atomic
 from autopose.genotype import AGGREGATION_NODES, BRANCHES, INDIVIDUAL_NODES, OP_SETS, AutoPoseGenotype
 
+#: As a file: names of recipes may be those of genotypes too, and what ``--set`` changed must be in it.
+HOW_TO_MEASURE = "autopose bench RECIPE.toml --ops -o TABLE.json (the search's recipe, as a file)"
+
 
 class LatencyTable(Config):
     """Measured times on one device.
@@ -49,7 +52,7 @@ class LatencyTable(Config):
             reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
-        raise DataError(f"{path}: no latency table ({reason}). Make one with: autopose bench --ops")
+        raise DataError(f"{path}: no latency table ({reason}). Make one with: {HOW_TO_MEASURE}")
 
     def save(self, path: Path | str) -> None:
         """Write the table as JSON, one unit per line."""
@@ -64,7 +67,7 @@ class LatencyTable(Config):
         if unit not in self.milliseconds:
             raise ConfigError(
                 f"The latency table has no {unit!r}: it was measured for other widths or another input size. "
-                "Make one for this configuration with: autopose bench --ops"
+                f"Make one for this configuration with: {HOW_TO_MEASURE}"
             )
         return self.milliseconds[unit]
 

@@ -245,9 +245,9 @@ class Run:
             "search": {"space": self.config.space, "strategy": self.loop.strategy, "seed": self.loop.seed},
             "epochs": self.loop.epochs,
             "iterations": self.loop.iterations,
-            "shared_weight_score": round(found.score, 4),
+            "shared_weight_score": _four_digits(found.score),
             "candidates": [
-                {"macro": self.space.describe_macro(macro), "score": round(score, 4)}
+                {"macro": self.space.describe_macro(macro), "score": _four_digits(score)}
                 for macro, score in sorted(found.candidates, key=lambda pair: -pair[1])[:10]
             ],
             "ranked": len(found.candidates),
@@ -257,3 +257,8 @@ class Run:
         if self.journal is not None:
             self.journal.close()
         self.group.close()
+
+
+def _four_digits(score: float) -> float:
+    """Return a score as it is written: of seeds whose scores are all far below one the best must still be known."""
+    return float(f"{score:.4g}")

@@ -110,6 +110,7 @@ class RandomSearch(Strategy):
         with torch.no_grad():
             for name, table in self.s.supernet.arch.items():
                 table.copy_(torch.tensor(memory["best_arch"][name]))
+        self.s.supernet.drawn = True  # also where a process drew them that was stopped since
         candidates = [(tuple(macro), score) for macro, score in memory["candidates"]]
         return Found(tuple(memory["best_macro"]), memory["best"], candidates)
 

@@ -42,9 +42,16 @@ def search(
 
     Raises:
         ModelError: a seed was begun with another configuration.
-        UsageError: the folder holds a search and ``resume`` is not set, or one of a single seed.
+        UsageError: the folder holds a search and ``resume`` is not set, or one of another number of seeds, one of
+            which is one.
     """
     if config.search.seeds == 1:
+        several = (folder / "config.toml").exists() and [*folder.glob("seed-*/log.jsonl")]
+        if several and not is_resumable(folder / "checkpoints"):
+            raise UsageError(
+                f"{folder}: holds a search of several seeds. Go on with it by --resume and its search.seeds, or choose "
+                "another folder with -o."
+            )
         return _one(config, folder, resume=resume, watch=watch)
     # One group of processes for all seeds: a rank that opened the next seed's would not meet those still in this one.
     group = Group(own_device())
@@ -142,7 +149,7 @@ def summary(results: list[SearchResult]) -> dict[str, Any]:
                 "AP": last["AP"],
                 "arch_entropy": last["arch_entropy"],
                 "skip_share": last["skip_share"],
-                "macro": last["macro"],
+                "macro": result.genotype.provenance["candidates"][0]["macro"],  # the best is the first
                 "alarms": sum(len(entry["alarms"]) for entry in read_log(result.folder)),
             }
         )

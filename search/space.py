@@ -55,6 +55,7 @@ class Supernet(nn.Module, ABC):
         arch: architecture tables by name, ``(rows, choices)`` logits.
         choices: the names of each table's columns.
         temperature: of the relaxation; the loop sets it before each epoch.
+        drawn: the tables are random draws: the weights then fit no particular one of them.
     """
 
     def __init__(self) -> None:
@@ -62,6 +63,7 @@ class Supernet(nn.Module, ABC):
         self.arch = nn.ParameterDict()
         self.choices: dict[str, tuple[str, ...]] = {}
         self.temperature = 1.0
+        self.drawn = False
 
     @abstractmethod
     def forward(self, images: Tensor, draw: Draw) -> Tensor:
@@ -95,6 +97,7 @@ class Supernet(nn.Module, ABC):
         """Fill the tables with N(0, 1): the discretised architecture becomes a uniform random one."""
         for table in self.arch.values():
             table.copy_(torch.randn(table.shape, generator=generator, dtype=table.dtype))
+        self.drawn = True
 
 
 class SearchSpace(ABC):

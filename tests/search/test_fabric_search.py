@@ -1,6 +1,8 @@
 """The loop over the fabric space, in every published mode: the result is a genotype and, unless random, a model."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,25 @@ def test_every_mode_finds_a_network(
     network = load_checkpoint(tmp_path / "run").build()
     image = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(network(image), run.supernet.eval()(image, Draw()), rtol=1e-4, atol=1e-6)
+
+
+def test_a_random_search_stopped_at_its_last_candidate_ends_as_the_unbroken_one(
+    tiny_search: Callable[..., SearchConfig], tmp_path: Path
+) -> None:
+    """The process that ends it has drawn nothing itself: the weights fit no draw all the same."""
+    config = tiny_search(strategy="random", epochs=1, iterations=1)
+    config = config.model_copy(update={"space": "fabric", "fabric": FABRIC})
+    whole = Run(config, tmp_path / "run").search().genotype
+    assert whole is not None
+
+    def stop(done: int, total: int, entry: Any) -> None:
+        if done == total:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert Run(config, tmp_path / "other" / "run").search(stop).genotype is None
+    found = Run(config, tmp_path / "other" / "run", resume=True).search().genotype
+    assert found == whole
+    assert not (tmp_path / "other" / "run" / "best.safetensors").exists()
 
 
 def test_other_joints_reach_report_and_decoding(tiny_search: Callable[..., SearchConfig], tmp_path: Path) -> None:

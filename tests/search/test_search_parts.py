@@ -210,7 +210,9 @@ def test_latency_is_the_calibrated_sum(tmp_path: Path) -> None:
     assert LatencyTable.load(tmp_path / "t.json") == fitted
     with pytest.raises(ConfigError, match="no 'c'"):
         table.predict_ms(["c"])
-    with pytest.raises(DataError, match="bench --ops"):
+    with pytest.raises(ConfigError, match=r"bench RECIPE\.toml --ops"):  # without a recipe it measures another network
+        table.of("c")
+    with pytest.raises(DataError, match=r"bench RECIPE\.toml --ops"):
         LatencyTable.load(tmp_path / "none.json")
     assert report([1, 2, 3, 4], [10, 20, 40, 30])["spearman"] == pytest.approx(0.8)
     assert report([5.0, 30.0], [10.0, 20.0])["mean_relative_error"] == pytest.approx(0.5)
@@ -441,7 +443,10 @@ def test_several_seeds_are_summarised_and_reported(tiny_search: Make, tmp_path: 
     assert summary["spread"]["arch_entropy"]["sd"] == pytest.approx(abs(one - other) / 2)
     assert result.genotype.provenance["shared_weight_score"] == max(scores)
     assert summary["best"] == f"seed-{scores.index(max(scores))}"
-    for seed in (0, 1):
+    for seed, row in enumerate(summary["runs"]):
+        genotype = Genotype.load(tmp_path / f"seed-{seed}" / "genotype.json")
+        assert isinstance(genotype, AutoPoseGenotype)
+        assert row["macro"] == " ".join("".join(map(str, bits)) for bits in genotype.scales)
         page = (tmp_path / f"seed-{seed}" / "report.html").read_text()
         links = _Links()
         links.feed(page)
@@ -471,12 +476,14 @@ def test_a_summary_is_of_the_last_epochs_and_of_all_alarms(tmp_path: Path) -> No
             for epoch in (1, 2)
         ]  # fmt: skip
         (tmp_path / f"seed-{seed}" / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-        genotype = _genotype().model_copy(update={"provenance": {"shared_weight_score": score}})
+        candidates = [{"macro": f"found by {seed}", "score": score}, {"macro": "another", "score": 0.0}]
+        provenance = {"shared_weight_score": score, "candidates": candidates}
+        genotype = _genotype().model_copy(update={"provenance": provenance})
         results.append(SearchResult(genotype, tmp_path / f"seed-{seed}"))
     found = summary(results)
     assert found["best"] == "seed-1"
     assert [(row["run"], row["score"], row["AP"], row["macro"], row["alarms"]) for row in found["runs"]] == [
-        ("seed-0", 0.25, 0.25, "of 2", 3), ("seed-1", 0.75, 0.5, "of 2", 5),
+        ("seed-0", 0.25, 0.25, "found by 0", 3), ("seed-1", 0.75, 0.5, "found by 1", 5),
     ]  # fmt: skip
     assert found["spread"]["AP"] == {"mean": 0.375, "sd": 0.125}
 
@@ -500,6 +507,25 @@ def test_several_seeds_do_not_take_the_place_of_a_search(tiny_search: Make, tmp_
             search(tiny_search(seeds=2, epochs=1, iterations=1), tmp_path, resume=resume)
     assert Genotype.load(tmp_path / "genotype.json") == one
     assert (tmp_path / "config.toml").read_text() == kept
+
+
+def test_a_search_does_not_take_the_place_of_several_seeds(tiny_search: Make, tmp_path: Path) -> None:
+    best = search(tiny_search(seeds=2, epochs=1, iterations=1), tmp_path).genotype
+    kept = (tmp_path / "config.toml").read_text()
+    for resume in (False, True):
+        with pytest.raises(UsageError, match="several seeds"):
+            search(tiny_search(epochs=1, iterations=1), tmp_path, resume=resume)
+    assert Genotype.load(tmp_path / "genotype.json") == best
+    assert (tmp_path / "config.toml").read_text() == kept
+
+
+def test_the_best_seed_is_known_by_scores_far_below_one(tiny_search: Make, tmp_path: Path) -> None:
+    """As they are where no network is near the latency or the size that is wanted."""
+    search(tiny_search(seeds=2, epochs=1, iterations=1, reward="OKS", max_parameters=1), tmp_path)
+    found = json.loads((tmp_path / "summary.json").read_text())
+    scores = [row["score"] for row in found["runs"]]
+    assert 0 < min(scores) < max(scores) < 1e-4
+    assert found["best"] == f"seed-{scores.index(max(scores))}"
 
 
 def test_refuses_a_report_of_nothing(tmp_path: Path) -> None:
