@@ -16,7 +16,7 @@ def parse_size(text: str, option: str = "--size") -> tuple[int, int]:
         UsageError: it is something else, or a side is not a positive multiple of 32.
     """
     width, cross, height = text.lower().partition("x")
-    if not cross or not width.isdigit() or not height.isdigit():
+    if not cross or not width.isdecimal() or not height.isdecimal():
         raise UsageError(f"{option} {text!r}: expected WIDTHxHEIGHT in pixels, for instance 192x256.")
     size = int(width), int(height)
     if min(size) < 32 or any(side % 32 for side in size):

@@ -18,7 +18,7 @@ The JSON lines hold the header, then one line per frame. ``load_results`` reads 
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -167,6 +167,10 @@ def load_results(path: str | Path) -> Results:
             raise DataError(f"{path}: frames[{number}]: time_s is {str(time_s)[:40]!r}; expected seconds.")
         poses = poses_from_record(record, results.skeleton)
         results.frames.append(FramePoses(record["frame"], time_s, poses))
+    if any(entry.poses.ids is not None for entry in results.frames):  # tracked: an empty frame has ids too, none
+        for entry in results.frames:
+            if not len(entry.poses):
+                entry.poses = replace(entry.poses, ids=np.zeros(0, np.int64))
     return results
 
 

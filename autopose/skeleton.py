@@ -44,8 +44,12 @@ class Skeleton:
         return self.joints.index(joint)
 
     def named(self, *parts: str) -> NDArray[np.bool_]:
-        """Return which joints have one of these words in their name: ``(K,)``."""
-        return np.array([any(part in name for part in parts) for name in self.joints])
+        """Return which joints have a word in their name that begins or ends as one of these: ``(K,)``.
+
+        So ``left_hip`` and ``lhip`` are hips; a ``forearm`` is no ear.
+        """
+        names = (name.split("_") for name in self.joints)
+        return np.array([any(word.startswith(parts) or word.endswith(parts) for word in name) for name in names])
 
     @cached_property
     def flip_order(self) -> NDArray[np.int64]:

@@ -5,10 +5,10 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from autopose.affine import warp_shrunk
 from autopose.drawing import draw_person
 from autopose.errors import MediaError
 from autopose.image_files import write_image
@@ -153,8 +153,7 @@ def person_cell(image: NDArray[np.uint8], poses: Poses, index: int, cell_wh: tup
     scale = min(cell_wh[0] / max(x1 - x0, 1), cell_wh[1] / max(y1 - y0, 1)) / 1.15
     shift = np.array(cell_wh) / 2 - scale * center
     matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-    flags = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    cell = np.asarray(cv2.warpAffine(image, matrix, cell_wh, flags=flags, borderValue=(40, 40, 40)), np.uint8)
+    cell = warp_shrunk(image, matrix, cell_wh, border=(40, 40, 40))  # OpenCV's own warp knows no INTER_AREA
     placed = replace(
         person,
         boxes=(person.boxes * scale + np.tile(shift, 2)).astype(np.float32),

@@ -6,10 +6,12 @@ from pydantic import Field, model_validator
 
 from autopose.config import Config
 from autopose.data.augment import Augment
+from autopose.data.skeletons import open_skeleton
 from autopose.genotype import AutoPoseGenotype
 from autopose.heatmap import Codec
 from autopose.search.autopose_space import AutoPoseSpaceConfig
 from autopose.search.controller import ControllerConfig
+from autopose.skeleton import COCO17, SKELETONS
 from autopose.training.config import Amp, Betas, DataConfig, with_tolerances
 
 
@@ -181,6 +183,17 @@ class SearchConfig(Config):
     def _latency_can_be_predicted(self) -> "SearchConfig":
         if self.space == "fabric" and self.latency.table is not None:
             raise ValueError("latency.table: the fabric space cannot predict latency; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _fabric_has_the_joints(self) -> "SearchConfig":
+        name = self.fabric.get("skeleton", COCO17.name)
+        known = SKELETONS.get(str(name))  # what is none is refused by the space, with the names that there are
+        if self.space == "fabric" and known is not None and known != open_skeleton(self.skeleton):
+            raise ValueError(
+                f"fabric.skeleton = {name!r}: the search learns the joints of skeleton = {self.skeleton!r}; body parts "
+                "have to be of the same. Set both alike"
+            )
         return self
 
     @model_validator(mode="after")

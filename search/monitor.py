@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from autopose.search.space import Supernet
-from autopose.training.log import rewind_log
+from autopose.training.log import rewind_log, summary_writer
 
 #: Operations without weights: an architecture made of them has collapsed (the known failure of differentiable search).
 PARAMETER_FREE = frozenset({"skip", "avgpool3", "maxpool3", "zero"})
@@ -74,13 +74,7 @@ class Journal:
 
     def __init__(self, folder: Path, epoch: int) -> None:
         self.path = rewind_log(folder, "epoch", epoch)
-        self.writer: Any = None
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epoch + 1)
-        except ImportError:
-            pass  # the JSON lines have everything
+        self.writer = summary_writer(folder, epoch)
 
     def write(self, entry: dict[str, Any]) -> None:
         """Append one epoch."""

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autopose.data.coco import load_coco
+from autopose.data.coco import persons_from_coco
+from autopose.data.coco_file import read_coco
 from autopose.data.images import ImageReader
 from autopose.data.pose_dataset import PoseDataset
 from autopose.data.skeletons import open_skeleton
@@ -28,7 +29,7 @@ from autopose.search.config import SearchConfig
 from autopose.skeleton import Skeleton
 from autopose.training.config import TrainConfig
 from autopose.training.loader import KeySampler, make_loader
-from autopose.training.sources import image_reader, name_for_split, pose_persons, write_tune_split
+from autopose.training.sources import image_reader, name_for_split, pose_persons, tune_reader, write_tune_split
 from autopose.training.tasks import PoseTask
 
 #: Crops ``(N, H, W, 3)`` uint8 BGR, joints ``(N, K, 2)`` in crop pixels, label weights ``(N, K)``.
@@ -61,6 +62,9 @@ class SearchData:
         folder: run folder: the tune split's annotations are written there.
         rank: this process.
         world: number of processes.
+
+    Raises:
+        DataError: a level has no data, or a picture that the reward looks at is not there.
     """
 
     def __init__(self, config: SearchConfig, folder: Path, rank: int = 0, world: int = 1) -> None:
@@ -79,8 +83,9 @@ class SearchData:
             )
         self.reader = image_reader(config.data.pack, [person.image_path for person in persons])
         self.tune = _limited(write_tune_split(recipe, folder), config.search.reward_persons)
-        self.tune_persons = load_coco(self.tune, skeleton=self.skeleton)
-        self.tune_reader = CachedReader(image_reader(None, []))
+        self.tune_persons = persons_from_coco(read_coco(self.tune, look=False), skeleton=self.skeleton)
+        pictures = [person.image_path for person in self.tune_persons]
+        self.tune_reader = CachedReader(tune_reader(recipe, self.reader, pictures))
 
     def batches(self, level: str, start: int, stop: int) -> Iterator[Batch]:
         """Yield the batches of steps ``start`` to ``stop``; their content depends on the seed and the step alone."""

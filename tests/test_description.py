@@ -37,7 +37,7 @@ def test_describe_and_text() -> None:
     assert "not the genotype of the paper" in text
 
 
-@pytest.mark.parametrize("text", ["192", "x", "100x100", "0x32", "-32x32", "axb"])
+@pytest.mark.parametrize("text", ["192", "x", "100x100", "0x32", "-32x32", "axb", "²x32"])
 def test_refuses_sizes(text: str) -> None:
     with pytest.raises(UsageError, match="--size"):
         parse_size(text)

@@ -1,6 +1,8 @@
 """Poses: validation, selection and what is printed and written."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 
 from autopose.drawing import LEFT, MIDDLE, RIGHT, TRACK_COLOURS, side_colour
 from autopose.poses import Poses, person_scores
+from autopose.results import frame_record, load_results, results_header
 
 
 def _f32(value: Any) -> NDArray[np.float32]:
@@ -112,3 +115,14 @@ def test_tracks_have_colours_and_numbers_of_their_own() -> None:
 )  # fmt: skip
 def test_limbs_have_the_colour_of_their_side(first: str, second: str, colour: tuple[int, int, int]) -> None:
     assert side_colour(first, second) == colour
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_frames_without_anybody_are_read_as_they_were_tracked(tracked: bool, tmp_path: Path) -> None:
+    poses = _poses() if tracked else replace(_poses(), ids=None)
+    frames = [poses, poses[:0], poses[1:2]]
+    content = results_header(poses.skeleton) | {"frames": [frame_record(part, i) for i, part in enumerate(frames)]}
+    path = tmp_path / "walk.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    read = [entry.poses.ids for entry in load_results(path).frames]
+    assert [None if ids is None else ids.tolist() for ids in read] == ([[7, 8, 9], [], [8]] if tracked else [None] * 3)

@@ -37,3 +37,9 @@ def test_golden_part_groups() -> None:
 def test_refuses_unknown_skeletons() -> None:
     with pytest.raises(DataError, match=r"Unknown skeleton 'coco18'. Known: coco17, mpii16"):
         skeleton_by_name("coco18")
+
+
+def test_names_are_told_by_their_words() -> None:
+    own = Skeleton("own", ("left_forearm", "right_ear", "lhip", "head_top", "headtop"), (), (0.1,) * 5)
+    assert own.named("nose", "ear", "head").tolist() == [False, True, False, True, True]
+    assert own.named("hip").tolist() == [False, False, True, False, False]

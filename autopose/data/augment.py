@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from autopose.affine import center_scale_from_box, crop_matrix
+from autopose.affine import center_scale_from_box, crop_matrix, warp
 from autopose.config import Config
 from autopose.skeleton import Skeleton
 
@@ -137,14 +137,14 @@ def sample_crop(
 ) -> Image:
     """Warp the image into a crop, at times at a lower resolution that is then enlarged."""
     if rng.random() >= augment.low_resolution:
-        return np.asarray(cv2.warpAffine(image, matrix, size_wh, flags=cv2.INTER_LINEAR), np.uint8)
+        return warp(image, matrix, size_wh)
     factor = rng.uniform(1.5, 4)
     small = (max(round(size_wh[0] / factor), 8), max(round(size_wh[1] / factor), 8))
     ratio = np.array(small) / np.array(size_wh)
     # Pixel areas, not centres, are scaled: x + 0.5 -> ratio (x + 0.5); cv2.resize enlarges by the same rule.
     coarse = matrix * ratio[:, None]
     coarse[:, 2] += (ratio - 1) / 2
-    picture = cv2.warpAffine(image, coarse, small, flags=cv2.INTER_LINEAR)
+    picture = warp(image, coarse, small)
     # The exact one: INTER_NEAREST rounds down, and shifts the picture by up to half a coarse pixel against its joints.
     enlarge = cv2.INTER_LINEAR if rng.random() < 0.7 else cv2.INTER_NEAREST_EXACT
     return np.asarray(cv2.resize(picture, size_wh, interpolation=enlarge), np.uint8)

@@ -1,7 +1,6 @@
 """COCO keypoint annotations and detection files as :class:`autopose.poses.Person`."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,30 +106,41 @@ def persons_from_coco(
     """Return the persons of a file that was read before, see :func:`load_coco`.
 
     Raises:
-        DataError: the file has other joints; a box or keypoints (of the named record) cannot be used.
+        DataError: the file has other joints; a box, keypoints or weights (of the named record) cannot be used.
     """
     check_joints(file, skeleton)
     persons = []
     for number, record in enumerate(file.annotations):
         if keep is not None and not keep(record):
             continue
-        labelled = person_from_record(file, number, skeleton, min_confidence)
-        if labelled is None:
-            continue
-        where = f"{file.path}: annotations[{number}]"
-        weight = labelled.weight * label_weight * _number(record, "weight", 1, where)
-        weight[_pseudo(record, len(skeleton), where)] *= pseudo_weight
-        persons.append(replace(labelled, weight=weight.astype(np.float32), weight_sample=sample_weight))
+        person = person_from_record(
+            file,
+            number,
+            skeleton=skeleton,
+            pseudo_weight=pseudo_weight,
+            label_weight=label_weight,
+            sample_weight=sample_weight,
+            min_confidence=min_confidence,
+        )
+        if person is not None:
+            persons.append(person)
     return persons
 
 
 def person_from_record(
-    file: CocoFile, number: int, skeleton: Skeleton = COCO17, min_confidence: float = MIN_CONFIDENCE
+    file: CocoFile,
+    number: int,
+    *,
+    skeleton: Skeleton = COCO17,
+    pseudo_weight: float = PSEUDO_WEIGHT,
+    label_weight: float = 1.0,
+    sample_weight: float = 1.0,
+    min_confidence: float = MIN_CONFIDENCE,
 ) -> Person | None:
     """Return annotation ``number`` of a file as a person, or None if it is no person, a crowd, or has no joint.
 
     Raises:
-        DataError: its box or its keypoints cannot be used.
+        DataError: its box, its keypoints or its weights cannot be used.
     """
     record, where = file.annotations[number], f"{file.path}: annotations[{number}]"
     if record.get("category_id", 1) != 1 or record.get("iscrowd"):
@@ -141,16 +151,19 @@ def person_from_record(
     weight[weight < min_confidence] = 0
     if not weight.any():
         return None
+    weight = weight * label_weight * _number(record, "weight", 1, where)
+    weight[_pseudo(record, len(skeleton), where)] *= pseudo_weight
     image = file.images[record["image_id"]]
     box = clipped_box(record["bbox"], (image["width"], image["height"]), where)
     return Person(
         image_path=file.image_path(record["image_id"]),
         box_xyxy=box,
         keypoints=keypoints,
-        weight=weight,
+        weight=weight.astype(np.float32),
         area=_number(record, "area", 0, where) or float(np.prod(box[2:] - box[:2]) * BOX_SHARE),
         image_id=record["image_id"],
         annotation_id=record["id"] if isinstance(record.get("id"), int) else -1,  # others name theirs with texts
+        weight_sample=sample_weight,
         skeleton=skeleton,
     )
 

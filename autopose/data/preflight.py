@@ -271,7 +271,7 @@ def _check_records(report: SetReport, file: CocoFile, skeleton: Skeleton) -> Non
     for number, record in enumerate(file.annotations):
         where = f"{file.path}: annotations[{number}]"
         try:
-            if person_from_record(file, number, skeleton) is not None:
+            if person_from_record(file, number, skeleton=skeleton) is not None:
                 report.persons += 1
             elif record.get("category_id", 1) == 1 and not record.get("keypoints"):  # what detectors alone learn from
                 box_numbers(record["bbox"], where)

@@ -1,4 +1,4 @@
-"""The log of a run, ``log.jsonl``: one JSON object per line."""
+"""The log of a run: ``log.jsonl``, one JSON object per line, and TensorBoard events."""
 
 import json
 from pathlib import Path
@@ -41,3 +41,17 @@ def rewind_log(folder: Path, counter: str, last: int) -> Path:
     kept = [entry for entry in read_log(folder) if entry[counter] <= last]
     write_atomic(path, "".join(json.dumps(entry) + "\n" for entry in kept))
     return path
+
+
+def summary_writer(folder: Path, last: int) -> Any:
+    """Return a writer of TensorBoard events into a run's folder; None where TensorBoard is not installed.
+
+    Args:
+        folder: of the run.
+        last: events after this step, or epoch, are dropped: a resumed run writes them again.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None  # the JSON lines have everything
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=last + 1)

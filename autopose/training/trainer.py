@@ -26,7 +26,7 @@ from autopose.training.fit import check_fit
 from autopose.training.initialisation import initialise
 from autopose.training.interrupt import interruptible
 from autopose.training.loader import KeySampler, make_loader, steps_per_epoch
-from autopose.training.log import refuse_other_run, rewind_log
+from autopose.training.log import refuse_other_run, rewind_log, summary_writer
 from autopose.training.muon import Muon
 from autopose.training.resumable import is_resumable
 from autopose.training.schedule import learning_rate
@@ -144,7 +144,7 @@ def train(
 
     sampler = KeySampler(task.weights, settings.batch, settings.seed, progress.step, total, rank, world)
     loader = make_loader(task.source, sampler, task.collate, config.data.workers)
-    writer = _summary_writer(out) if rank == 0 else None
+    writer = summary_writer(out, progress.step) if rank == 0 else None
     started, begun = progress.seconds, time.monotonic()
     with closing(loader), interruptible() as asked_to_stop:
         for batch in loader:
@@ -251,11 +251,3 @@ def _log(path: Path, writer: Any, entry: dict[str, Any]) -> None:
         flat = {"loss": entry["loss"], "lr": entry["lr"]} | {f"tune/{k}": v for k, v in entry.get("tune", {}).items()}
         for key, value in flat.items():
             writer.add_scalar(key, value, entry["step"])
-
-
-def _summary_writer(out: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None  # the JSONL log has everything
-    return SummaryWriter(str(out / "tensorboard"))

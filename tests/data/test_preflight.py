@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from autopose.cli import app
+from autopose.data.coco import load_coco
 from autopose.data.preflight import check_folder
 from autopose.errors import DataError
 
@@ -42,6 +43,15 @@ def test_finds_what_is_wrong_and_counts_it(write_coco: Any, tmp_path: Path) -> N
     (quick,), _ = check_folder(tmp_path, decode=False)
     assert dict(quick.faults) == {"annotation": 2, "missing image": 1}
     assert path.is_file()
+
+
+@pytest.mark.parametrize("wrong", [{"pseudo": [17]}, {"weight": "high"}])
+def test_finds_weights_that_training_refuses(wrong: dict[str, Any], write_coco: Any, tmp_path: Path) -> None:
+    path = write_coco({**PERSON, **wrong}, PERSON)
+    with pytest.raises(DataError) as refused:
+        load_coco(path)
+    (report,), _ = check_folder(tmp_path)
+    assert (report.persons, report.examples) == (1, {"annotation": [str(refused.value)]})
 
 
 def test_one_file_and_folders_of_runs(write_coco: Any, tmp_path: Path) -> None:

@@ -316,6 +316,17 @@ def test_a_persons_cell_holds_the_whole_person_in_its_middle(figures: Any) -> No
         assert tuple(cell[y, x]) == side, name
 
 
+def test_a_large_person_is_shrunk_by_the_mean_of_areas() -> None:
+    image = np.zeros((1920, 33_000, 3), np.uint8)  # OpenCV 4 itself warps no side above 32,766
+    image[:, ::7] = 255
+    boxes = np.array([[0, 0, 1440, 1920]], np.float32)
+    nothing = np.zeros((1, 17, 2), np.float32)
+    poses = Poses(boxes, np.ones(1, np.float32), nothing, nothing[..., 0])
+    inside = person_cell(image, poses, 0, (144, 192))[30:160, 30:110]
+    assert inside.mean() == pytest.approx(255 / 7, abs=2)
+    assert inside.std() < 20  # of samples it is 75
+
+
 def test_every_mark_behind_a_sources_name_is_kept_free(tmp_path: Path) -> None:
     context = SinkContext(SourceSpec("clip", "video", "clip.mp4"), tmp_path, COCO17, RATE)
     stems = {open_sink(name, context).destination.name.partition(".")[0].removeprefix("clip") for name in FORMATS}

@@ -7,10 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from autopose.config import load_config
 from autopose.errors import ConfigError
 from autopose.fabric_genotype import FabricGenotype
 from autopose.models.network import build_network
 from autopose.search.bilevel import first_order, second_order
+from autopose.search.config import SearchConfig
 from autopose.search.fabric_pruning import kept_positions
 from autopose.search.fabric_space import FabricSpace, FabricSpaceConfig
 from autopose.search.fabric_supernet import FabricSupernet
@@ -166,3 +168,12 @@ def test_the_backbone_starts_from_the_given_weights(tmp_path: Path) -> None:
 def test_a_searched_network_can_be_the_backbone() -> None:
     space, _ = _open(backbone="autopose", backbone_width=0, backbone_genotype="small")
     assert space.whole.backbone.autopose is not None
+
+
+@pytest.mark.parametrize("joints", ["posetrack17", "mpii16"])  # as many as coco17, and fewer
+def test_refuses_body_parts_of_other_joints_before_the_search(joints: str) -> None:
+    chosen = ["space=fabric", f"skeleton={joints}"]
+    with pytest.raises(ConfigError, match=rf"fabric.skeleton = 'coco17'.* skeleton = '{joints}'"):
+        load_config(SearchConfig, "smoke", chosen, group="search")
+    assert load_config(SearchConfig, "smoke", [*chosen, f"fabric.skeleton={joints}"], group="search").skeleton == joints
+    assert load_config(SearchConfig, "smoke", chosen[1:], group="search").skeleton == joints  # of the other space

@@ -125,6 +125,16 @@ def test_the_reward_looks_at_whole_images_until_they_show_enough_persons(tiny_se
         assert len(shown) >= wanted > len([path for path in shown if path != shown[-1]])
 
 
+def test_a_missing_picture_of_the_tune_split_is_told_before_the_search(tiny_search: Make, tmp_path: Path) -> None:
+    picture = SearchData(tiny_search(), tmp_path).tune_persons[0].image_path
+    moved = picture.rename(picture.with_name("moved.jpg"))
+    try:
+        with pytest.raises(DataError, match="1 of the tune split's pictures are missing"):
+            SearchData(tiny_search(), tmp_path)
+    finally:
+        moved.rename(picture)
+
+
 def test_images_are_kept_up_to_a_limit(tmp_path: Path) -> None:
     images = [np.full((4, 5, 3), value, np.uint8) for value in range(3)]
     for number, image in enumerate(images):
