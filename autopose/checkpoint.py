@@ -110,6 +110,11 @@ def write_tensors(path: Path, tensors: "Mapping[str, Tensor]", metadata: Mapping
         raise ModelError(f"{name}: cannot be written ({error}). Make room there, or choose another folder.") from None
 
 
+def weights_in(run: Path) -> Path | None:
+    """Return a run folder's weights: its best, else its last; None if it has none."""
+    return next((run / name for name in ("best.safetensors", "last.safetensors") if (run / name).is_file()), None)
+
+
 def checkpoint_path(source: Path | str) -> Path:
     """Return the weights file of a run folder (its best, else its last weights), or the file itself.
 
@@ -118,9 +123,8 @@ def checkpoint_path(source: Path | str) -> Path:
     """
     path = Path(source)
     if path.is_dir():
-        for candidate in ("best.safetensors", "last.safetensors"):
-            if (path / candidate).is_file():
-                return path / candidate
+        if (weights := weights_in(path)) is not None:
+            return weights
         raise ModelError(
             f"{path}: holds no best.safetensors or last.safetensors. Expected a folder made by 'autopose train -o'."
         )

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from autopose.checkpoint import load_checkpoint, weights_in
 from autopose.errors import GenotypeError, UsageError, require
 from autopose.genotype import AutoPoseGenotype, Genotype, presets
 from autopose.zoo import bundled_weights
@@ -35,11 +36,8 @@ def genotype_of(source: str) -> tuple[Genotype, tuple[int, int]]:
     path = Path(source)
     if source not in presets():
         path = bundled_weights().get(source, path)
-        weights = [path / name for name in ("best.safetensors", "last.safetensors")] if path.is_dir() else [path]
-        trained = next((file for file in weights if file.suffix == ".safetensors" and file.is_file()), None)
-        if trained is not None:
-            from autopose.checkpoint import load_checkpoint
-
+        trained = weights_in(path) if path.is_dir() else path
+        if trained is not None and trained.suffix == ".safetensors" and trained.is_file():
             checkpoint = load_checkpoint(trained)
             return checkpoint.genotype, checkpoint.codec.input_size_wh
         if path.is_dir() and (path / "genotype.json").is_file():
@@ -51,7 +49,7 @@ def genotype_of(source: str) -> tuple[Genotype, tuple[int, int]]:
             )
         source = str(path)
     genotype = Genotype.load(source)
-    size = getattr(genotype, "input_size_wh", None)
+    size = genotype.input_size_wh
     if size is None:
         size = (416, 320) if getattr(genotype, "head", "") == "center" else (192, 256)
     return genotype, size
@@ -83,9 +81,8 @@ def describe(genotype: Genotype, input_size_wh: tuple[int, int]) -> dict[str, An
     if isinstance(genotype, AutoPoseGenotype):
         figures["search_space_log10"] = round(math.log10(genotype.search_space_size()), 2)
         figures["active_branches"] = sum(map(sum, genotype.scales))
-    published = getattr(genotype, "published", None)
-    if published:
-        figures["published"] = published
+    if genotype.published:
+        figures["published"] = genotype.published
     if genotype.provenance:
         figures["provenance"] = genotype.provenance
     return figures

@@ -164,18 +164,19 @@ class Poses:
         """Return :meth:`to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=indent)
 
-    def to_df(self, **columns: Any) -> Any:
+    def to_df(self, frame: int = 0, time_s: float | None = None) -> Any:
         """Return a pandas DataFrame, one row per joint (columns: :data:`autopose.formats.TABLE_COLUMNS`).
 
         Args:
-            columns: ``frame`` (number) and ``time_s`` to fill these columns with.
+            frame: number to fill its column with.
+            time_s: likewise; None leaves the column empty.
 
         Raises:
             MissingDependencyError: pandas is not installed (extra ``parquet``).
         """
         from autopose.formats import data_frame
 
-        return data_frame(self, **columns)
+        return data_frame(self, frame, time_s)
 
     def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
         """Return COCO keypoint results, as ``pycocotools`` ``loadRes`` takes them."""

@@ -30,7 +30,3 @@ class ReferenceGenotype(Genotype):
             expected = "50, 101 or 152" if self.network == "simplebaseline" else "0"
             raise ValueError(f"depth is {self.depth}; {self.network} has {expected}")
         return self
-
-    def search_space_size(self) -> int:
-        """Return 1: nothing was searched."""
-        return 1

@@ -23,6 +23,8 @@ from autopose.runtime.session import open_session
 if TYPE_CHECKING:  # not part of the base install, which tells so in a sentence
     import onnx
 
+    from autopose.export.parity import Reference
+
 log = logging.getLogger(__name__)
 
 #: Share of INT8's limit that the calibration pictures may use up.
@@ -238,14 +240,14 @@ def _move(graph: Path, out: Path) -> dict[str, Any]:
     return {}
 
 
-def _reference(source: Source, recipe: Recipe) -> Any:
+def _reference(source: Source, recipe: Recipe) -> "Reference":
     """Return the FP32 network that the recipe asks for, for :mod:`~.parity`; nothing is traced yet."""
     from autopose.export.parity import GraphReference
 
     if source.graph is not None:
-        reference = GraphReference(source.graph)
-        _refuse_other_options(source.graph, reference.manifest, recipe)
-        return reference
+        given = GraphReference(source.graph)
+        _refuse_other_options(source.graph, given.manifest, recipe)
+        return given
     assert source.checkpoint is not None
     require("onnxscript", extra="train", why="Exporting a checkpoint")
     from autopose.export.to_onnx import deployed_module, manifest_for
@@ -259,13 +261,8 @@ def _reference(source: Source, recipe: Recipe) -> Any:
 
 def _graph_options(recipe: Recipe) -> dict[str, Any]:
     """Return what of a recipe :func:`~.to_onnx.manifest_for` takes."""
-    return {
-        "flip": recipe.flip,
-        "decode": recipe.decode,
-        "io": recipe.io,
-        "looks": recipe.looks or 1,
-        "input_wh": recipe.input_wh,
-    }
+    shared = {"flip": recipe.flip, "decode": recipe.decode, "io": recipe.io}
+    return shared | {"looks": recipe.looks or 1, "input_wh": recipe.input_wh}
 
 
 def _refuse_other_options(graph: Path, have: Manifest, recipe: Recipe) -> None:
@@ -306,7 +303,7 @@ def _write_fp32(source: Source, recipe: Recipe, path: Path) -> None:
     export_onnx(source.checkpoint, path, compact=compact, check=False, **_graph_options(recipe))
 
 
-def _convert(graph: Path, reference: Any, manifest: Manifest, recipe: Recipe) -> tuple[Path, dict[str, Any]]:
+def _convert(graph: Path, reference: "Reference", manifest: Manifest, recipe: Recipe) -> tuple[Path, dict[str, Any]]:
     """Convert the FP32 graph; return the new file and what is worth reporting."""
     import onnx
 

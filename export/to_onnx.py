@@ -17,7 +17,7 @@ from torch import nn
 
 from autopose.checkpoint import Checkpoint
 from autopose.errors import ModelError
-from autopose.export.crops import synthetic_inputs
+from autopose.export.crops import SYNTHETIC_CHECK, synthetic_inputs
 from autopose.export.deployed import DetectorGraph, PoseGraph
 from autopose.export.folding import without_normalisations
 from autopose.export.parity import check as check_artefact
@@ -31,8 +31,6 @@ from autopose.skeleton_record import skeleton_record
 #: Every runtime that is supported reads it (ONNX Runtime >= 1.17, TensorRT >= 10.0).
 OPSET = 20
 MAX_SIDE = 4096
-#: Synthetic images on which an export is compared with torch unless others are given.
-CHECK_IMAGES = 16
 #: Bytes: weights that a network combines on the fly are combined once, however large.
 _NO_LIMIT = 1 << 40
 
@@ -134,7 +132,7 @@ def export_onnx(
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, str(temporary))
         if check:
-            images = synthetic_inputs(CHECK_IMAGES, manifest) if crops is None else crops
+            images = synthetic_inputs(SYNTHETIC_CHECK, manifest) if crops is None else crops
             expected = TorchReference(module, manifest).maps(images)
             check_artefact(expected, temporary, images, name=out.name, compact=compact)
     return out

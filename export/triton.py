@@ -11,7 +11,7 @@ from autopose.runtime.engine_sidecar import Builder
 
 #: Milliseconds that Triton may wait for a batch to fill.
 QUEUE_DELAY_MS = 2.0
-#: Boxes that a detector gives per look.
+#: Boxes that a detector gives per size of its input (:attr:`Manifest.input_scales`).
 DETECTIONS = 100
 
 

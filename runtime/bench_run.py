@@ -16,6 +16,7 @@ from autopose.runtime.bench import (
     synthetic_frames,
 )
 from autopose.runtime.detector import Detector
+from autopose.runtime.estimator import Estimator
 from autopose.runtime.follow import Found
 from autopose.runtime.models import bundled_models
 from autopose.runtime.pipeline import DEFAULT_EVERY, PosePipeline, pipeline_for
@@ -109,7 +110,7 @@ def is_model(subject: str) -> bool:
 
 def _measure(
     result: BenchResult,
-    estimator: Any,
+    estimator: Estimator,
     frames: Callable[[], Iterable[Frame]],
     boxes: Callable[[Frame], Found] | None,
     pipeline: PosePipeline,

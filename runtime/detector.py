@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.affine import invert, letterbox_matrix, transform_boxes, warp
-from autopose.errors import DataError, ModelError
+from autopose.errors import DataError
+from autopose.manifest import of_another_task
 from autopose.runtime.boxes import clip_boxes, keep_best_boxes
 from autopose.runtime.models import Backend, open_model, resolve_model
 from autopose.runtime.session import Device, Session
@@ -80,7 +81,7 @@ class SessionDetector:
 
     def __init__(self, session: Session, *, threshold: float = DEFAULT_THRESHOLD, iou: float = SAME_PERSON_IOU) -> None:
         if session.manifest.task != "detector":
-            raise ModelError(f"{session.path}: is a {session.manifest.task} model; expected a detector.")
+            raise of_another_task(session.path, session.manifest.task, "detector")
         self.session = session
         self.threshold = threshold
         self.iou = iou

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from autopose.affine import warp
 from autopose.errors import DataError
 from autopose.poses import Poses
 from autopose.runtime.arguments import check_choice, check_count, check_share
@@ -27,6 +27,7 @@ from autopose.runtime.session import Device
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
 
+    from autopose.runtime.smoother import Smoothing
     from autopose.runtime.video import Frame
 
 log = logging.getLogger(__name__)
@@ -158,10 +159,7 @@ class Estimator:
         results = self.estimate(crops, found, [(a.shape[1], a.shape[0]) for a in arrays], unique=given is None)
         if given is None:
             results = [self.believed(poses) for poses in results]
-        kept = [
-            Poses(p.boxes, p.box_scores, p.keypoints, p.keypoint_scores, None, p.image_size_wh, p.skeleton, array, name)
-            for p, array, name in zip(results, arrays, names, strict=True)
-        ]
+        kept = [replace(p, image=array, source=name) for p, array, name in zip(results, arrays, names, strict=True)]
         return kept if many else kept[0]
 
     def detect(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -228,19 +226,46 @@ class Estimator:
             xy, scores = np.where(wrong[..., None], 0, xy), np.where(wrong, np.float32(0), scores)
         return xy, scores
 
-    def track(self, source: str | Path | int, **options: Any) -> "Iterator[tuple[Frame, Poses]]":
+    def track(
+        self,
+        source: str | Path | int,
+        *,
+        every: int | None = None,
+        tracking: bool | None = None,
+        smooth: "Smoothing | None" = None,
+        start_s: float = 0.0,
+        end_s: float | None = None,
+        stride: int = 1,
+        max_frames: int | None = None,
+    ) -> "Iterator[tuple[Frame, Poses]]":
         """Follow the persons of a video, a folder of images or a live stream.
 
         Args:
             source: a file, folder, glob, webcam index or stream address.
-            options: of :func:`autopose.runtime.pipeline.track`: every, smooth, tracking, start_s, end_s, stride ...
+            every: frames from one detection to the next; None for the default.
+            tracking: give ids; None for videos and streams only.
+            smooth: ``online``, ``offline`` (frames come some later) or ``none``; None for online on videos.
+            start_s: skip what comes before.
+            end_s: stop there.
+            stride: take every n-th frame.
+            max_frames: stop after so many.
 
         Yields:
             Each frame (``image``, ``index``, ``time_s``) with its poses, which carry ids (images': with ``tracking``).
         """
         from autopose.runtime.pipeline import track
 
-        return track(self, source, **options)
+        return track(
+            self,
+            source,
+            every=every,
+            tracking=tracking,
+            smooth=smooth,
+            start_s=start_s,
+            end_s=end_s,
+            stride=stride,
+            max_frames=max_frames,
+        )
 
     def warmup(self) -> Self:
         """Run both networks once on black images, so that the first real image meets ready ones; return self."""
@@ -253,7 +278,7 @@ class Estimator:
                 self.predictor(np.zeros((count, height, width, 3), np.uint8))
             else:
                 self.device_crops(np.zeros((height, width, 3), np.uint8), np.stack([np.eye(3)[:2]] * count))
-        self.detector(warp(np.zeros((8, 8, 3), np.uint8), np.eye(3)[:2], (640, 480)))
+        self.detector(np.zeros((480, 640, 3), np.uint8))
         return self
 
     def close(self) -> None:

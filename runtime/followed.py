@@ -132,8 +132,6 @@ def longer_side(pose: Poses) -> float:
 
 def touched(pose: Poses) -> NDArray[np.bool_]:
     """Tell which sides of the image a person's box touches: left, top, right, bottom ``(4,)``."""
-    if pose.image_size_wh is None:
-        return np.zeros(4, np.bool_)
     size = np.array(pose.image_size_wh, np.float64)
     low, high = pose.boxes[0, :2] <= BORDER * size, pose.boxes[0, 2:] >= (1 - BORDER) * size
     return np.concatenate([low, high])

@@ -30,8 +30,7 @@ class Gpu:
 def gpu_here() -> Gpu | None:
     """Return the first GPU, or None without a driver or a device."""
     driver = driver_library()
-    count = ctypes.c_int(0)
-    if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+    if not devices(driver):
         return None
     device, version = ctypes.c_int(0), ctypes.c_int(0)
     name = ctypes.create_string_buffer(256)
@@ -53,6 +52,14 @@ def gpu_here() -> Gpu | None:
         f"{version.value // 1000}.{version.value % 1000 // 10}",
         memory.value / 2**30,
     )
+
+
+def devices(driver: Any) -> int:
+    """Return how many GPUs a driver library answers for; none without one."""
+    count = ctypes.c_int(0)
+    if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return 0
+    return count.value
 
 
 def driver_library() -> Any:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autopose.drawing import draw
 from autopose.errors import AutoposeError, MediaError
@@ -170,7 +170,7 @@ def _drive(
     if options.show or any(sink.needs_drawing for sink in sinks):
         stages.append(Stage("draw", _draw))
     stages.append(Stage("write", write))
-    works: Any = run_stages(timed_work(source, decode), stages, capacity=capacity_for(source.spec))
+    works = run_stages(timed_work(source, decode), stages, capacity=capacity_for(source.spec))
     try:
         for work in works:
             report.frames += 1

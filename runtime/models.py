@@ -7,7 +7,7 @@ from typing import Literal
 from autopose.errors import BackendError, ModelError
 from autopose.manifest import TASK_NAMES, Task, of_another_task
 from autopose.runtime.first_use import engine_of, graph_of
-from autopose.runtime.session import Session, open_session
+from autopose.runtime.session import Device, Session, open_session
 from autopose.zoo import zoo_folder
 
 Backend = Literal["auto", "ort", "trt"]
@@ -109,7 +109,7 @@ def open_model(
     flip: bool = True,
     task: Task = "pose",
     backend: Backend = "auto",
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: Device = "auto",
     threads: int | None = None,
 ) -> Session:
     """Resolve and open a model, and check that it is for the task.

@@ -19,6 +19,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from autopose.errors import BackendError, ModelError
 from autopose.manifest import METADATA_KEY, Manifest
+from autopose.runtime.gpu import devices, driver_library
 from autopose.runtime.ort_binding import BoundModel, DeviceArray
 from autopose.runtime.session import Device, Session
 
@@ -66,15 +67,7 @@ def usable_cores() -> int:
 @cache
 def cuda_driver_present() -> bool:
     """Tell whether an NVIDIA driver with at least one device answers."""
-    for name in ("libcuda.so.1", "nvcuda.dll"):
-        try:
-            driver = ctypes.CDLL(name)
-        except OSError:
-            continue
-        count = ctypes.c_int(0)
-        if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
-            return count.value > 0
-    return False
+    return devices(driver_library()) > 0
 
 
 def open_ort(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -209,7 +209,6 @@ def track(
     end_s: float | None = None,
     stride: int = 1,
     max_frames: int | None = None,
-    **unknown: Any,
 ) -> Iterator[tuple[Frame, Poses]]:
     """Yield each frame of one source with its poses; stop iterating to stop all threads.
 
@@ -223,7 +222,6 @@ def track(
         end_s: stop there.
         stride: take every n-th frame.
         max_frames: stop after so many.
-        unknown: refused.
 
     Raises:
         MediaError: the source cannot be read.
@@ -231,8 +229,6 @@ def track(
         ValueError: ``smooth`` is no such word, or a number is out of its range.
         TypeError: an option is unknown, or a number of frames is not whole.
     """
-    if unknown:
-        raise TypeError(f"track() got unknown options: {', '.join(unknown)}")
     check_count("every", every, optional=True)
     check_count("stride", stride)
     check_count("max_frames", max_frames, optional=True)

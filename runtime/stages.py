@@ -6,7 +6,7 @@ import os
 import threading
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, perf_counter
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -183,7 +183,7 @@ class _Failure:
                 self.error, self.stage = error, stage
 
 
-def run_stages(source: Iterable[Any], stages: Sequence[Stage], *, capacity: int = 4) -> Iterator[Any]:
+def run_stages(source: Iterable[Any], stages: Sequence[Stage], *, capacity: int = 4) -> Generator[Any]:
     """Send the items of a source through the stages, each in its own thread, and yield what comes out, in order.
 
     The source is read in a thread as well. When a stage fails, all others stop, the threads end, and its error is

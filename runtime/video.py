@@ -71,13 +71,14 @@ class VideoReader:
         start_s: skip what comes before.
         end_s: stop there.
         stride: take every n-th frame.
-        threads: of the decoder; 0 for its own choice.
         container: opened already, of a video that is no file of this machine. It is closed with the reader.
 
     Attributes:
         name: of the video, for messages.
         fps: average frames per second.
+        duration_s: as far as the file says; None if it does not.
         frame_count: how many frames will come, as far as the file says; None if it does not.
+        has_audio: whether there is sound beside the pictures.
         problem: after the last frame, what was wrong with the file, as a sentence; None if it was whole.
 
     Raises:
@@ -91,13 +92,11 @@ class VideoReader:
         start_s: float = 0.0,
         end_s: float | None = None,
         stride: int = 1,
-        threads: int = 0,
         container: InputContainer | None = None,
     ) -> None:
         self.name = str(path)
         self.start_s, self.end_s, self.stride = start_s, end_s, stride
         self._path = Path(path) if container is None else None
-        self._threads = threads
         self._orientation = Orientation()
         self._take(container or _opened(Path(path)))
         self.fps = Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
@@ -116,7 +115,7 @@ class VideoReader:
         self._container = container
         self._stream = container.streams.video[0]
         self._stream.thread_type = "AUTO"
-        self._stream.codec_context.thread_count = self._threads
+        self._stream.codec_context.thread_count = 0  # the decoder's own choice
 
     def _duration(self) -> float | None:
         if self._stream.duration and self._stream.time_base is not None:

@@ -45,7 +45,7 @@ class VideoWriter:
         fps: average rate, for the rate control.
         time_base: unit of the timestamps.
         crf: quality of x264, lower is better.
-        threads: of the encoder; 0 for its own choice.
+        preset: of x264: the slower, the smaller the file.
 
     Raises:
         MediaError: the encoder or the destination cannot be opened.
@@ -61,7 +61,6 @@ class VideoWriter:
         time_base: Fraction,
         crf: int = 20,
         preset: str = "veryfast",
-        threads: int = 0,
     ) -> None:
         self.path = path
         self.part = path.with_name(f"{path.stem}.part.mp4")
@@ -87,7 +86,7 @@ class VideoWriter:
             raise MediaError(f"{path}: cannot write H.264 video there: {error}.") from None
         self._stream.width, self._stream.height = self._even_wh
         self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.thread_count = threads
+        self._stream.codec_context.thread_count = 0  # the encoder's own choice
         self._stream.codec_context.time_base = time_base
         for tag in ("colorspace", "color_primaries", "color_trc"):
             setattr(self._stream.codec_context, tag, BT709)

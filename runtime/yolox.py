@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from autopose.affine import letterbox_matrix, warp
 from autopose.errors import ModelError
 from autopose.manifest import METADATA_KEY
-from autopose.runtime.detector import DEFAULT_THRESHOLD, finished_boxes
+from autopose.runtime.detector import DEFAULT_THRESHOLD, SAME_PERSON_IOU, finished_boxes
 from autopose.runtime.ort_session import open_ort, usable_cores
 from autopose.runtime.session import Device
 
@@ -48,7 +48,7 @@ class YoloxDetector:
         device: Device = "auto",
         threads: int | None = None,
         threshold: float = DEFAULT_THRESHOLD,
-        iou: float = 0.6,
+        iou: float = SAME_PERSON_IOU,
     ) -> None:
         self.path = Path(path)
         self.threshold, self.iou = threshold, iou

@@ -9,7 +9,18 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from autopose.config import Config
-from autopose.genotype import BRANCHES, OP_SETS, STAGES, WIDEST, AutoPoseGenotype, Positive, Repeats
+from autopose.genotype import (
+    AGGREGATION_EDGES,
+    BRANCHES,
+    INDIVIDUAL_EDGES,
+    OP_SETS,
+    STAGES,
+    WIDEST,
+    AutoPoseGenotype,
+    Genotype,
+    Positive,
+    Repeats,
+)
 from autopose.search.latency import LatencyTable, all_units, map_sizes, unit_name, units
 from autopose.search.relaxation import AlphaGradient
 from autopose.search.space import Macro, SearchSpace, Supernet
@@ -107,8 +118,8 @@ class AutoPoseSpace(SearchSpace):
         """Return a genotype of the space; its cells are 1x1 convolutions unless ``fields`` say otherwise."""
         config, first = self.config, OP_SETS[self.config.op_set][0]
         defaults: dict[str, Any] = {
-            "individual": ((first,) * 10,) * BRANCHES,
-            "aggregation": ((first,) * 9,) * BRANCHES,
+            "individual": ((first,) * INDIVIDUAL_EDGES,) * BRANCHES,
+            "aggregation": ((first,) * AGGREGATION_EDGES,) * BRANCHES,
             "scales": ((1,) * BRANCHES,) * STAGES,
         }
         return AutoPoseGenotype(
@@ -156,7 +167,7 @@ class AutoPoseSpace(SearchSpace):
         """Return the three scale vectors, finest branch first, as in ``1010 0110 1111``."""
         return " ".join("".join(str(bit) for bit in bits) for bits in self.stage_bits(macro))
 
-    def latency_units(self, genotype: Any, input_size_wh: tuple[int, int]) -> Sequence[str]:
+    def latency_units(self, genotype: Genotype, input_size_wh: tuple[int, int]) -> Sequence[str]:
         """Return the keys of the latency table that make up a derived network."""
         assert isinstance(genotype, AutoPoseGenotype)
         return units(genotype, input_size_wh)
@@ -173,8 +184,8 @@ class AutoPoseSpace(SearchSpace):
         idle = self.template(
             self.config.derived_multiplier,
             scales=bits,
-            individual=((("skip",) * 10,) * BRANCHES),
-            aggregation=((("skip",) * 9,) * BRANCHES),
+            individual=(("skip",) * INDIVIDUAL_EDGES,) * BRANCHES,
+            aggregation=(("skip",) * AGGREGATION_EDGES,) * BRANCHES,
         )
         total = torch.tensor(table.fitted_ms(units(idle, input_size_wh)))
         for b in range(BRANCHES):

@@ -9,8 +9,9 @@ from autopose.search.bilevel import gradients, second_order
 from autopose.search.controller import Controller, reinforce
 from autopose.search.samples import Batch
 from autopose.search.space import Draw, Macro
-from autopose.search.state import Progress, optimizer_tensors, restore_optimizer
-from autopose.search.strategy import Found, Setting, Strategy, finite, part
+from autopose.search.state import Progress
+from autopose.search.strategy import Found, Setting, Strategy, finite
+from autopose.training.resumable import optimizer_tensors, part, restore_optimizer
 
 
 class BilevelSearch(Strategy):

@@ -149,9 +149,3 @@ class FabricSpace(SearchSpace):
             state |= {f"fabrics.{part.name}.{key}": value for key, value in logits.items()}
         assert state.keys() == wanted.keys()
         return {key: value.cpu().contiguous() for key, value in state.items()}
-
-    def figure(self, genotype: Genotype) -> str:
-        """Return the fabric per part as SVG."""
-        from autopose.diagram import network_svg
-
-        return network_svg(genotype)

@@ -61,7 +61,7 @@ class Projections(nn.Module):
 
 
 class Several(nn.Module):
-    """A module, or two of them whose outputs are returned as they are."""
+    """A module of one tensor, or of a list of tensors, as one that takes the tensors side by side."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

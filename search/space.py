@@ -168,8 +168,25 @@ def use_batch_statistics(module: nn.Module) -> None:
             part.running_mean = part.running_var = part.num_batches_tracked = None
 
 
-#: Space name -> builder(settings of its section of the configuration). ``open_space`` fills it on first use.
-SPACES: dict[str, Callable[[Mapping[str, Any]], SearchSpace]] = {}
+def _autopose(settings: Mapping[str, Any]) -> SearchSpace:
+    from autopose.search.autopose_space import AutoPoseSpace, AutoPoseSpaceConfig
+
+    config = AutoPoseSpaceConfig.model_validate(settings)
+    if config.weights is None:
+        return AutoPoseSpace(config)
+    from autopose.search.trained_space import TrainedSpace
+
+    return TrainedSpace(config)
+
+
+def _fabric(settings: Mapping[str, Any]) -> SearchSpace:
+    from autopose.search.fabric_space import FabricSpace, FabricSpaceConfig
+
+    return FabricSpace(FabricSpaceConfig.model_validate(settings))
+
+
+#: Space name -> builder(settings of its section of the configuration), which imports what is built on this module.
+_SPACES: Mapping[str, Callable[[Mapping[str, Any]], SearchSpace]] = {"autopose": _autopose, "fabric": _fabric}
 
 
 def open_space(name: str, settings: Mapping[str, Any]) -> SearchSpace:
@@ -182,12 +199,10 @@ def open_space(name: str, settings: Mapping[str, Any]) -> SearchSpace:
     Raises:
         ConfigError: no such space, or wrong settings.
     """
-    import autopose.search.spaces  # noqa: F401  (registers all of them)
-
-    if name not in SPACES:
-        raise ConfigError(f"No search space {name!r}; expected one of {', '.join(SPACES)}.")
+    if name not in _SPACES:
+        raise ConfigError(f"No search space {name!r}; expected one of {', '.join(_SPACES)}.")
     try:
-        return SPACES[name](settings)
+        return _SPACES[name](settings)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

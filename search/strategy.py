@@ -15,11 +15,12 @@ from autopose.search.config import SearchConfig
 from autopose.search.reward import Reward
 from autopose.search.samples import Batch, to_device
 from autopose.search.space import Draw, Macro, SearchSpace, Supernet
-from autopose.search.state import Progress, optimizer_tensors, restore_optimizer
+from autopose.search.state import Progress
 from autopose.training.bfloat16 import autocast
 from autopose.training.distributed import Group
 from autopose.training.loss import heatmap_loss, heatmap_targets
 from autopose.training.normalize import normalize
+from autopose.training.resumable import optimizer_tensors, part, restore_optimizer
 
 
 @dataclass
@@ -195,11 +196,6 @@ class Strategy(ABC):
             group["lr"] = rate
         optimizer.step()
         return finite(loss, step)
-
-
-def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the tensors under a prefix, without it."""
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def finite(loss: Tensor, step: int) -> float:

@@ -1,21 +1,12 @@
 """``autopose bench``: how fast a model is here, and where the time goes."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from autopose.runtime.bench import BenchResult
-
-
-class Device(StrEnum):
-    """Where the networks run."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 def bench(
@@ -35,7 +26,7 @@ def bench(
     ] = None,
     every: Annotated[int | None, typer.Option(min=1, help="Detect in every n-th frame [videos: 2].")] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Average over the mirrored crop [on].")] = None,
-    device: Annotated[Device, typer.Option(help="Where the networks run.")] = Device.auto,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the networks run.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each network.")] = None,
     max_frames: Annotated[int | None, typer.Option(min=1, help="Frames to take [100].")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Runs of the pose network per batch size.")] = 30,
@@ -92,7 +83,7 @@ def bench(
     def measure(what: str, pose_model: str) -> "BenchResult":
         if what in saved:
             return saved[what]
-        return bench_subject(what, model=pose_model, rounds=rounds, device=device.value, **options)
+        return bench_subject(what, model=pose_model, rounds=rounds, device=device, **options)
 
     first = measure(subject, model)
     typer.echo(as_text(first))

@@ -1,21 +1,11 @@
 """``autopose doctor``: what works on this machine, and what would fall back."""
 
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
-
-
-class Backend(StrEnum):
-    """What has to work for exit code 0."""
-
-    ort = "ort"
-    ort_cuda = "ort-cuda"
-    trt = "trt"
-    trt_rtx = "trt-rtx"
 
 
 class Command(TyperCommand):
@@ -30,8 +20,10 @@ class Command(TyperCommand):
 
 
 def doctor(
-    backend: Annotated[Backend, typer.Option(help="The backend that has to work: its exit code says whether it does.")]
-    = Backend.ort,
+    backend: Annotated[
+        Literal["ort", "ort-cuda", "trt", "trt-rtx"],
+        typer.Option(help="The backend that has to work: its exit code says whether it does."),
+    ] = "ort",
     json_out: Annotated[Path | None, typer.Option("--json", help="Write everything here; no file: print it.")] = None,
 ) -> None:  # fmt: skip
     """Report versions, GPU, which backends truly open, and room for cached engines.
@@ -68,5 +60,5 @@ def doctor(
         print(f"warning: {warning}")
     if json_out is not None:
         write_atomic(json_out, text)
-    if not found.works(backend.value):
+    if not found.works(backend):
         raise typer.Exit(1)

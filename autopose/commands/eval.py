@@ -1,27 +1,12 @@
 """``autopose eval``: score a model or results on annotations."""
 
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-
-class Task(StrEnum):
-    """What is scored."""
-
-    keypoints = "keypoints"
-    bbox = "bbox"
-    pck = "pck"
-
-
-class Device(StrEnum):
-    """Where the network runs."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
+Device = Literal["auto", "cpu", "cuda"]
 
 
 def eval(
@@ -41,9 +26,9 @@ def eval(
         typer.Option(metavar="gt|FILE.json|detector", help="Person boxes: the annotated, a file's, or found here."),
     ] = "gt",
     task: Annotated[
-        Task,
+        Literal["keypoints", "bbox", "pck"],
         typer.Option(help="OKS of keypoints, IoU of boxes (default, fast, best: the detectors), or PCK."),
-    ] = Task.keypoints,
+    ] = "keypoints",
     flip: Annotated[
         bool | None, typer.Option("--flip/--no-flip", help="Average over the mirrored crop; on if not given.")
     ] = None,
@@ -67,7 +52,7 @@ def eval(
         bool, typer.Option("--interval", help="Add a 95 % interval of AP by redrawing images.")
     ] = False,
     batch: Annotated[int, typer.Option(min=1, help="Persons per run of the network.")] = 16,
-    device: Annotated[Device, typer.Option(help="Where the network runs.")] = Device.auto,
+    device: Annotated[Device, typer.Option(help="Where the network runs.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all if not given.")] = None,
     results_out: Annotated[Path | None, typer.Option("--results", help="Write the COCO results here.")] = None,
     json_out: Annotated[
@@ -93,25 +78,25 @@ def eval(
     from autopose.files import write_atomic
     from autopose.skeleton import COCO17
 
-    if task is not Task.keypoints and boxes != "gt":
+    if task != "keypoints" and boxes != "gt":
         raise UsageError(f"--boxes {boxes} goes with --task keypoints only.")
-    if complete_only and task is not Task.bbox:
+    if complete_only and task != "bbox":
         raise UsageError("--complete-only goes with --task bbox only.")
-    if interval and task is Task.pck:
+    if interval and task == "pck":
         raise UsageError("--interval is of AP: it goes with --task keypoints or bbox.")
-    if nms is not None and (task is not Task.keypoints or model.endswith(".json")):
+    if nms is not None and (task != "keypoints" or model.endswith(".json")):
         raise UsageError("--nms and --no-nms go with a MODEL and --task keypoints only.")
     if boxes != "gt" and model.endswith(".json"):
         raise UsageError(f"--boxes {boxes}: results have their boxes already; it goes with a MODEL.")
-    if flip is not None and (model.endswith(".json") or task is Task.bbox):
+    if flip is not None and (model.endswith(".json") or task == "bbox"):
         raise UsageError("--flip and --no-flip go with a pose MODEL only.")
-    if model.endswith(".json") or task is not Task.keypoints:
+    if model.endswith(".json") or task != "keypoints":
         for name, value in (("--visible-score", visible_score), ("--box-power", box_power)):
             if value is not None:
                 raise UsageError(f"{name} is of the scores that poses are given here: it goes with a pose MODEL only.")
     flip = flip is not False
     if is_mpii(annotations):
-        if task is not Task.pck:
+        if task != "pck":
             raise UsageError(f"{annotations}: is of MPII, which is scored by PCKh: add --task pck.")
         _evaluate_mpii(model, annotations, images, head_boxes, flip, batch, device, threads, results_out, json_out)
         return
@@ -119,19 +104,19 @@ def eval(
         raise UsageError("--head-boxes goes with annotations of MPII only.")
     skeleton = COCO17
     if model.endswith(".json"):
-        if task is Task.keypoints:
+        if task == "keypoints":
             skeleton = named_skeleton(annotations) or COCO17
             if not skeleton.is_known:
                 remark(f"OKS constants: those of the joints that {annotations} names; of names unknown 0.079.")
-        if task is Task.pck:
+        if task == "pck":
             raise UsageError("--task pck needs a MODEL: results do not say which annotated person each is of.")
         results = _read_results(Path(model))
-    elif task is Task.bbox:
+    elif task == "bbox":
         from autopose.commands.scored_models import run_detector
 
         with progress(len(read_coco(annotations, images=images).images), "images") as bar:
             results = run_detector(
-                model, annotations, images=images, device=device.value, threads=threads, advance=bar.advance
+                model, annotations, images=images, device=device, threads=threads, advance=bar.advance
             )
     else:
         from autopose.commands.scored_models import detected_persons, open_pose_model
@@ -140,11 +125,11 @@ def eval(
         from autopose.poses import BOX_POWER, VISIBLE_SCORE
 
         read_coco(annotations, images=images)  # a wrong path should not wait for the model
-        with open_pose_model(model, flip=flip, device=device.value, threads=threads, batch=batch) as opened:
+        with open_pose_model(model, flip=flip, device=device, threads=threads, batch=batch) as opened:
             skeleton = opened.skeleton
             if boxes == "detector":
                 persons = detected_persons(
-                    annotations, skeleton, images=images, device=device.value, threads=threads
+                    annotations, skeleton, images=images, device=device, threads=threads
                 )  # fmt: skip
             else:
                 source: Literal["gt"] | Path = Path(boxes) if boxes != "gt" else "gt"
@@ -159,18 +144,18 @@ def eval(
                     visible_score=VISIBLE_SCORE if visible_score is None else visible_score,
                     box_power=BOX_POWER if box_power is None else box_power,
                 )
-        if task is Task.keypoints and (nms if nms is not None else boxes != "gt"):
+        if task == "keypoints" and (nms if nms is not None else boxes != "gt"):
             results = suppress_poses(results, skeleton=skeleton)
     if results_out is not None:
         write_atomic(results_out, json.dumps(results))
-    if task is Task.pck:
+    if task == "pck":
         figures = evaluate_pck(results, persons, skeleton)
-    elif task is Task.bbox:
+    elif task == "bbox":
         figures = evaluate_boxes(results, annotations, complete_only=complete_only)
     else:
         figures = evaluate_keypoints(results, annotations, skeleton=skeleton)
     if interval:
-        kind: Literal["keypoints", "bbox"] = "bbox" if task is Task.bbox else "keypoints"
+        kind: Literal["keypoints", "bbox"] = "bbox" if task == "bbox" else "keypoints"
         low, high = bootstrap_interval(
             results, annotations, task=kind, skeleton=skeleton, complete_only=complete_only
         )  # fmt: skip
@@ -208,7 +193,7 @@ def _evaluate_mpii(
 
         persons = load_mpii(annotations, images=images, head_boxes=head_boxes)
         with (
-            open_pose_model(model, flip=flip, device=device.value, threads=threads, batch=batch) as opened,
+            open_pose_model(model, flip=flip, device=device, threads=threads, batch=batch) as opened,
             progress(len(persons), "persons") as bar,
         ):
             if opened.skeleton.joints != MPII16.joints:

@@ -1,29 +1,13 @@
 """``autopose export``: a checkpoint to ONNX, to half precision or INT8, to a TensorRT engine."""
 
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 if TYPE_CHECKING:
     from autopose.manifest import Looks
-
-
-class Precision(StrEnum):
-    """Type of the convolutions."""
-
-    fp32 = "fp32"
-    fp16 = "fp16"
-    int8 = "int8"
-
-
-class Io(StrEnum):
-    """What the graph takes."""
-
-    uint8 = "uint8"
-    plain = "plain"
 
 
 def export(
@@ -34,7 +18,8 @@ def export(
         Path | None, typer.Option("-o", "--out", help="The file to write; the model's name here if not given.")
     ] = None,
     precision: Annotated[
-        Precision | None, typer.Option(help="fp32 for ONNX and fp16 for engines unless given.", show_default=False)
+        Literal["fp32", "fp16", "int8"] | None,
+        typer.Option(help="fp32 for ONNX and fp16 for engines unless given.", show_default=False),
     ] = None,
     calibration: Annotated[
         Path | None,
@@ -56,7 +41,9 @@ def export(
     ] = False,
     flip: Annotated[bool, typer.Option(help="Average over the mirrored crop in the graph.")] = True,
     decode: Annotated[bool, typer.Option(help="End in keypoints; else in heatmaps.")] = True,
-    io: Annotated[Io, typer.Option(help="uint8 crops, or plain: normalised float NCHW.")] = Io.uint8,
+    io: Annotated[
+        Literal["uint8", "plain"], typer.Option(help="uint8 crops, or plain: normalised float NCHW.")
+    ] = "uint8",
     looks: Annotated[
         int | None,
         typer.Option(
@@ -122,12 +109,12 @@ def export(
         raise UsageError("--batch goes with --trt, --trt-rtx or --triton: an ONNX file takes every batch.")
     if images is not None and check is None and calibration is None:
         raise UsageError("--images goes with --check or --calibration.")
-    if compact and (engine or precision not in (None, Precision.fp32)):
+    if compact and (engine or precision not in (None, "fp32")):
         raise UsageError("--compact stores FP32 ONNX files smaller; leave it out here.")
     if looks == 3:
         raise UsageError("--looks 3: expected 1, 2 (two sizes) or 4 (both mirrored, too).")
     recipe = Recipe(
-        precision=precision.value if precision else None,
+        precision=precision,
         calibration=calibration,
         builder="tensorrt" if trt else "tensorrt_rtx" if trt_rtx else None,
         targets=tuple(part.strip().lower() for part in target.split(",") if part.strip()),
@@ -136,7 +123,7 @@ def export(
         portable=portable,
         flip=flip,
         decode=decode,
-        io=io.value,
+        io=io,
         looks=cast("Looks | None", looks),
         input_wh=None if input_size is None else parse_size(input_size, "--input"),
         compact=compact,

@@ -2,39 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from autopose.runtime.inference import Progress, RunReport
     from autopose.runtime.sources import SourceSpec
-
-
-class Smooth(StrEnum):
-    """How joints are steadied in time."""
-
-    online = "online"
-    offline = "offline"
-    none = "none"
-
-
-class Backend(StrEnum):
-    """What runs the networks."""
-
-    auto = "auto"
-    ort = "ort"
-    trt = "trt"
-
-
-class Device(StrEnum):
-    """Where the networks run."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 def infer(
@@ -76,10 +51,12 @@ def infer(
         int | None, typer.Option(min=1, help="Detect in every n-th frame, follow the persons between [videos: 2].")
     ] = None,
     track: Annotated[bool | None, typer.Option("--track/--no-track", help="Give ids; on for videos.")] = None,
-    smooth: Annotated[Smooth | None, typer.Option(help="Steady the joints; online for videos.")] = None,
+    smooth: Annotated[
+        Literal["online", "offline", "none"] | None, typer.Option(help="Steady the joints; online for videos.")
+    ] = None,
     flip: Annotated[bool, typer.Option(help="Average over the mirrored crop; --no-flip halves the cost.")] = True,
-    backend: Annotated[Backend, typer.Option(help="ONNX Runtime or TensorRT.")] = Backend.auto,
-    device: Annotated[Device, typer.Option(help="Where the networks run.")] = Device.auto,
+    backend: Annotated[Literal["auto", "ort", "trt"], typer.Option(help="ONNX Runtime or TensorRT.")] = "auto",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where the networks run.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each network.")] = None,
     start: Annotated[float, typer.Option(help="Seconds into the video.")] = 0.0,
     end: Annotated[float | None, typer.Option(help="Seconds into the video.")] = None,
@@ -114,7 +91,7 @@ def infer(
         save=formats,
         every=every,
         tracking=track,
-        smooth=None if smooth is None else smooth.value,
+        smooth=smooth,
         selection=Selection(start, end, stride, max_frames),
         boxes=boxes,
         least_box_score=threshold or 0.0,
@@ -125,8 +102,8 @@ def infer(
         "model": model,
         "detector": "full-frame" if boxes is not None else detector or usual_detector(specs),
         "least_evidence": evidence,
-        "device": device.value,
-        "backend": backend.value,
+        "device": device,
+        "backend": backend,
         "flip": flip,
         "threads": threads,
     }

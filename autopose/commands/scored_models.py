@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from autopose.checkpoint import weights_in
 from autopose.data.coco import persons_from_detections
 from autopose.data.coco_file import read_coco
 from autopose.errors import BackendError, UsageError, require
@@ -41,7 +42,7 @@ def is_checkpoint(model: str) -> bool:
     if model in bundled_weights():
         return False  # a bundled name, whatever lies in the working directory
     if path.is_dir():
-        return any((path / name).is_file() for name in ("best.safetensors", "last.safetensors"))
+        return weights_in(path) is not None
     return path.suffix == ".safetensors"
 
 

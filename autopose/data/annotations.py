@@ -1,5 +1,7 @@
 """Persons from an annotation file of any known format."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from autopose.data.coco import PSEUDO_WEIGHT, load_coco
@@ -12,9 +14,39 @@ from autopose.poses import Person
 from autopose.skeleton import LSP14, MPII16, OCHUMAN19, Skeleton
 
 
+@dataclass(frozen=True)
+class OwnFormat:
+    """The format of one data set's own files.
+
+    Attributes:
+        name: of the data set.
+        skeleton: its joints.
+        matches: tells whether a file is in it.
+        load: reads a file's persons; takes ``images`` and ``sample_weight`` as :func:`load_persons` does.
+    """
+
+    name: str
+    skeleton: Skeleton
+    matches: Callable[[Path], bool]
+    load: Callable[..., list[Person]]
+
+
+#: All but COCO's, which is that of many sets.
+OWN_FORMATS = (
+    OwnFormat("LSP", LSP14, is_lsp, load_lsp),
+    OwnFormat("MPII", MPII16, is_mpii, load_mpii),
+    OwnFormat("OCHuman", OCHUMAN19, is_ochuman, load_ochuman),
+)
+
+
+def own_format(annotations: Path) -> OwnFormat | None:
+    """Return the format of a data set's own file; None for COCO's, for which every other file is taken."""
+    return next((known for known in OWN_FORMATS if known.matches(annotations)), None)
+
+
 def is_coco(annotations: Path) -> bool:
     """Tell whether a file is taken for COCO's format: it is in none of the others."""
-    return not (is_lsp(annotations) or is_mpii(annotations) or is_ochuman(annotations))
+    return own_format(annotations) is None
 
 
 def load_persons(
@@ -37,18 +69,8 @@ def load_persons(
     Raises:
         DataError: the file cannot be used, or has another skeleton.
     """
-    if is_lsp(annotations):
-        if skeleton is not LSP14:
-            raise DataError(f"{annotations}: is of LSP, whose skeleton is lsp14; {skeleton.name} was asked for.")
-        return load_lsp(annotations, images=images, sample_weight=sample_weight)
-    if is_ochuman(annotations):
-        if skeleton is not OCHUMAN19:
-            raise DataError(
-                f"{annotations}: is OCHuman's own file, whose skeleton is ochuman19; {skeleton.name} was asked for.\n"
-                f"Convert it: {conversion_to(skeleton, annotations)}"
-            )
-        return load_ochuman(annotations, images=images, sample_weight=sample_weight)
-    if not is_mpii(annotations):
+    own = own_format(annotations)
+    if own is None:
         return load_coco(
             annotations,
             images=images,
@@ -56,6 +78,9 @@ def load_persons(
             pseudo_weight=pseudo_weight,
             sample_weight=sample_weight,
         )
-    if skeleton is not MPII16:
-        raise DataError(f"{annotations}: is of MPII, whose skeleton is mpii16; {skeleton.name} was asked for.")
-    return load_mpii(annotations, images=images, sample_weight=sample_weight)
+    if skeleton is not own.skeleton:
+        raise DataError(
+            f"{annotations}: is of {own.name}, whose skeleton is {own.skeleton.name}; {skeleton.name} was asked for.\n"
+            f"Convert it: {conversion_to(skeleton, annotations)}"
+        )
+    return own.load(annotations, images=images, sample_weight=sample_weight)

@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autopose.data.annotations import own_format
 from autopose.data.coco import PSEUDO_WEIGHT, persons_from_coco
 from autopose.data.coco_file import CocoFile, number_fault, read_coco
 from autopose.data.images import DiskReader, ImageReader
-from autopose.data.lsp import is_lsp, load_lsp
-from autopose.data.mpii import is_mpii, load_mpii
-from autopose.data.ochuman import is_ochuman, load_ochuman
 from autopose.data.skeletons import skeleton_of
 from autopose.errors import DataError
 from autopose.files import path_from, write_atomic
@@ -99,12 +97,8 @@ def load_native(annotations: Path, *, images: Path | None = None) -> list[Person
         if not files:
             raise DataError(f"{path}: this folder holds no JSON annotations.")
         return [person for file in files for person in load_native(file, images=images)]
-    if is_lsp(path):
-        return load_lsp(path, images=images)
-    if is_mpii(path):
-        return load_mpii(path, images=images)
-    if is_ochuman(path):
-        return load_ochuman(path, images=images)
+    if (own := own_format(path)) is not None:
+        return own.load(path, images=images)
     file = read_coco(path, images=images)
     return persons_from_coco(file, skeleton=skeleton_of(file))
 

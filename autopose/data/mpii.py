@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autopose.data.coco import BOX_SHARE
 from autopose.data.coco_file import folder_with, read_json
 from autopose.data.lsp import is_lsp
 from autopose.data.mpii_mat import JOINTS, MpiiRecord, read_head_boxes, read_official
@@ -98,7 +99,7 @@ def _person(record: MpiiRecord, folder: Path, image_id: int, number: int, sample
         box_xyxy=np.concatenate([center - half, center + half]),
         keypoints=joints,
         weight=record.labelled.astype(np.float32),
-        area=float(max(np.prod(high - low) * 0.528, 1)),  # for NMS only; the share of COCO's segments in their boxes
+        area=float(max(np.prod(high - low) * BOX_SHARE, 1)),  # for NMS only
         image_id=image_id,
         annotation_id=number,
         weight_sample=sample_weight,
@@ -134,7 +135,7 @@ def _read_common(path: Path) -> list[MpiiRecord]:
         scale = float(_numbers(record["scale"], (), f"{where}: 'scale'")) if "scale" in record else None
         if center is not None and (center == -1).all():
             center = None  # the common files' mark of a missing centre
-        records.append(MpiiRecord(record["image"], True, False, center, scale, joints, labelled, labelled, None))
+        records.append(MpiiRecord(record["image"], True, False, center, scale, joints, labelled, None))
     return records
 
 
@@ -153,7 +154,7 @@ def _read_table(path: Path) -> list[MpiiRecord]:
             raise DataError(f"{where}: has {len(row)} columns; expected an image and x, y of {JOINTS} joints.")
         joints = _numbers(row[1:], (2 * JOINTS,), where).reshape(JOINTS, 2)
         labelled = np.ones(JOINTS, bool)
-        records.append(MpiiRecord(row[0], True, False, None, None, joints, labelled, labelled, None))
+        records.append(MpiiRecord(row[0], True, False, None, None, joints, labelled, None))
     return records
 
 

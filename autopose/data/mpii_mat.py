@@ -26,7 +26,6 @@ class MpiiRecord:
         scale: the person's height / 200 px, or None.
         joints: ``(16, 2)``; anything where ``labelled`` is False.
         labelled: ``(16,)``.
-        visible: ``(16,)`` labelled and not hidden.
         head_box: ``(4,)`` x1, y1, x2, y2 of the head, or None.
     """
 
@@ -37,7 +36,6 @@ class MpiiRecord:
     scale: float | None
     joints: NDArray[np.float64]
     labelled: NDArray[np.bool_]
-    visible: NDArray[np.bool_]
     head_box: NDArray[np.float64] | None
 
 
@@ -106,15 +104,13 @@ def _number(struct: Any, name: str) -> float | None:
 
 
 def _record(rectangle: Any, image: str, train: bool, separated: bool) -> MpiiRecord:
-    joints, labelled, visible = np.zeros((JOINTS, 2)), np.zeros(JOINTS, bool), np.zeros(JOINTS, bool)
+    joints, labelled = np.zeros((JOINTS, 2)), np.zeros(JOINTS, bool)
     for annotated in _many(getattr(rectangle, "annopoints", None)):
         for point in _many(getattr(annotated, "point", None)):
             x, y, joint = _number(point, "x"), _number(point, "y"), _number(point, "id")
             if x is None or y is None or joint is None or not 0 <= joint < JOINTS:
                 continue
             joints[int(joint)], labelled[int(joint)] = (x, y), True
-            hidden = str(getattr(point, "is_visible", "1")).strip() in ("0", "0.0")  # '', [] for the head's points
-            visible[int(joint)] = not hidden
     corners = [_number(rectangle, name) for name in ("x1", "y1", "x2", "y2")]
     places = _many(getattr(rectangle, "objpos", None))
     center = [_number(places[0], "x"), _number(places[0], "y")] if places else [None]
@@ -126,6 +122,5 @@ def _record(rectangle: Any, image: str, train: bool, separated: bool) -> MpiiRec
         scale=_number(rectangle, "scale"),
         joints=joints,
         labelled=labelled,
-        visible=visible,
         head_box=None if None in corners else np.array(corners, np.float64),
     )

@@ -2,11 +2,12 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from autopose.data.annotations import OwnFormat, own_format
 from autopose.data.coco import person_from_record
 from autopose.data.coco_file import (
     CocoFile,
@@ -17,12 +18,8 @@ from autopose.data.coco_file import (
     read_json,
 )
 from autopose.data.images import DiskReader, picture_exists
-from autopose.data.lsp import is_lsp, load_lsp
-from autopose.data.mpii import is_mpii, load_mpii
-from autopose.data.ochuman import is_ochuman, load_ochuman
 from autopose.data.skeletons import skeleton_of
 from autopose.errors import AutoposeError, DataError
-from autopose.poses import Person
 from autopose.skeleton import COCO17, Skeleton
 
 #: How many examples of a kind of fault a report keeps.
@@ -185,8 +182,8 @@ def _candidates(root: Path) -> Iterator[Path]:
 def _check(path: Path, images: Path | None, decode: bool, on_image: Callable[[], None] | None) -> SetReport | None:
     """Return the report of an annotation file, or None if it is none."""
     try:
-        if path.suffix.lower() == ".mat" or is_mpii(path) or is_ochuman(path):
-            return _check_persons(path, images, decode, on_image)
+        if (own := own_format(path)) is not None:
+            return _check_persons(path, own, images, decode, on_image)
         content = read_json(path, "annotation file")
     except AutoposeError as error:
         report = SetReport(path, "MPII" if path.suffix.lower() == ".mat" else "unknown")
@@ -210,15 +207,13 @@ def _check(path: Path, images: Path | None, decode: bool, on_image: Callable[[],
 
 
 def _check_persons(
-    path: Path, images: Path | None, decode: bool, on_image: Callable[[], None] | None
+    path: Path, own: OwnFormat, images: Path | None, decode: bool, on_image: Callable[[], None] | None
 ) -> SetReport | None:
-    if not is_lsp(path) and path.suffix.lower() == ".mat" and not path.name.startswith("mpii_human_pose"):
+    if own.name == "MPII" and path.suffix.lower() == ".mat" and not path.name.startswith("mpii_human_pose"):
         return None  # some other MATLAB file, such as gt_valid.mat
-    kind = "LSP" if is_lsp(path) else "OCHuman" if is_ochuman(path) else "MPII"
-    report = SetReport(path, kind)
-    load: Callable[..., Sequence[Person]] = {"LSP": load_lsp, "OCHuman": load_ochuman, "MPII": load_mpii}[kind]
+    report = SetReport(path, own.name)
     try:
-        persons = load(path, images=images)
+        persons = own.load(path, images=images)
     except DataError as error:
         report.add("unreadable", str(error))
         return report

@@ -60,7 +60,7 @@ def load_scenes(
 
     Args:
         annotations: COCO JSON.
-        images: folder of the images, see :func:`autopose.data.coco.read_coco`.
+        images: folder of the images, see :func:`autopose.data.coco_file.read_coco`.
         positive_score: from which score on a teacher's box is a person.
         full_score: from which score on it counts as much as a human's.
         complete_sources: values of an image's ``dataset`` whose every person is labelled.

@@ -99,6 +99,10 @@ def bootstrap_interval(
     """Return an interval of AP: percentiles over evaluations of images drawn with replacement.
 
     Each image is matched once; only the accumulation is repeated.
+
+    Raises:
+        DataError: as :func:`evaluate_keypoints` or :func:`evaluate_boxes`, or no annotation counts.
+        MissingDependencyError: pycocotools is not installed.
     """
     evaluation = _evaluated(results, annotations, task, skeleton, complete_only)
     ids = list(evaluation.params.imgIds)

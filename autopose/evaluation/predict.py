@@ -141,7 +141,7 @@ def predict_boxes(
         detect: the detector.
         annotations: COCO JSON that lists the images.
         input_size_wh: the detector's input.
-        images: folder of the images, see :func:`autopose.data.coco.read_coco`.
+        images: folder of the images, see :func:`autopose.data.coco_file.read_coco`.
         batch_size: images per call.
         min_score: boxes below are left out.
         iou: boxes that overlap a better one by more are left out, as the runtime does.

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from autopose.config import Config
 from autopose.data.augment import Augment
+from autopose.data.coco import PSEUDO_WEIGHT
 from autopose.data.detection_dataset import DetectionAugment
 from autopose.data.skeletons import open_skeleton
 from autopose.heatmap import Codec
@@ -61,7 +62,7 @@ class DataConfig(Config):
     tune_share: float = Field(0.1, gt=0, lt=1)
     tune_annotations: str | None = None
     workers: int = Field(1, ge=0)
-    pseudo_weight: float = Field(0.3, ge=0, le=1)
+    pseudo_weight: float = Field(PSEUDO_WEIGHT, ge=0, le=1)
 
     @model_validator(mode="after")
     def _somebody_is_shown(self) -> Self:

@@ -162,3 +162,31 @@ def _read(path: Path, kind: type[P]) -> tuple[dict[str, Tensor], P]:
     if checksum(tensors) != content["crc"]:
         raise ValueError("the checksum does not match")
     return tensors, kind(**content["progress"])
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors under a prefix, without it."""
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the moments of all parameters that have any, as ``prefix/INDEX/NAME``."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    return {
+        f"{prefix}/{index}/{key}": value
+        for index, parameter in enumerate(parameters)
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore_optimizer(prefix: str, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what :func:`optimizer_tensors` returned, in the parameters' own memory formats."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    optimizer.state.clear()
+    for name, value in tensors.items():
+        if name.startswith(prefix + "/"):
+            _, index, key = name.rsplit("/", 2)
+            parameter = parameters[int(index)]
+            copy = value.clone() if value.shape != parameter.shape else torch.empty_like(parameter).copy_(value)
+            optimizer.state[parameter][key] = copy.detach()

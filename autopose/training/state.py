@@ -43,8 +43,7 @@ def save_state(
     if average is not None:
         tensors |= {f"average/{key}": value for key, value in average.network.state_dict().items()}
         progress.ema_updates = average.updates
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{index}/{key}": value for key, value in state.items()}
+    tensors |= resumable.optimizer_tensors("optimizer", optimizer)
     resumable.save_resumable(folder, tensors, progress)
 
 
@@ -58,18 +57,9 @@ def load_state(
         ModelError: none is whole, or it is of another genotype or configuration.
     """
     tensors, progress = resumable.load_resumable(folder, Progress, identity)
-
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-    network.load_state_dict(part("network/"))
+    network.load_state_dict(resumable.part(tensors, "network/"))
     if average is not None:
-        average.network.load_state_dict(part("average/"))
+        average.network.load_state_dict(resumable.part(tensors, "average/"))
         average.updates = progress.ema_updates
-    content = optimizer.state_dict()
-    states: dict[int, dict[str, Tensor]] = {}
-    for key, value in part("optimizer/").items():
-        index, name = key.split("/")
-        states.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": states, "param_groups": content["param_groups"]})
+    resumable.restore_optimizer("optimizer", optimizer, tensors)
     return progress

@@ -187,7 +187,7 @@ def test_refuses_words_that_are_no_choice(models: Path, option: dict[str, Any]) 
 
 def test_refuses_a_smoothing_that_is_none(estimator: Estimator, walk: Path) -> None:
     with pytest.raises(ValueError, match="smooth 'savgol': expected online, offline, none"):
-        estimator.track(walk, smooth="savgol")
+        estimator.track(walk, smooth="savgol")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("option", [{"every": 2.0}, {"stride": 1.5}, {"max_frames": 10.0}, {"every": "2"}])

@@ -117,7 +117,7 @@ def test_leaving_early_stops_the_threads_and_closes_the_source() -> None:
 
     results = run_stages(endless(), [Stage("one", list), Stage("two", list)])
     assert next(results) == 0
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert closed.wait(5)
     assert _threads() == set()
 
@@ -135,7 +135,7 @@ def test_queues_are_bounded() -> None:
     next(results)
     time.sleep(0.1)
     assert taken <= 9  # three in each of two queues, one on each of its ways there, and the one that is here
-    results.close()  # type: ignore[attr-defined]
+    results.close()
 
 
 def test_the_end_of_the_program_ends_what_was_left_half_used() -> None:

@@ -464,9 +464,9 @@ def test_decoded_pictures_do_not_wait_for_the_garbage_collector(tmp_path: Path) 
     gc.collect()
     gc.disable()
     try:
-        before = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+        before = sum(type(thing) is av.VideoFrame for thing in gc.get_objects())
         assert sum(1 for _ in VideoReader(path)) == 40
-        after = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+        after = sum(type(thing) is av.VideoFrame for thing in gc.get_objects())
     finally:
         gc.enable()
     assert after - before <= 2

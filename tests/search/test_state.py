@@ -2,7 +2,7 @@
 
 import torch
 
-from autopose.search.state import optimizer_tensors, restore_optimizer
+from autopose.training.resumable import optimizer_tensors, restore_optimizer
 
 
 def test_optimiser_moments_return_in_the_parameters_formats() -> None:
