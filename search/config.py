@@ -205,6 +205,11 @@ class SearchConfig(Config):
                 f"codec.input_size_wh = [{width}, {height}]: both sides must be multiples of {coarsest}, the stride of "
                 "the coarsest branch"
             )
+        if width == height == coarsest:  # a batch of one, such as the last of the reward's, would be a single value
+            raise ValueError(
+                f"codec.input_size_wh = [{width}, {height}]: one cell of the coarsest branch, which batch normalisation "
+                f"cannot learn from; make a side {2 * coarsest} or more"
+            )
         return self
 
     @property

@@ -86,7 +86,7 @@ def test_precision_counts_and_not_recall_alone(pose_onnx: Path, tmp_path: Path) 
     best["keypoints"] = [value - 80 * (number % 3 == 0) for number, value in enumerate(best["keypoints"])]
     annotations.write_text(json.dumps(content))
     found = ap_change(GraphReference(pose_onnx), pose_onnx, annotations, images=tmp_path / "pictures")
-    # Found first, it leaves a precision of at most 0.95, at those 95 or (by rounding) 96 of 101 recalls that are reached.
+    # Found first, it leaves a precision of at most 0.95, at those 95 (by rounding 96) of 101 recalls that are reached.
     assert found.reference == found.artefact == pytest.approx(0.95 * 95.5 / 101, abs=0.5 / 101)
 
 

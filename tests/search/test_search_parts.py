@@ -93,6 +93,7 @@ def test_refuses_crops_that_the_coarsest_branch_cannot_halve(space: str) -> None
     ("settings", "message"),
     [
         (["search.gradient=sync", "search.arch_first=true"], "arch_first"),
+        (["codec.input_size_wh=[32, 32]"], "one cell of the coarsest branch"),
         (["space=fabric", "latency.table=cpu.json"], "latency.table.*fabric"),
         (["autopose.channels=[0, 16, 24, 32]"], "channels"),
         (["autopose.derived_multiplier=65"], "8320 channels; at most 8192"),  # found out after hours, before
