@@ -207,8 +207,8 @@ class SearchConfig(Config):
             )
         if width == height == coarsest:  # a batch of one, such as the last of the reward's, would be a single value
             raise ValueError(
-                f"codec.input_size_wh = [{width}, {height}]: one cell of the coarsest branch, which batch normalisation "
-                f"cannot learn from; make a side {2 * coarsest} or more"
+                f"codec.input_size_wh = [{width}, {height}]: one cell of the coarsest branch, which batch "
+                f"normalisation cannot learn from; make a side {2 * coarsest} or more"
             )
         return self
 

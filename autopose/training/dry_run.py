@@ -90,8 +90,9 @@ def dry_run(genotype: Genotype, config: TrainConfig, init: Checkpoint | None = N
     if steps is None and samples is not None:
         steps = config.train.epochs * max(round(samples / batch), 1)
     values = sum(p.numel() for p in network.parameters())
-    copies = 4 + (1 if config.train.ema else 0)  # weights, gradients, Adam's two moments, the average
-    weights_gib = (4 * copies + (2 if in_bfloat16(config.train.amp, device) else 0)) * values / GIB
+    copies = 2 + (1 if config.train.ema else 0)  # weights, gradients, the average
+    per_value = 4 * copies + (2 if in_bfloat16(config.train.amp, device) else 0)
+    weights_gib = (per_value * values + step.pop("optimizer_bytes")) / GIB
     activations_gib = step.pop("saved_bytes") / count * batch / GIB
     width, height = config.codec.input_size_wh
     return {
@@ -168,6 +169,9 @@ def _step(
         "seconds": round(seconds, 4),
         "loss": value,
         "saved_bytes": saved_bytes,
+        "optimizer_bytes": sum(
+            value.nbytes for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)
+        ),
     }
 
 

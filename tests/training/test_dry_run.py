@@ -91,13 +91,14 @@ def test_estimates_are_counted_from_the_file(tmp_path: Path, tiny: AutoPoseGenot
 def test_memory_is_of_five_copies_of_the_weights_and_a_whole_batch(tiny: AutoPoseGenotype) -> None:
     wide = tiny.model_copy(update={"channels": (96, 96, 96, 96)})
     base = ["codec.input_size_wh=[64, 64]", "data.synthetic_images=8"]
-    few, many = (
+    few, many, muon = (
         dry_run(wide, load_config(TrainConfig, None, [*base, *more]))["memory_gib"]
-        for more in (["train.batch=20"], ["train.batch=60", "train.ema=0"])
+        for more in (["train.batch=20"], ["train.batch=60", "train.ema=0"], ["train.batch=2", "train.optimizer=muon"])
     )
     values = sum(parameter.numel() for parameter in build_network(wide, 17).parameters())
-    copies = [memory["weights"] * 1024**3 / (4 * values) for memory in (few, many)]
-    assert copies == pytest.approx([5, 4], rel=0.05)  # with gradients, two moments and the average; without that
+    copies = [memory["weights"] * 1024**3 / (4 * values) for memory in (few, many, muon)]
+    # With gradients, two moments and the average; without that; with the one moment that Muon has of a matrix.
+    assert copies == pytest.approx([5, 4, 4], rel=0.05)
     assert many["activations"] == pytest.approx(3 * few["activations"], rel=0.05)
 
 
