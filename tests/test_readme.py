@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import typer.main
 
 from autopose.cli import app
+from autopose.image_files import read_image
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -68,6 +70,36 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         code = compile(body, str(page), "exec")
         if mark == "run" or (page.name == "README.md" and page.parent == ROOT and not mark.startswith("not run")):
             exec(code, scope)  # noqa: S102 - the project's own page
+
+
+def test_the_bundled_graphs_need_nothing_of_autopose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's code finds the boxes and joints of an estimator that is given them."""
+    from autopose import Estimator
+    from autopose.data.synthetic import write_synthetic
+
+    (code,) = (body for mark, body in _blocks(ROOT / "docs" / "export.md", "python") if mark == "without autopose")
+    monkeypatch.chdir(tmp_path)
+    zoo = ROOT / "autopose" / "zoo"  # as exported, but with the weights beside them
+    for file in (zoo / "detector-fast.onnx", *zoo.glob("*.data")):
+        shutil.copyfile(file, file.name)
+    shutil.copyfile(zoo / "fast-flip.onnx", "fast.onnx")
+    drawn = write_synthetic(tmp_path / "drawn", images=6, seed=1, size_wh=(400, 300))
+    seen = 0
+    with Estimator(model="fast", detector="detector-fast") as estimator:
+        for picture in sorted((drawn.parent / "images").iterdir()):
+            shutil.copyfile(picture, "photo.jpg")
+            expected, _ = estimator.detect(read_image(picture))
+            if not len(expected):
+                continue
+            scope: dict[str, Any] = {}
+            exec(compile(code, "export.md", "exec"), scope)  # noqa: S102 - the project's own page
+            np.testing.assert_allclose(scope["boxes"], expected, atol=1e-3)
+            given = estimator.predict(picture, boxes=expected)
+            np.testing.assert_allclose(scope["joints"][..., 2], given.keypoint_scores, atol=1e-3)
+            sure = given.keypoint_scores > 0.2
+            np.testing.assert_allclose(scope["xy"][sure], given.keypoints[sure], atol=1e-2)
+            seen += int(sure.sum())
+    assert seen > 40
 
 
 def test_most_recipes_say_how_they_are_run() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -273,3 +274,16 @@ def test_module_is_the_reference_of_the_graph(pose_onnx: Path, pose_checkpoint: 
     module = deployed_module(pose_checkpoint, manifest_for(pose_checkpoint))
     with torch.inference_mode(), open_session(pose_onnx, device="cpu") as session:
         np.testing.assert_allclose(session.run(crops)[0][..., 2], module(torch.from_numpy(crops))[..., 2], atol=1e-4)
+
+
+@pytest.mark.skipif(int(cv2.__version__.split(".")[0]) < 5, reason="OpenCV 4 lacks operators")
+def test_another_runtime_gives_the_same(pose_onnx: Path) -> None:
+    """OpenCV's, which shares no code with ONNX Runtime."""
+    with open_session(pose_onnx, device="cpu") as session:
+        crops = synthetic_crops(1, session.manifest.codec.input_size_wh)
+        (expected,) = session.run(crops)
+    network = cv2.dnn.readNetFromONNX(str(pose_onnx))
+    network.setInput(crops)
+    found = network.forward()
+    np.testing.assert_allclose(found[..., 2], expected[..., 2], atol=1e-4)
+    assert (np.abs(found - expected) < 1e-3).mean() > 0.9  # the rest are ties
