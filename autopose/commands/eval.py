@@ -88,6 +88,8 @@ def eval(
         raise UsageError("--nms and --no-nms go with a MODEL and --task keypoints only.")
     if boxes != "gt" and model.endswith(".json"):
         raise UsageError(f"--boxes {boxes}: results have their boxes already; it goes with a MODEL.")
+    if (threads is not None or device != "auto") and model.endswith(".json"):
+        raise UsageError("--device and --threads are of a network's run: results have been made already.")
     if flip is not None and (model.endswith(".json") or task == "bbox"):
         raise UsageError("--flip and --no-flip go with a pose MODEL only.")
     if model.endswith(".json") or task != "keypoints":
