@@ -133,8 +133,8 @@ def main() -> None:
             raise
         print(
             f"autopose: {str(error).splitlines()[0]}\nWhat has to fit into the GPU's memory grows with --set "
-            "train.batch=N (search: search.batch, search.reward_batch). 'autopose train --dry-run' estimates it where "
-            "no GPU is seen (CUDA_VISIBLE_DEVICES='').",
+            "train.batch=N (search: search.batch, search.reward_batch; eval: --batch N). 'autopose train --dry-run' "
+            "estimates it where no GPU is seen (CUDA_VISIBLE_DEVICES='').",
             file=sys.stderr,
         )
         sys.exit(1)

@@ -17,7 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from autopose.errors import BackendError, ModelError
+from autopose.errors import AutoposeError, BackendError, ModelError
 from autopose.manifest import METADATA_KEY, Manifest
 from autopose.runtime.gpu import devices, driver_library
 from autopose.runtime.ort_binding import BoundModel, DeviceArray
@@ -173,6 +173,7 @@ class OrtSession(Session):
         self.threads = usable_cores() if threads is None else max(1, threads)
         self._integers = integers
         self._session: Any = open_ort(path, device=device, threads=self.threads, integers=integers)
+        self._file = _file_state(path)
         text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         super().__init__(path, Manifest.from_json(text, str(path)))
         self.device = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
@@ -276,11 +277,19 @@ class OrtSession(Session):
         """Return what runs batches of this size (see :meth:`bucket`)."""
         key = size if self.device == "cuda" else 0
         if key not in self._bound:
-            session = self._session
-            if self._bound:
-                session = open_ort(self.path, device="cuda", threads=self.threads, integers=self._integers)
-            self._bound[key] = BoundModel(session, self.device)
+            self._bound[key] = BoundModel(self._another() if self._bound else self._session, self.device)
         return self._bound[key]
+
+    def _another(self) -> Any:
+        """Return a session for one more batch size; the first one, slower, where the file is gone or another since."""
+        try:
+            if _file_state(self.path) == self._file:
+                return open_ort(self.path, device="cuda", threads=self.threads, integers=self._integers)
+            cause = "the file has changed since it was opened"
+        except (AutoposeError, OSError) as error:  # no memory for it, for instance
+            cause = str(error).splitlines()[0]
+        log.warning("%s: batches of several sizes share a session, which is slow: %s.", self.path, cause.rstrip("."))
+        return self._session
 
     def _failure(self, shape: tuple[int, ...], error: Exception) -> BackendError:
         return BackendError(f"{self.path}: ONNX Runtime failed on {shape}: {_last_sentence(error)}")
@@ -288,6 +297,12 @@ class OrtSession(Session):
     def _close(self) -> None:
         with self._lock:
             self._session, self._bound = None, {}  # ONNX Runtime frees a session when nothing refers to it
+
+
+def _file_state(path: Path) -> tuple[int, int, int]:
+    """Return what is another after a file was replaced."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def filled(batch: NDArray[Any], size: int) -> NDArray[Any]:

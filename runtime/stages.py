@@ -260,8 +260,9 @@ def run_stages(source: Iterable[Any], stages: Sequence[Stage], *, capacity: int 
     except Aborted:
         pass
     finally:
-        stop()
-        _under_way.discard(stop)
+        if stop in _under_way:  # not in a forked process: it has none of the threads, but the locks that they held
+            stop()
+            _under_way.discard(stop)
     if failure.error is not None:
         raise _named(failure.stage, failure.error)
 

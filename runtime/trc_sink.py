@@ -21,8 +21,8 @@ from autopose.runtime.video import Frame
 
 log = logging.getLogger(__name__)
 
-#: Frames in a row, at most, that get lines without markers: a recorder's clock that is set to the day's date while it
-#: runs jumps by years, which would fill the disk.
+#: Lines without markers, at most, for the time between two frames: a recorder's clock that is set to the day's date
+#: while it runs jumps by years, which would fill the disk. A person may be away for longer.
 _LONGEST_GAP = 10_000
 #: The header's counts are padded to this width, so that they can be corrected in place while the file grows.
 _WIDTH = 9
@@ -44,6 +44,8 @@ class TrcSink(Sink):
     def __init__(self, context: SinkContext) -> None:
         super().__init__(context)
         self._tracks: dict[int, _TrcFile] = {}
+        self._rate = float(context.fps or 1)
+        self._last_s: float | None = None
 
     def _begin(self, frame: Frame) -> None:
         remove_earlier(self.context.out, rf"{re.escape(self.context.spec.name)}_id\d+\.trc")
@@ -52,11 +54,16 @@ class TrcSink(Sink):
         """Append a line to each person's file."""
         ids = range(len(poses)) if poses.ids is None else poses.ids.tolist()
         time_s = frame.time_s if frame.time_s is not None else float(frame.index)
+        if self._last_s is not None and round((time_s - self._last_s) * self._rate) > _LONGEST_GAP:
+            name, pause_s = self.context.spec.name, time_s - self._last_s
+            log.warning("%s: no frame for %.0f s: the .trc files have no empty lines for that.", name, pause_s)
+            for person in self._tracks.values():
+                person.last_s = time_s
+        self._last_s = time_s
         for i, track in enumerate(ids):
             if track not in self._tracks:
                 path = self.context.path(f"_id{track}.trc")
-                rate = float(self.context.fps or 1)
-                self._tracks[track] = _TrcFile(path, self.context.skeleton.joints, rate, frame.index, time_s)
+                self._tracks[track] = _TrcFile(path, self.context.skeleton.joints, self._rate, frame.index, time_s)
             xy = poses.keypoints[i].astype(np.float64) + 0.5  # from the middle of the first pixel to the image's corner
             xy[:, 1] = frame.size_wh[1] - xy[:, 1]
             xy[poses.keypoint_scores[i] < self.min_score] = np.nan
@@ -91,9 +98,6 @@ class _TrcFile:
     def append(self, xy: NDArray[np.float64], time_s: float) -> None:
         """Add a frame, and lines without markers for those since the last one."""
         gap = round((time_s - self.last_s) * self.rate)
-        if gap > _LONGEST_GAP:
-            log.warning("%s: no frame for %.0f s: there are no empty lines for that.", self.path, time_s - self.last_s)
-            gap = 0
         with self.path.open("r+", encoding="utf-8", errors=NAMES_AS_TEXT, newline="\n") as out:
             out.seek(0, 2)
             for missing in range(1, gap):

@@ -180,4 +180,4 @@ def test_a_full_gpu_is_a_sentence(autopose: Command, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("autopose.cli.app", fail)
     outcome = autopose("train")
     assert outcome.exit_code == 1
-    assert re.fullmatch(r"autopose: CUDA out of memory\. .* 2\.00 GiB\.\n.*train\.batch=N.*\n", outcome.err)
+    assert re.fullmatch(r"autopose: CUDA out of memory\. .* 2\.00 GiB\.\n.*train\.batch=N.*--batch N.*\n", outcome.err)

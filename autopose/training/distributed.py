@@ -32,18 +32,23 @@ def world() -> int:
 def own_device() -> torch.device:
     """Return this process's GPU (that of its rank on this machine), or the CPU where there is none.
 
+    A launcher may show each process a GPU of its own alone (``torchrun --virtual-local-rank``, a cluster's): then that.
+
     Raises:
         UsageError: ``torchrun`` started more processes on this machine than it has GPUs, which NCCL refuses to share.
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
-    if processes > gpus:
-        raise UsageError(
-            f"torchrun started {processes} processes on this machine, where torch sees {gpus} GPU{'s' * (gpus != 1)}; "
-            f"each needs its own.\nStart as many: --nproc-per-node {gpus}; or hide them: CUDA_VISIBLE_DEVICES=''."
-        )
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    number, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if number < gpus:
+        return torch.device("cuda", number)
+    if gpus == 1 and os.environ.get("CUDA_VISIBLE_DEVICES"):
+        return torch.device("cuda", 0)
+    processes = max(int(os.environ.get("LOCAL_WORLD_SIZE", 1)), number + 1)
+    raise UsageError(
+        f"torchrun started {processes} processes on this machine, where torch sees {gpus} GPU{'s' * (gpus != 1)}; "
+        f"each needs its own.\nStart as many: --nproc-per-node {gpus}; or hide them: CUDA_VISIBLE_DEVICES=''."
+    )
 
 
 def wait() -> None:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from autopose.checkpoint import Checkpoint
 from autopose.errors import ConfigError
+from autopose.fabric_genotype import FabricGenotype
 from autopose.genotype import Genotype
 from autopose.models.network import build_network
 from autopose.skeleton import Skeleton
@@ -30,26 +31,40 @@ def initialise(network: nn.Module, init: Checkpoint, genotype: Genotype, skeleto
             "Give weights of the same or a similar genotype."
         )
     if skeleton.joints != init.skeleton.joints:
-        for key in _of_joints(genotype, len(skeleton)):
-            fitting[key] = _joints_taken(state[key], init.state.get(key), skeleton, init.skeleton)
+        rows, before = _rows(genotype, skeleton), _rows(init.genotype, init.skeleton)
+        for key, own in rows.items():
+            fitting[key] = _joints_taken(state[key], init.state.get(key), own, before.get(key, []))
     network.load_state_dict(state | fitting)
 
 
-def _of_joints(genotype: Genotype, joints: int) -> list[str]:
-    """Return the tensors whose first axis counts joints; none of a fabric's, whose parts belong to its skeleton."""
-    if genotype.kind == "fabric":
-        return []
+def _rows(genotype: Genotype, skeleton: Skeleton) -> dict[str, list[tuple[str, int]]]:
+    """Return, by name, whose the rows are of the tensors whose first axis counts joints: joint, place in its vector."""
+    if isinstance(genotype, FabricGenotype):  # each body part has a last layer of its own
+        return {
+            f"heads.{part.name}.project.{kind}": [
+                (joint, place) for joint in genotype.joints_of(part.name) for place in range(genotype.vector)
+            ]
+            for part in genotype.parts
+            for kind in ("weight", "bias")
+        }
     with torch.device("meta"):
+        joints = len(skeleton)
         one, more = (build_network(genotype, number).state_dict() for number in (joints, joints + 1))
-    return [key for key, value in one.items() if value.shape != more[key].shape]
+    return {
+        key: [(joint, 0) for joint in skeleton.joints] for key, value in one.items() if value.shape != more[key].shape
+    }
 
 
-def _joints_taken(own: Tensor, given: Tensor | None, skeleton: Skeleton, before: Skeleton) -> Tensor:
-    """Return a fresh tensor ``(joints, ...)`` with the joints of another, ``(before, ...)``, that are named alike."""
+def _joints_taken(
+    own: Tensor, given: Tensor | None, rows: list[tuple[str, int]], before: list[tuple[str, int]]
+) -> Tensor:
+    """Return a fresh tensor with the rows of another, of vectors as long, whose joints are named alike."""
     if given is None or given.shape[0] != len(before) or given.shape[1:] != own.shape[1:]:
         return own
+    if {place for _, place in rows} != {place for _, place in before}:
+        return own
     result = own.clone()
-    for index, joint in enumerate(skeleton.joints):
-        if joint in before.joints:
-            result[index] = given[before.joints.index(joint)].to(own)
+    for index, row in enumerate(rows):
+        if row in before:
+            result[index] = given[before.index(row)].to(own)
     return result

@@ -1,6 +1,7 @@
 """Cropping and running on the session's device: on the CPU here, where it must give what the ordinary path gives."""
 
 import logging
+import shutil
 import threading
 from collections import defaultdict
 from pathlib import Path
@@ -177,6 +178,37 @@ def test_on_cuda_batches_run_in_buckets_that_have_a_session_each(models: Path, m
             np.testing.assert_array_equal(DeviceCrops(cuda, batch_size)(frame, matrices), expected)
         assert sorted(map(sorted, sizes.values())) == [[1], [2], [4], [4], [8]]  # one 4 is the CPU's
     assert not cuda._bound  # nor any memory of the device
+
+
+@pytest.mark.parametrize("fate", ["gone", "replaced", "moved away from", "no memory"])
+def test_on_cuda_a_session_outlives_its_file(
+    fate: str, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def opened(path: Path, **options: Any) -> Any:
+        if fate == "no memory" and options["device"] == "cuda":
+            raise ModelError("Failed to allocate memory.")
+        return open_ort(path, **options | {"device": "cpu"})
+
+    monkeypatch.setattr(ort_session, "BoundModel", lambda session, _: BoundModel(session, "cpu"))
+    monkeypatch.setattr(ort_session, "open_ort", opened)
+    monkeypatch.chdir(tmp_path)
+    path = Path("pose.onnx")
+    shutil.copyfile(models / "pose-flip.onnx", path)
+    crops = np.random.default_rng(0).integers(0, 256, (3, 128, 96, 3), np.uint8)
+    with OrtSession(path, device="cpu", threads=1) as session:
+        (expected,) = session.run(crops)
+        session.device = "cuda"
+        session.run(crops[:1])
+        if fate == "gone":
+            path.unlink()
+        elif fate == "replaced":
+            path.unlink()
+            shutil.copyfile(models / "pose.onnx", path)
+        elif fate == "moved away from":
+            (tmp_path / "elsewhere").mkdir()
+            monkeypatch.chdir(tmp_path / "elsewhere")
+        np.testing.assert_array_equal(session.run(crops)[0], expected)
+    assert "share a session" in caplog.text
 
 
 def _on_cuda(path: Path) -> OrtSession:

@@ -1,5 +1,6 @@
 """The pipeline machinery: order, batches, errors by name, no thread left behind."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -156,6 +157,42 @@ next(results)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "closed\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_process_ends_what_it_got_half_used() -> None:
+    """Whatever its parent's threads, which it has none of, were doing: here one holds a queue's lock."""
+    script = """
+import os, signal, sys, threading, time
+from autopose.runtime import stages
+
+queues = []
+
+class Queue(stages.Channel[stages.T]):
+    def __init__(self, capacity):
+        super().__init__(capacity)
+        queues.append(self)
+
+def hold():
+    with queues[0]._changed:
+        held.set()
+        done.wait()
+
+stages.Channel, held, done = Queue, threading.Event(), threading.Event()
+results = stages.run_stages(iter(range(9)), [stages.Stage("one", list)])
+next(results)
+threading.Thread(target=hold).start()
+held.wait()
+if os.fork() == 0:
+    signal.alarm(10)
+    results.close()
+    os._exit(0)
+status = os.wait()[1]
+done.set()
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_threads_that_the_system_refuses_leave_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:

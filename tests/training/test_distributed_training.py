@@ -60,6 +60,7 @@ def figures(tmp_path: Path) -> Path:
 
 def test_every_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """NCCL refuses two ranks on one: "Duplicate GPU detected"."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert own_device() == torch.device("cuda", 0)
@@ -69,6 +70,15 @@ def test_every_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
         own_device()
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert own_device() == torch.device("cuda", 1)
+
+
+@pytest.mark.parametrize("rank", ["0", "3"], ids=["torchrun --virtual-local-rank", "a cluster's launcher"])
+def test_a_gpu_that_a_process_sees_alone_is_its_own(monkeypatch: pytest.MonkeyPatch, rank: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name, value in {"CUDA_VISIBLE_DEVICES": "3", "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    assert own_device() == torch.device("cuda", 0)
 
 
 def _train_both(*arguments: str) -> list[int]:

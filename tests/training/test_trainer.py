@@ -15,12 +15,14 @@ import torch
 from safetensors.torch import load_file
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from autopose.checkpoint import load_checkpoint
+from autopose.checkpoint import Checkpoint, load_checkpoint
 from autopose.config import load_config
 from autopose.data.synthetic import write_synthetic
 from autopose.errors import AutoposeError, ConfigError, DataError, ModelError, UsageError
+from autopose.fabric_genotype import FabricGenotype
 from autopose.genotype import AutoPoseGenotype, Genotype
 from autopose.models.network import build_network
+from autopose.skeleton import COCO17, skeleton_by_name
 from autopose.skeleton_record import skeleton_from
 from autopose.training.config import TrainConfig, TrainSection
 from autopose.training.initialisation import initialise
@@ -199,6 +201,30 @@ def test_init_takes_over_the_joints_that_are_named_alike(
             if count == 17:
                 expected[9], expected[16] = best.state[key][10], best.state[key][9]
             torch.testing.assert_close(value, expected, atol=0, rtol=0)
+
+
+def test_init_of_a_fabric_takes_over_the_joints_that_are_named_alike() -> None:
+    """Of COCO's head and PoseTrack's five joints each are learned: an eye's maps are no neck's."""
+    coco = Genotype.load("fabric-tiny")
+    assert isinstance(coco, FabricGenotype)
+    given = build_network(coco, 17)
+    checkpoint = Checkpoint(coco, given.state_dict())
+    for name, count in (("posetrack17", 17), ("crowdpose14", 14)):
+        skeleton = skeleton_by_name(name)
+        genotype = coco.model_copy(update={"skeleton": name})
+        network = build_network(genotype, count)
+        fresh = {key: value.clone() for key, value in network.state_dict().items()}
+        initialise(network, checkpoint, genotype, skeleton)
+        image = torch.randn(2, 3, 64, 64)
+        ours, theirs = network.eval()(image), given.eval()(image)
+        for index, joint in enumerate(skeleton.joints):
+            if joint in COCO17.joints:
+                torch.testing.assert_close(ours[:, index], theirs[:, COCO17.index(joint)], msg=joint)
+        head = skeleton.parts[len(coco.parts)]["head"]
+        new = [joint not in COCO17.joints for joint in head]
+        weight = "heads.head.project.weight"
+        rows = network.state_dict()[weight].unflatten(0, (len(head), -1))
+        torch.testing.assert_close(rows[new], fresh[weight].unflatten(0, (len(head), -1))[new], atol=0, rtol=0)
 
 
 def _refused(genotype: AutoPoseGenotype, figures: Path, tmp_path: Path, **options: Any) -> AutoposeError:
