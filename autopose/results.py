@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from autopose.errors import DataError
+from autopose.large_json import own, uncollected
 from autopose.poses import Poses
 from autopose.skeleton import Skeleton, skeleton_by_name
 from autopose.skeleton_record import skeleton_from, skeleton_object
@@ -126,9 +127,10 @@ def _size(given: Any) -> tuple[int, int]:
     width, height = given
     if not isinstance(width, int) or not isinstance(height, int):
         raise TypeError(f"image_size_wh is {given!r}; expected two whole numbers")
-    return width, height
+    return own(width), own(height)
 
 
+@uncollected()
 def load_results(path: str | Path) -> Results:
     """Read a results file: ``.json``, or the ``.part.jsonl`` that an interrupted run leaves.
 
@@ -166,7 +168,7 @@ def load_results(path: str | Path) -> Results:
         if time_s is not None and not (isinstance(time_s, int | float) and abs(time_s) < 1e12):
             raise DataError(f"{path}: frames[{number}]: time_s is {str(time_s)[:40]!r}; expected seconds.")
         poses = poses_from_record(record, results.skeleton)
-        results.frames.append(FramePoses(record["frame"], time_s, poses))
+        results.frames.append(FramePoses(own(record["frame"]), None if time_s is None else own(time_s), poses))
     if any(entry.poses.ids is not None for entry in results.frames):  # tracked: an empty frame has ids too, none
         for entry in results.frames:
             if not len(entry.poses):

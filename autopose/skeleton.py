@@ -2,12 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autopose.errors import DataError
+
+
+@cache
+def _joints_named(joints: tuple[str, ...], parts: tuple[str, ...]) -> NDArray[np.bool_]:
+    """Return :meth:`Skeleton.named`, which is asked of every person of a data set, and of every crop."""
+    names = (name.split("_") for name in joints)
+    found = np.array([any(word.startswith(parts) or word.endswith(parts) for word in name) for name in names])
+    found.setflags(write=False)
+    return found
 
 
 @dataclass(frozen=True)
@@ -46,10 +55,9 @@ class Skeleton:
     def named(self, *parts: str) -> NDArray[np.bool_]:
         """Return which joints have a word in their name that begins or ends as one of these: ``(K,)``.
 
-        So ``left_hip`` and ``lhip`` are hips; a ``forearm`` is no ear.
+        So ``left_hip`` and ``lhip`` are hips; a ``forearm`` is no ear. The array is read-only.
         """
-        names = (name.split("_") for name in self.joints)
-        return np.array([any(word.startswith(parts) or word.endswith(parts) for word in name) for name in names])
+        return _joints_named(self.joints, parts)
 
     @cached_property
     def flip_order(self) -> NDArray[np.int64]:

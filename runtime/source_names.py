@@ -39,7 +39,7 @@ def as_one(name: str) -> str:
     return composed(name).lower()
 
 
-def unique_stem(stem: str, taken: set[str], marks: Iterable[str] = ()) -> str:
+def unique_stem(stem: str, taken: set[str], marks: Iterable[str] = (), counts: dict[str, int] | None = None) -> str:
     """Return the stem, short enough for a file and numbered if it is taken already, and take it.
 
     Upper and lower case are one, and an accent beside its letter or in it: not every file system tells them apart.
@@ -48,12 +48,17 @@ def unique_stem(stem: str, taken: set[str], marks: Iterable[str] = ()) -> str:
         stem: wanted.
         taken: what is given away, as :func:`as_one` has it; added to.
         marks: it is needed with these behind it as well.
+        counts: the last number of each stem that was given away with these marks, added to: thousands of pictures of
+            one name would each be counted up from the first.
     """
     if len(os.fsencode(stem)) > LONGEST_STEM:
         stem = os.fsencode(stem)[:LONGEST_STEM].decode(errors="ignore")
-    name, count = stem, 1
+    counts = {} if counts is None else counts
+    count = counts.get(stem, 1)
+    name = stem if count == 1 else f"{stem}-{count}"
     while not taken.isdisjoint(needed := {as_one(name + mark) for mark in ("", *marks)}):
         count += 1
         name = f"{stem}-{count}"
     taken |= needed
+    counts[stem] = count
     return name

@@ -326,18 +326,20 @@ def _is_image(path: Path) -> bool:
 def _uniquely_named(specs: Sequence[SourceSpec]) -> list[SourceSpec]:
     """Number the later ones of equal names, of sources and of images, so that no output overwrites another."""
     names: set[str] = set()
-    named = [replace(spec, name=unique_stem(spec.name, names, OUTPUT_MARKS)) for spec in specs]
+    numbers: dict[str, int] = {}
+    named = [replace(spec, name=unique_stem(spec.name, names, OUTPUT_MARKS, numbers)) for spec in specs]
     stems = {as_one(spec.name) for spec in named if _is_one_image(spec)}
     stems |= {as_one(f"{spec.name}-sheet") for spec in named}  # lies beside the images of a folder
-    return [_with_stems(spec, stems) for spec in named]
+    counts: dict[str, int] = {}
+    return [_with_stems(spec, stems, counts) for spec in named]
 
 
-def _with_stems(spec: SourceSpec, taken: set[str]) -> SourceSpec:
+def _with_stems(spec: SourceSpec, taken: set[str], counts: dict[str, int]) -> SourceSpec:
     if spec.kind != "images":
         return spec
     if _is_one_image(spec):  # called as its source is
         return replace(spec, stems=(spec.name,))
-    return replace(spec, stems=tuple(unique_stem(path.stem, taken) for path in spec.files))
+    return replace(spec, stems=tuple(unique_stem(path.stem, taken, (), counts) for path in spec.files))
 
 
 def _is_one_image(spec: SourceSpec) -> bool:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autopose.data.coco import persons_from_coco
-from autopose.data.coco_file import read_coco
+from autopose.data.coco_file import read_coco, reading_once
 from autopose.data.images import ImageReader
 from autopose.data.pose_dataset import PoseDataset
 from autopose.data.skeletons import open_skeleton
@@ -67,6 +67,7 @@ class SearchData:
         DataError: a level has no data, or a picture that the reward looks at is not there.
     """
 
+    @reading_once()
     def __init__(self, config: SearchConfig, folder: Path, rank: int = 0, world: int = 1) -> None:
         self.config, self.rank, self.world = config, rank, world
         self.skeleton: Skeleton = open_skeleton(config.skeleton)

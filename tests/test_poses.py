@@ -126,3 +126,16 @@ def test_frames_without_anybody_are_read_as_they_were_tracked(tracked: bool, tmp
     path.write_text(json.dumps(content), encoding="utf-8")
     read = [entry.poses.ids for entry in load_results(path).frames]
     assert [None if ids is None else ids.tolist() for ids in read] == ([[7, 8, 9], [], [8]] if tracked else [None] * 3)
+
+
+def test_results_do_not_keep_the_file_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = {**results_header(_poses().skeleton), "frames": [frame_record(_poses(), 70_000, 2800.5)]}
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(content))
+    monkeypatch.setattr("autopose.results.json.loads", lambda _: content)
+    record = content["frames"][0]
+    (entry,) = load_results(path).frames
+    assert (entry.frame, entry.time_s, entry.poses.image_size_wh) == (70_000, 2800.5, (640, 480))
+    assert entry.frame is not record["frame"]
+    assert entry.time_s is not record["time_s"]
+    assert entry.poses.image_size_wh[0] is not record["image_size_wh"][0]

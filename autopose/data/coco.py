@@ -18,6 +18,7 @@ from autopose.data.coco_file import (
 )
 from autopose.data.skeletons import conversion_to
 from autopose.errors import DataError
+from autopose.large_json import own, uncollected
 from autopose.poses import Person
 from autopose.skeleton import COCO17, Skeleton, skeleton_by_joints
 from autopose.skeleton_record import plain_name
@@ -109,22 +110,21 @@ def persons_from_coco(
         DataError: the file has other joints; a box, keypoints or weights (of the named record) cannot be used.
     """
     check_joints(file, skeleton)
-    persons = []
-    for number, record in enumerate(file.annotations):
-        if keep is not None and not keep(record):
-            continue
-        person = person_from_record(
-            file,
-            number,
-            skeleton=skeleton,
-            pseudo_weight=pseudo_weight,
-            label_weight=label_weight,
-            sample_weight=sample_weight,
-            min_confidence=min_confidence,
+    wanted = (number for number, record in enumerate(file.annotations) if keep is None or keep(record))
+    with uncollected():
+        persons = (
+            person_from_record(
+                file,
+                number,
+                skeleton=skeleton,
+                pseudo_weight=pseudo_weight,
+                label_weight=label_weight,
+                sample_weight=sample_weight,
+                min_confidence=min_confidence,
+            )
+            for number in wanted
         )
-        if person is not None:
-            persons.append(person)
-    return persons
+        return [person for person in persons if person is not None]
 
 
 def person_from_record(
@@ -160,9 +160,9 @@ def person_from_record(
         box_xyxy=box,
         keypoints=keypoints,
         weight=weight.astype(np.float32),
-        area=_number(record, "area", 0, where) or float(np.prod(box[2:] - box[:2]) * BOX_SHARE),
-        image_id=record["image_id"],
-        annotation_id=record["id"] if isinstance(record.get("id"), int) else -1,  # others name theirs with texts
+        area=own(_number(record, "area", 0, where)) or float(np.prod(box[2:] - box[:2]) * BOX_SHARE),
+        image_id=image["id"],  # the picture's, one for all of its persons
+        annotation_id=own(record["id"]) if isinstance(record.get("id"), int) else -1,  # others name theirs with texts
         weight_sample=sample_weight,
         skeleton=skeleton,
     )

@@ -3,7 +3,9 @@
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,10 @@ from autopose.data.categories import as_persons, category_record, other_categori
 from autopose.data.images import IMAGES_OPTION, picture_exists
 from autopose.errors import DataError
 from autopose.files import with_slashes
+from autopose.large_json import uncollected
+
+#: A tuple, which is quicker than their union: millions of values are asked.
+_NUMBERS = (int, float, np.number)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +65,28 @@ def read_json(path: Path, what: str) -> Any:
     if not path.is_file():
         raise DataError(f"No {what} {str(path)!r}.")
     try:
-        return json.loads(path.read_bytes())
+        with uncollected():
+            return json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:  # a number of more than 4300 digits is no JSONDecodeError
         raise DataError(f"{path}: not valid JSON ({error}). Is it complete?") from None
+
+
+#: Inside of :func:`reading_once`: what was read last, by what it was read from.
+_KEPT: ContextVar[dict[Any, CocoFile] | None] = ContextVar("_KEPT", default=None)
+
+
+@contextmanager
+def reading_once() -> Iterator[None]:
+    """Keep the annotation file that :func:`read_coco` read last, and give that again to whoever asks for it.
+
+    The samples, the tune split and the persons to paint are mostly of one file; COCO's takes minutes to read thrice.
+    Only the last: several such files do not fit into memory beside each other.
+    """
+    token = _KEPT.set({})
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
 
 
 def read_coco(path: Path, *, images: Path | None = None, look: bool = True) -> CocoFile:
@@ -76,7 +101,18 @@ def read_coco(path: Path, *, images: Path | None = None, look: bool = True) -> C
         DataError: missing file, broken JSON, a missing key (named), an annotation of an unknown image, no images, or
             several categories of which none is called a person.
     """
-    path = Path(path)
+    path, kept = Path(path), _KEPT.get()
+    if kept is None or not look or not path.is_file():  # without a look it is a run's own split, which is small
+        return _read_coco(path, images, look)
+    status = path.stat()
+    key = path, images, status.st_mtime_ns, status.st_size
+    if key not in kept:
+        kept.clear()  # first: both may not fit
+        kept[key] = _read_coco(path, images, look)
+    return kept[key]
+
+
+def _read_coco(path: Path, images: Path | None, look: bool) -> CocoFile:
     content = read_json(path, "annotation file")
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
         raise DataError(f"{path}: not COCO annotations: expected an object with the lists 'images' and 'annotations'.")
@@ -249,7 +285,7 @@ def number_fault(values: Any, count: int) -> str:
 
 def _finite(value: Any) -> bool:
     try:
-        return isinstance(value, int | float | np.number) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, _NUMBERS) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # a whole number of hundreds of digits
         return False
 

@@ -20,6 +20,8 @@ Image = NDArray[np.uint8]
 #: Thickness of a limb as a share of the trunk's length, by the first of these joints that it has; 0.25 without any.
 _THICKNESS = {"knee": 0.42, "wrist": 0.26, "elbow": 0.32}
 _HEAD = ("nose", "eye", "ear", "head")
+#: Of each of these a joint has to be labelled, or there is no trunk.
+_TRUNK = ("shoulder", "hip")
 #: Joints that a person needs to be cut out, and that a person needs for others to stand behind them.
 _LEAST_JOINTS = 9
 
@@ -27,14 +29,16 @@ _LEAST_JOINTS = 9
 def can_be_cut_out(person: Person) -> bool:
     """Return whether enough is labelled to draw a silhouette: most joints, and a trunk."""
     labelled = (person.weight > 0) & np.isfinite(person.keypoints).all(-1)
-    return int(labelled.sum()) >= _LEAST_JOINTS and _trunk(person.keypoints, labelled, person.skeleton) is not None
+    return int(labelled.sum()) >= _LEAST_JOINTS and all(
+        (person.skeleton.named(part) & labelled).any() for part in _TRUNK
+    )
 
 
 def _trunk(
     xy: NDArray[np.floating], labelled: NDArray[np.bool_], skeleton: Skeleton
 ) -> tuple[NDArray[np.floating], float] | None:
     """Return the labelled corners of the trunk and its length, or None without a shoulder and a hip."""
-    shoulders, hips = skeleton.named("shoulder") & labelled, skeleton.named("hip") & labelled
+    shoulders, hips = (skeleton.named(part) & labelled for part in _TRUNK)
     if not shoulders.any() or not hips.any():
         return None
     corners = np.concatenate([xy[shoulders], xy[hips]])

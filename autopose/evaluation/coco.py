@@ -106,18 +106,19 @@ def bootstrap_interval(
     """
     evaluation = _evaluated(results, annotations, task, skeleton, complete_only)
     ids = list(evaluation.params.imgIds)
-    areas = len(evaluation.params.areaRng)
-    matches = np.empty((areas, len(ids)), object)
-    matches.ravel()[:] = evaluation.evalImgs  # one category: areas, then images
+    matches = np.empty(len(ids), object)
+    matches[:] = evaluation.evalImgs[: len(ids)]  # one category; the first size is all of them, others follow
+    for settings in (evaluation.params, evaluation._paramsEval):  # AP is of all sizes and the most results per image
+        settings.areaRng, settings.maxDets = settings.areaRng[:1], settings.maxDets[-1:]
     rng = np.random.default_rng(seed)
     values = []
     for _ in range(draws):
         drawn = rng.integers(len(ids), size=len(ids))
         evaluation._paramsEval.imgIds = evaluation.params.imgIds = [ids[i] for i in drawn]
-        evaluation.evalImgs = matches[:, drawn].ravel().tolist()
+        evaluation.evalImgs = matches[drawn].tolist()
         with contextlib.redirect_stdout(io.StringIO()):
             evaluation.accumulate()
-        precision = evaluation.eval["precision"][:, :, 0, 0, -1]
+        precision = evaluation.eval["precision"][:, :, 0, 0, 0]
         if (precision > -1).any():
             values.append(float(precision[precision > -1].mean()))
     if not values:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from autopose.checkpoint import Checkpoint
 from autopose.data.coco import persons_from_coco
-from autopose.data.coco_file import read_coco
+from autopose.data.coco_file import read_coco, reading_once
 from autopose.data.images import DiskReader, ImageReader, PackedReader
 from autopose.data.mpii import is_mpii
 from autopose.data.pasted import persons_to_paint
@@ -51,6 +51,7 @@ GIB = 1024**3
 LARGE_MACS = 3e9
 
 
+@reading_once()
 def dry_run(genotype: Genotype, config: TrainConfig, init: Checkpoint | None = None) -> dict[str, Any]:
     """Return what training this genotype by this recipe would be and cost, after one real step on synthetic data.
 

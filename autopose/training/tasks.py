@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autopose.data.coco import persons_from_coco
-from autopose.data.coco_file import read_coco
+from autopose.data.coco_file import read_coco, reading_once
 from autopose.data.detection_dataset import DetectionDataset, DetectionSample
 from autopose.data.mpii import is_mpii
 from autopose.data.pose_dataset import PoseDataset, PoseSample
@@ -194,6 +194,7 @@ class DetectorTask(Task):
         return evaluate_boxes(results, self.tune)
 
 
+@reading_once()
 def make_task(config: TrainConfig, genotype: Genotype, folder: Path, device: torch.device) -> Task:
     """Return the task that the configuration asks for.
 

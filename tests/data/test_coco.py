@@ -1,3 +1,4 @@
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -6,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from autopose.data.coco import load_coco, nobody_from_coco
-from autopose.data.coco_file import picture_folder, read_coco
+from autopose.data.coco import load_coco, nobody_from_coco, persons_from_coco
+from autopose.data.coco_file import picture_folder, read_coco, reading_once
 from autopose.data.images import DiskReader
 from autopose.data.scenes import load_scenes
 from autopose.errors import AutoposeError, DataError, MediaError
@@ -319,3 +320,36 @@ def test_names_from_windows(tmp_path: Path) -> None:
     image = {"id": 1, "file_name": "train\\a.png", "width": 4, "height": 4}
     (tmp_path / "x.json").write_text(json.dumps({"images": [image], "annotations": []}))
     assert read_coco(tmp_path / "x.json").image_path(1) == tmp_path / "train" / "a.png"
+
+
+def test_a_file_is_read_once_where_that_is_asked(write_coco: Any) -> None:
+    path = write_coco({"keypoints": flat(GRID)})
+    assert read_coco(path) is not read_coco(path)
+    with reading_once():
+        first = read_coco(path)
+        assert read_coco(path) is first
+        assert read_coco(path, look=False) is not first
+        path.write_text(path.read_text() + " ")  # another file now
+        second = read_coco(path)
+        assert second is not first
+        assert second.annotations == first.annotations
+    assert read_coco(path) is not second
+
+
+def test_persons_do_not_keep_the_file_in_memory(write_coco: Any) -> None:
+    """Numbers of the file's own, here and there, would keep all that lies between them."""
+    path = write_coco({"keypoints": flat(GRID), "id": 70_000, "area": 1234.5})
+    file = read_coco(path)
+    (person,) = persons_from_coco(file)
+    record = file.annotations[0]
+    assert (person.annotation_id, person.area, person.image_id) == (70_000, 1234.5, record["image_id"])
+    assert person.annotation_id is not record["id"]
+    assert person.area is not record["area"]
+
+
+def test_the_garbage_collector_works_again_after_a_broken_file(tmp_path: Path) -> None:
+    path = tmp_path / "broken.json"
+    path.write_text("{")
+    with pytest.raises(DataError, match="not valid JSON"):
+        read_coco(path)
+    assert gc.isenabled()

@@ -160,3 +160,18 @@ def test_the_labels_of_a_crop_are_the_persons_own() -> None:
         assert ((b.weight == a.weight) | (b.weight == a.weight / 2)).all()
         changed += bool((a.crop != b.crop).any())
     assert changed > 3
+
+
+def test_who_can_be_cut_out_is_who_has_a_silhouette_and_most_joints() -> None:
+    rng = np.random.default_rng(0)
+    for share in rng.uniform(0.3, 1, 100):
+        labelled = rng.random(17) < share
+        has_trunk = silhouette(STANDING, labelled, COCO17, (50, 160)) is not None
+        assert can_be_cut_out(person((0, 0), labelled.astype(np.float32))) == (has_trunk and labelled.sum() >= 9)
+
+
+def test_which_joints_are_meant_is_worked_out_once() -> None:
+    """It is asked of every person of a data set, four times for each who is painted."""
+    hips = COCO17.named("hip")
+    assert COCO17.named("hip") is hips
+    assert not hips.flags.writeable

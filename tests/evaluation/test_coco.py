@@ -2,7 +2,7 @@ import contextlib
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from autopose.errors import DataError
 from autopose.evaluation.coco import (
     BOX_FIGURES,
     KEYPOINT_FIGURES,
+    _evaluated,
     bootstrap_interval,
     evaluate_boxes,
     evaluate_keypoints,
@@ -339,3 +340,45 @@ def test_image_ids_are_of_one_kind(tmp_path: Path) -> None:
         else:
             with pytest.raises(DataError, match="all whole numbers, or all texts"):
                 evaluate_boxes(results, path)
+
+
+@pytest.mark.parametrize("kind", ["keypoints", "bbox"])
+def test_an_interval_is_that_of_whole_evaluations(
+    tmp_path: Path, kind: Literal["keypoints", "bbox"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only AP's size and number of results are accumulated for each draw: a third of the work, of boxes a twelfth."""
+    truth = ground_truth(tmp_path / "gt.json", persons=60, images=25)
+    results = noisy_results(truth, 4.0)
+    for result in results:
+        xy = np.array(result["keypoints"]).reshape(-1, 3)[:, :2]
+        result["bbox"] = [*xy.min(0).tolist(), *np.ptp(xy, axis=0).tolist()]
+    from pycocotools.cocoeval import COCOeval
+
+    accumulate = COCOeval.accumulate
+    matched: list[list[Any]] = []
+    draws: list[list[int]] = []
+    accumulated: list[int] = []
+
+    def watched(self: Any, p: Any = None) -> None:
+        if not matched:
+            matched.append(list(self.evalImgs))
+        accumulate(self, p)
+        draws.append(list(self.params.imgIds))
+        accumulated.append(self.eval["precision"].size)
+
+    monkeypatch.setattr(COCOeval, "accumulate", watched)
+    interval = bootstrap_interval(results, truth, task=kind, draws=5)
+    monkeypatch.undo()
+    evaluation = _evaluated(results, truth, kind, COCO17)
+    ids = list(evaluation.params.imgIds)
+    values = []
+    for drawn in draws[1:]:
+        chosen = [ids.index(number) for number in drawn]
+        evaluation._paramsEval.imgIds = evaluation.params.imgIds = drawn
+        areas = range(len(evaluation.params.areaRng))
+        evaluation.evalImgs = [matched[0][area * len(ids) + i] for area in areas for i in chosen]
+        evaluation.accumulate()
+        precision = evaluation.eval["precision"][:, :, 0, 0, -1]
+        values.append(precision[precision > -1].mean())
+    assert interval == tuple(np.quantile(values, [0.025, 0.975]))
+    assert accumulated[1] * (3 if kind == "keypoints" else 12) == accumulated[0]

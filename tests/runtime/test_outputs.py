@@ -497,3 +497,15 @@ def test_trc_has_all_lines_of_a_long_absence(figures: Any, tmp_path: Path) -> No
     header, _, times, _ = _read_trc(sink.close()[0])
     assert int(header["NumFrames"]) == 12_001
     np.testing.assert_allclose(np.diff(times), 0.001, atol=1e-6)
+
+
+def test_thousands_of_sources_of_one_name_are_numbered_as_few_are() -> None:
+    """Remembered numbers give the same names, without counting up from the first each time."""
+    rng = np.random.default_rng(0)
+    stems = [["a", "A", "a-2", "b", "b-2-2", "b-2"][i] for i in rng.integers(6, size=200)]
+    slow: set[str] = set()
+    quick: set[str] = set()
+    counts: dict[str, int] = {}
+    assert [unique_stem(stem, slow) for stem in stems] == [unique_stem(stem, quick, (), counts) for stem in stems]
+    names = [unique_stem("frame", quick, (), counts) for _ in range(20_000)]
+    assert (names[0], names[-1]) == ("frame", "frame-20000")
