@@ -83,7 +83,7 @@ def test_the_bundled_graphs_need_nothing_of_autopose(tmp_path: Path, monkeypatch
     for file in (zoo / "detector-fast.onnx", *zoo.glob("*.data")):
         shutil.copyfile(file, file.name)
     shutil.copyfile(zoo / "fast-flip.onnx", "fast.onnx")
-    drawn = write_synthetic(tmp_path / "drawn", images=6, seed=1, size_wh=(400, 300))
+    drawn = write_synthetic(tmp_path / "drawn", images=3, seed=1, size_wh=(400, 300))
     seen = 0
     with Estimator(model="fast", detector="detector-fast") as estimator:
         for picture in sorted((drawn.parent / "images").iterdir()):
@@ -99,7 +99,7 @@ def test_the_bundled_graphs_need_nothing_of_autopose(tmp_path: Path, monkeypatch
             sure = given.keypoint_scores > 0.2
             np.testing.assert_allclose(scope["xy"][sure], given.keypoints[sure], atol=1e-2)
             seen += int(sure.sum())
-    assert seen > 40
+    assert seen > 20
 
 
 def test_most_recipes_say_how_they_are_run() -> None:
