@@ -89,16 +89,24 @@ def warp(
 ) -> NDArray[np.uint8]:
     """Sample a ``(H, W, 3)`` image into ``(h, w, 3)``, bilinear; ``border`` fills what lies outside."""
     if max(image.shape[:2]) > LONGEST_SIDE:
-        image, matrix = _within_reach(image, matrix, size_wh)
+        image, matrix = within_reach(image, matrix, size_wh)
     warped = cv2.warpAffine(image, np.asarray(matrix, np.float64), size_wh, flags=cv2.INTER_LINEAR, borderValue=border)
     return np.asarray(warped, np.uint8)
 
 
-def _within_reach(
-    image: NDArray[np.uint8], matrix: NDArray[np.floating], size_wh: tuple[int, int]
+def within_reach(
+    image: NDArray[np.uint8], matrix: NDArray[np.floating], size_wh: tuple[int, int], margin: float = 0.0
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Return the part of a huge image that is sampled, every n-th pixel of it if it is still huge, and its matrix."""
+    """Return the part of an image that :func:`warp` samples, every n-th pixel of it if that is huge, and its matrix.
+
+    Args:
+        image: ``(H, W, 3)``.
+        matrix: ``(2, 3)``.
+        size_wh: of the result.
+        margin: so many pixels of the result more on each side.
+    """
     corners = np.array([[0, 0], [size_wh[0], 0], [0, size_wh[1]], size_wh], np.float64)
+    corners += np.where(corners > 0, margin, -margin)
     seen = transform(corners, invert(matrix))
     size = np.array([image.shape[1], image.shape[0]])
     low = np.clip(np.floor(seen.min(0)) - 2, 0, size - 1).astype(int)

@@ -22,7 +22,7 @@ from autopose.runtime.evidence import LEAST_EVIDENCE, evidence
 from autopose.runtime.images import as_bgr
 from autopose.runtime.models import Backend, open_model
 from autopose.runtime.predictor import SessionPredictor
-from autopose.runtime.session import Device
+from autopose.runtime.session import Device, buckets
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
@@ -271,9 +271,7 @@ class Estimator:
         """Run both networks once on black images, so that the first real image meets ready ones; return self."""
         width, height = self.manifest.codec.input_size_wh
         largest = self.predictor.batch_size
-        # On a GPU each power of two makes itself ready at its first run.
-        powers = {1 << power for power in range(largest.bit_length() if self.session.device == "cuda" else 1)}
-        for count in sorted(powers | {largest}):
+        for count in buckets(1, largest) if self.session.device == "cuda" else sorted({1, largest}):
             if self.device_crops is None:
                 self.predictor(np.zeros((count, height, width, 3), np.uint8))
             else:

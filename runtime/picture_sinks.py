@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.affine import warp_shrunk
+from autopose.affine import warp_shrunk, within_reach
 from autopose.drawing import draw_person
 from autopose.errors import MediaError
 from autopose.image_files import write_image
@@ -152,13 +152,9 @@ def person_cell(image: NDArray[np.uint8], poses: Poses, index: int, cell_wh: tup
     center = np.array([x0 + x1, y0 + y1]) / 2
     scale = min(cell_wh[0] / max(x1 - x0, 1), cell_wh[1] / max(y1 - y0, 1)) / 1.15
     shift = np.array(cell_wh) / 2 - scale * center
-    # What the cell shows, and two of its pixels more: to shrink all of a large picture for each person takes long.
-    size, reach = np.array([image.shape[1], image.shape[0]]), np.array(cell_wh) / 2 + 2
-    left, top = low = np.clip(np.floor(center - reach / scale), 0, size - 1).astype(int)
-    right, bottom = np.clip(np.ceil(center + reach / scale), low + 1, size).astype(int)
-    inner = shift + scale * low
-    matrix = np.array([[scale, 0, inner[0]], [0, scale, inner[1]]])
-    part = image[top:bottom, left:right]
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    # To shrink all of a large picture for each person takes long.
+    part, matrix = within_reach(image, matrix, cell_wh, margin=2)
     cell = warp_shrunk(part, matrix, cell_wh, border=(40, 40, 40))  # OpenCV's own warp knows no INTER_AREA
     placed = replace(
         person,

@@ -103,6 +103,12 @@ def normalised(images: NDArray[np.uint8], manifest: Manifest) -> NDArray[np.floa
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), np.float32)
 
 
+def buckets(smallest: int, largest: int) -> list[int]:
+    """Return the batch sizes that a GPU makes itself ready for: powers of two between the two, and these."""
+    powers = [1 << power for power in range(largest.bit_length()) if smallest <= 1 << power <= largest]
+    return sorted({smallest, *powers, largest})
+
+
 def open_session(path: str | Path, *, device: Device = "auto", threads: int | None = None) -> Session:
     """Open an exported model.
 

@@ -16,15 +16,9 @@ from autopose.manifest import Manifest
 from autopose.runtime.device_memory import Bytes, CapturedGraph, Cuda, open_cuda
 from autopose.runtime.engine_sidecar import EngineSidecar, read_sidecar, require_fit
 from autopose.runtime.gpu import gpu_here
-from autopose.runtime.session import Session
+from autopose.runtime.session import Session, buckets
 
 log = logging.getLogger(__name__)
-
-
-def buckets(smallest: int, largest: int) -> list[int]:
-    """Return the batch sizes that get a graph of their own: powers of two within the profile, and its ends."""
-    powers = [1 << power for power in range(largest.bit_length()) if smallest <= 1 << power <= largest]
-    return sorted({smallest, *powers, largest})
 
 
 def bucket_for(count: int, sizes: Sequence[int]) -> int:

@@ -29,18 +29,20 @@ _LEAST_JOINTS = 9
 def can_be_cut_out(person: Person) -> bool:
     """Return whether enough is labelled to draw a silhouette: most joints, and a trunk."""
     labelled = (person.weight > 0) & np.isfinite(person.keypoints).all(-1)
-    return int(labelled.sum()) >= _LEAST_JOINTS and all(
-        (person.skeleton.named(part) & labelled).any() for part in _TRUNK
-    )
+    return int(labelled.sum()) >= _LEAST_JOINTS and _has_trunk(labelled, person.skeleton)
+
+
+def _has_trunk(labelled: NDArray[np.bool_], skeleton: Skeleton) -> bool:
+    return all((skeleton.named(part) & labelled).any() for part in _TRUNK)
 
 
 def _trunk(
     xy: NDArray[np.floating], labelled: NDArray[np.bool_], skeleton: Skeleton
 ) -> tuple[NDArray[np.floating], float] | None:
     """Return the labelled corners of the trunk and its length, or None without a shoulder and a hip."""
-    shoulders, hips = (skeleton.named(part) & labelled for part in _TRUNK)
-    if not shoulders.any() or not hips.any():
+    if not _has_trunk(labelled, skeleton):
         return None
+    shoulders, hips = (skeleton.named(part) & labelled for part in _TRUNK)
     corners = np.concatenate([xy[shoulders], xy[hips]])
     length = float(np.linalg.norm(xy[shoulders].mean(0) - xy[hips].mean(0)))
     # Seen from above or bent forward the trunk is short; the shoulders then tell the size.

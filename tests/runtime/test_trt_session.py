@@ -21,8 +21,8 @@ from autopose.runtime import trt_session
 from autopose.runtime.device_memory import Bytes, CapturedGraph, Cuda, open_cuda
 from autopose.runtime.engine_sidecar import Builder, EngineSidecar, sha256_of
 from autopose.runtime.gpu import Gpu
-from autopose.runtime.session import open_session
-from autopose.runtime.trt_session import TrtSession, bucket_for, buckets
+from autopose.runtime.session import buckets, open_session
+from autopose.runtime.trt_session import TrtSession, bucket_for
 
 JOINTS, HEIGHT, WIDTH = 17, 64, 32
 
