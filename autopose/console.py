@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _state = {"quiet": False}
+_waits = logging.getLogger("autopose.waits")
 
 
 class Bar(Protocol):
@@ -45,6 +46,8 @@ def set_verbosity(*, quiet: bool = False, verbose: bool = False) -> None:
     level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_OnStandardError()], force=True)
     logging.getLogger("autopose").setLevel(level)
+    alone = os.environ.get("RANK", "0") == "0"  # of the processes of a training one says it
+    _waits.setLevel(logging.INFO if alone and not quiet else logging.WARNING)
     if not verbose:  # OpenCV, not yet imported: what it says of a damaged picture is in our own sentence
         os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
@@ -58,6 +61,11 @@ def remark(text: str) -> None:
     """Print a line to standard error unless quiet."""
     if not is_quiet():
         sys.stderr.write(text + "\n")
+
+
+def waiting(text: str) -> None:
+    """Say what is being waited for, on the command line only: of the library's users nobody asked."""
+    _waits.info(text)
 
 
 def command_line(words: Sequence[str]) -> str:

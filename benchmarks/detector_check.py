@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from autopose.commands.scored_models import PERSONS_PER_IMAGE, open_pose_model, run_detector
 from autopose.data.coco import load_coco, persons_from_detections
 from autopose.data.coco_file import read_coco
-from autopose.evaluation.coco import bootstrap_interval, evaluate_boxes, evaluate_keypoints
+from autopose.evaluation.coco import DRAWS, evaluate_boxes, evaluate_keypoints
 from autopose.evaluation.predict import predict_persons, suppress_poses
 from autopose.files import write_atomic
 from autopose.runtime.assignment import assign
@@ -65,9 +65,8 @@ def complete_images(annotations: Path, folder: Path) -> Path:
 
 def box_figures(found: Results, annotations: Path) -> dict[str, Any]:
     """Return AP, AP50 and the interval of AP."""
-    figures = evaluate_boxes(found, annotations)
-    low, high = bootstrap_interval(found, annotations, task="bbox")
-    return {"AP": figures["AP"], "AP50": figures["AP50"], "AP_low": low, "AP_high": high}
+    figures = evaluate_boxes(found, annotations, draws=DRAWS)
+    return {key: figures[key] for key in ("AP", "AP50", "AP_low", "AP_high")}
 
 
 def best_boxes(found: Results) -> Results:

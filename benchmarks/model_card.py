@@ -26,7 +26,7 @@ from autopose.checkpoint import Checkpoint, checkpoint_path, load_checkpoint, sa
 from autopose.commands.scored_models import run_detector
 from autopose.data.coco import load_coco
 from autopose.data.pose_dataset import PoseDataset
-from autopose.evaluation.coco import bootstrap_interval, evaluate_boxes, evaluate_keypoints
+from autopose.evaluation.coco import DRAWS, evaluate_boxes, evaluate_keypoints
 from autopose.evaluation.predict import predict_persons
 from autopose.export.bundle import bundle, write_figures
 from autopose.files import write_atomic
@@ -61,6 +61,13 @@ def reliable_body_set(data: Path, folder: Path) -> Path:
     return out
 
 
+def with_interval(figures: dict[str, float]) -> dict[str, Any]:
+    """Return a table's row: the figures rounded, the ends of AP's interval together."""
+    ends = [round(figures.pop(key), 3) for key in ("AP_low", "AP_high") if key in figures]
+    row: dict[str, Any] = {key: round(value, 4) for key, value in figures.items()}
+    return row | ({"AP 95 % interval": ends} if ends else {})
+
+
 def pose_figures(checkpoint: Checkpoint, data: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return headline figures and the full tables of a pose model."""
     network = checkpoint.build()
@@ -75,10 +82,8 @@ def pose_figures(checkpoint: Checkpoint, data: Path) -> tuple[dict[str, Any], di
             for flip in (True, False):
                 predictor = TorchPredictor(network, checkpoint.codec, checkpoint.skeleton, flip=flip)
                 results = predict_persons(predictor, persons, checkpoint.codec)
-                figures = evaluate_keypoints(results, annotations)
-                row: dict[str, Any] = {key: round(value, 4) for key, value in figures.items()}
-                if flip:
-                    row["AP 95 % interval"] = [round(v, 3) for v in bootstrap_interval(results, annotations)]
+                figures = evaluate_keypoints(results, annotations, draws=DRAWS if flip else 0)
+                row = with_interval(figures)
                 row["persons"] = len(persons)
                 tables[f"{title}, {'flip' if flip else 'no flip'}"] = row
     best = tables["86-image COCO subset, flip"]
@@ -89,10 +94,7 @@ def detector_figures(graph: Path, data: Path) -> tuple[dict[str, Any], dict[str,
     """Return headline figures and the full table of an exported detector."""
     annotations = data / COCO_SUBSET
     results = run_detector(str(graph), annotations, device="cpu", threads=1)
-    figures = evaluate_boxes(results, annotations, complete_only=True)
-    row: dict[str, Any] = {key: round(value, 4) for key, value in figures.items()}
-    interval = bootstrap_interval(results, annotations, task="bbox", complete_only=True)
-    row["AP 95 % interval"] = [round(v, 3) for v in interval]
+    row = with_interval(evaluate_boxes(results, annotations, complete_only=True, draws=DRAWS))
     title = "complete images of an 86-image COCO val2017 subset"
     return {f"AP50 on {title}": row["AP50"]}, {f"`{graph.stem}`, {title}": row}
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from autopose.commands.infer import _bar
-from autopose.console import progress, remark, set_verbosity
+from autopose.console import progress, remark, set_verbosity, waiting
 from autopose.runtime.sources import SourceSpec
 
 
@@ -48,6 +48,12 @@ def test_what_is_said(
         log.debug("%sdetail", prefix)
     shown = capsys.readouterr()
     assert (shown.out, shown.err.splitlines()) == ("", said)
+    waiting("what is waited for")
+    assert capsys.readouterr().err == ("" if "quiet" in words else "what is waited for\n")
+    monkeypatch.setenv("RANK", "1")
+    set_verbosity(**words)
+    waiting("what rank 0 says already")
+    assert not capsys.readouterr().err
     assert os.environ.get("OPENCV_LOG_LEVEL") == (None if "verbose" in words else "SILENT")
 
 

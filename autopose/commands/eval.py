@@ -73,7 +73,7 @@ def eval(
     from autopose.data.mpii import is_mpii
     from autopose.data.skeletons import named_skeleton
     from autopose.errors import UsageError
-    from autopose.evaluation.coco import bootstrap_interval, evaluate_boxes, evaluate_keypoints
+    from autopose.evaluation.coco import DRAWS, evaluate_boxes, evaluate_keypoints
     from autopose.evaluation.pck import evaluate_pck
     from autopose.files import write_atomic
     from autopose.skeleton import COCO17
@@ -96,7 +96,7 @@ def eval(
         for name, value in (("--visible-score", visible_score), ("--box-power", box_power)):
             if value is not None:
                 raise UsageError(f"{name} is of the scores that poses are given here: it goes with a pose MODEL only.")
-    flip = flip is not False
+    flip, draws = flip is not False, DRAWS if interval else 0
     if is_mpii(annotations):
         if task != "pck":
             raise UsageError(f"{annotations}: is of MPII, which is scored by PCKh: add --task pck.")
@@ -153,15 +153,9 @@ def eval(
     if task == "pck":
         figures = evaluate_pck(results, persons, skeleton)
     elif task == "bbox":
-        figures = evaluate_boxes(results, annotations, complete_only=complete_only)
+        figures = evaluate_boxes(results, annotations, complete_only=complete_only, draws=draws)
     else:
-        figures = evaluate_keypoints(results, annotations, skeleton=skeleton)
-    if interval:
-        kind: Literal["keypoints", "bbox"] = "bbox" if task == "bbox" else "keypoints"
-        low, high = bootstrap_interval(
-            results, annotations, task=kind, skeleton=skeleton, complete_only=complete_only
-        )  # fmt: skip
-        figures |= {"AP_low": low, "AP_high": high}
+        figures = evaluate_keypoints(results, annotations, skeleton=skeleton, draws=draws)
     _report(figures, json_out)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autopose.console import waiting
 from autopose.data.categories import as_persons, category_record, other_categories, person_category
 from autopose.data.images import IMAGES_OPTION, picture_exists
 from autopose.errors import DataError
@@ -21,6 +22,8 @@ from autopose.large_json import uncollected
 
 #: A tuple, which is quicker than their union: millions of values are asked.
 _NUMBERS = (int, float, np.number)
+#: Bytes of a file whose reading takes seconds, or, with what is made of it, most of a minute (COCO's has 240 million).
+LARGE = 50_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +67,8 @@ def read_json(path: Path, what: str) -> Any:
     """
     if not path.is_file():
         raise DataError(f"No {what} {str(path)!r}.")
+    if (size := path.stat().st_size) >= LARGE:
+        waiting(f"Reading {path} ({size / 1e6:.0f} MB) ...")
     try:
         with uncollected():
             return json.loads(path.read_bytes())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,8 @@ from autopose.image_files import read_image
 #: How the folder of pictures is told to a command, and to a recipe.
 IMAGES_OPTION = """--images DIR, or, to train and search, with images="DIR" in data.sources"""
 _MAGIC = b"APPACK01"
+#: So many pictures tell how large a pack will be, well enough to stop before the disk is full after hours.
+_TELLING = 200
 
 
 def picture_exists(path: Path) -> bool:
@@ -141,7 +144,7 @@ def pack_images(
 
     Raises:
         MediaError: one is missing or cannot be decoded.
-        DataError: there are none.
+        DataError: there are none, or, judged by the first few hundred, the disk has no room for all.
     """
     absolute = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths))
     if not absolute:
@@ -154,8 +157,19 @@ def pack_images(
             file.write(np.ascontiguousarray(image).data)
             index[path_from(root, path)] = (offset, image.shape[0], image.shape[1])
             offset += image.size
+            if len(index) == _TELLING:
+                _need_room(out, offset * (len(absolute) - _TELLING) // _TELLING, len(absolute))
             if on_image is not None:
                 on_image(path)
         text = json.dumps({"root": str(root), "images": index}).encode()
         file.write(text + len(text).to_bytes(8, "little") + _MAGIC)
     return Path(out)
+
+
+def _need_room(out: Path, more: int, count: int) -> None:
+    if more > (free := shutil.disk_usage(Path(out).absolute().parent).free):
+        raise DataError(
+            f"{out}: {count:,} decoded pictures would take some {more / 1e9:.1f} GB more, and {free / 1e9:.1f} GB are "
+            "free there (3 bytes a pixel).\nPack them onto another disk, scale them down, or train without a pack: "
+            "the pictures' files are then decoded as they are needed."
+        )

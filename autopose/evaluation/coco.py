@@ -20,11 +20,15 @@ from autopose.skeleton import COCO17, Skeleton
 KEYPOINT_FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
 #: Order of pycocotools' ``stats`` for boxes.
 BOX_FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL")
+#: How often an interval draws the images anew.
+DRAWS = 200
 
 Results = Sequence[Mapping[str, Any]]
 
 
-def evaluate_keypoints(results: Results, annotations: Path, *, skeleton: Skeleton = COCO17) -> dict[str, float]:
+def evaluate_keypoints(
+    results: Results, annotations: Path, *, skeleton: Skeleton = COCO17, draws: int = 0
+) -> dict[str, float]:
     """Return the ten keypoint figures (AP, AP50, ... ARL), 0 to 1; -1 where no annotation is of that size.
 
     Args:
@@ -33,12 +37,14 @@ def evaluate_keypoints(results: Results, annotations: Path, *, skeleton: Skeleto
             images that say ``is_labeled: false``, with their results, are left out. A joint of a teacher's confidence
             below 0.3 is not labelled, as in training.
         skeleton: whose joints and OKS constants.
+        draws: how often to draw the images anew for AP_low and AP_high (:func:`bootstrap_interval`); 0: not at all.
 
     Raises:
         DataError: the annotation file or the results cannot be used.
         MissingDependencyError: pycocotools is not installed.
     """
-    return _figures(_evaluated(results, annotations, "keypoints", skeleton), KEYPOINT_FIGURES)
+    evaluation = _evaluated(results, annotations, "keypoints", skeleton)
+    return _figures(evaluation, KEYPOINT_FIGURES, annotations, draws)
 
 
 def mean_oks(results: Results, annotations: Path, *, skeleton: Skeleton = COCO17) -> float:
@@ -66,7 +72,9 @@ def mean_oks(results: Results, annotations: Path, *, skeleton: Skeleton = COCO17
     return float(np.mean(best))
 
 
-def evaluate_boxes(results: Results, annotations: Path, *, complete_only: bool = False) -> dict[str, float]:
+def evaluate_boxes(
+    results: Results, annotations: Path, *, complete_only: bool = False, draws: int = 0
+) -> dict[str, float]:
     """Return pycocotools' twelve box figures (AP, AP50, ... ARL), 0 to 1; -1 where no annotation is of that size.
 
     PoseTrack's frames that nobody annotated are left out, as by :func:`evaluate_keypoints`, and the regions that it
@@ -77,12 +85,14 @@ def evaluate_boxes(results: Results, annotations: Path, *, complete_only: bool =
         annotations: COCO JSON with the ground truth; a teacher's box of a score below 0.3 counts neither for nor
             against a result, like a crowd, as in training.
         complete_only: only images that say ``complete: true`` (every person is annotated).
+        draws: as in :func:`evaluate_keypoints`.
 
     Raises:
         DataError: the annotation file or the results cannot be used, or no image is complete.
         MissingDependencyError: pycocotools is not installed.
     """
-    return _figures(_evaluated(results, annotations, "bbox", COCO17, complete_only), BOX_FIGURES)
+    evaluation = _evaluated(results, annotations, "bbox", COCO17, complete_only)
+    return _figures(evaluation, BOX_FIGURES, annotations, draws)
 
 
 def bootstrap_interval(
@@ -92,7 +102,7 @@ def bootstrap_interval(
     task: Literal["keypoints", "bbox"] = "keypoints",
     skeleton: Skeleton = COCO17,
     complete_only: bool = False,
-    draws: int = 200,
+    draws: int = DRAWS,
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[float, float]:
@@ -105,6 +115,13 @@ def bootstrap_interval(
         MissingDependencyError: pycocotools is not installed.
     """
     evaluation = _evaluated(results, annotations, task, skeleton, complete_only)
+    return _interval(evaluation, annotations, draws, level, seed)
+
+
+def _interval(
+    evaluation: Any, annotations: Path, draws: int, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Return percentiles of AP of images drawn anew; the evaluation's own figures are no longer to be had after it."""
     ids = list(evaluation.params.imgIds)
     matches = np.empty(len(ids), object)
     matches[:] = evaluation.evalImgs[: len(ids)]  # one category; the first size is all of them, others follow
@@ -181,8 +198,11 @@ def _evaluated(
     return evaluation
 
 
-def _figures(evaluation: Any, names: Sequence[str]) -> dict[str, float]:
-    return {name: float(value) for name, value in zip(names, evaluation.stats, strict=True)}
+def _figures(evaluation: Any, names: Sequence[str], annotations: Path, draws: int) -> dict[str, float]:
+    figures = {name: float(value) for name, value in zip(names, evaluation.stats, strict=True)}
+    if draws:
+        figures["AP_low"], figures["AP_high"] = _interval(evaluation, annotations, draws)
+    return figures
 
 
 def _ground_truth(path: Path, kind: str, keypoint_numbers: int) -> dict[str, Any]:

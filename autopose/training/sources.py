@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from autopose.console import waiting
 from autopose.data.annotations import is_coco, load_persons
 from autopose.data.coco import nobody_from_coco, persons_from_coco
 from autopose.data.coco_file import read_coco
@@ -304,6 +305,7 @@ def image_reader(pack: str | None, paths: Sequence[Path]) -> ImageReader:
         return DiskReader()
     file = Path(pack)
     if rank() == 0 and not file.is_file():
+        waiting(f"Packing {len(paths):,} pictures into {file}, once ...")
         pack_images(paths, file)
     wait()
     reader = PackedReader(file)

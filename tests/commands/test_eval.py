@@ -1,7 +1,6 @@
 """``autopose eval`` on synthetic figures: results, checkpoints and exported models through one decode."""
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ def perfect(annotations: Path) -> list[dict[str, Any]]:
 def test_results_files(
     annotations: Path, perfect: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autopose.evaluation.coco.bootstrap_interval", partial(bootstrap_interval, draws=5))
+    monkeypatch.setattr("autopose.evaluation.coco.DRAWS", 5)
     (tmp_path / "results.json").write_text(json.dumps(perfect))
     out = tmp_path / "out" / "figures.json"
     content = figures(run(tmp_path / "results.json", annotations, "--json", out), out)
@@ -96,12 +95,11 @@ def test_results_are_scored_by_the_constants_of_the_files_joints(
     named.write_text(json.dumps(content))
     (tmp_path / "results.json").write_text(json.dumps(moved))
     out = tmp_path / "figures.json"
-    drawn = partial(bootstrap_interval, draws=5)
-    monkeypatch.setattr("autopose.evaluation.coco.bootstrap_interval", drawn)
+    monkeypatch.setattr("autopose.evaluation.coco.DRAWS", 5)
     content = figures(run(tmp_path / "results.json", named, "--json", out, "--interval"), out)
     found = content["AP"]
     assert found == pytest.approx(evaluate_keypoints(moved, named, skeleton=POSETRACK17)["AP"])
-    assert (content["AP_low"], content["AP_high"]) == drawn(moved, named, skeleton=POSETRACK17)
+    assert (content["AP_low"], content["AP_high"]) == bootstrap_interval(moved, named, skeleton=POSETRACK17, draws=5)
     assert abs(found - evaluate_keypoints(moved, annotations)["AP"]) > 0.02
 
 

@@ -1,5 +1,6 @@
 import gc
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -353,3 +354,15 @@ def test_the_garbage_collector_works_again_after_a_broken_file(tmp_path: Path) -
     with pytest.raises(DataError, match="not valid JSON"):
         read_coco(path)
     assert gc.isenabled()
+
+
+def test_a_file_that_takes_long_to_read_is_named_before(
+    write_coco: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_coco({"keypoints": flat(GRID)})
+    with caplog.at_level(logging.INFO, "autopose.waits"):
+        read_coco(path)
+        assert not caplog.messages
+        monkeypatch.setattr("autopose.data.coco_file.LARGE", path.stat().st_size)
+        read_coco(path)
+    assert caplog.messages == [f"Reading {path} (0 MB) ..."]

@@ -1,6 +1,7 @@
 import json
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -139,3 +140,23 @@ def test_refuses_a_pack_whose_index_is_damaged(tmp_path: Path, index: Any) -> No
     (tmp_path / "p.pack").write_bytes(bytes(60) + text + len(text).to_bytes(8, "little") + _MAGIC)
     with pytest.raises(DataError, match="not a pack of images"):
         PackedReader(tmp_path / "p.pack")
+
+
+def test_a_disk_that_is_too_small_for_a_pack_is_told_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two pictures of equal size the first tells what the second wants; one byte less than that is too little."""
+    large = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in large:
+        cv2.imwrite(str(path), np.zeros((20, 30, 3), np.uint8))
+    monkeypatch.setattr("autopose.data.images._TELLING", 1)
+    seen: list[Path] = []
+    for free, fits in ((1800, True), (1799, False)):
+        usage = SimpleNamespace(free=free)
+        monkeypatch.setattr("autopose.data.images.shutil.disk_usage", lambda _, usage=usage: usage)
+        out = tmp_path / f"{free}.pack"
+        if fits:
+            assert len(PackedReader(pack_images(large, out))) == 2
+            continue
+        with pytest.raises(DataError, match=r"2 decoded pictures would take .* free there"):
+            pack_images(large, out, on_image=seen.append)
+        assert not seen
+        assert not out.exists()

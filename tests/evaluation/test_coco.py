@@ -163,6 +163,8 @@ def test_box_ap_by_hand(tmp_path: Path) -> None:
     assert evaluate_boxes(found, truth, complete_only=True)["AP"] == pytest.approx(0.5)
     interval = bootstrap_interval(found, truth, task="bbox", complete_only=True, draws=9)
     assert interval == pytest.approx((0.5, 0.5))  # of one image, however often it is drawn
+    drawn = evaluate_boxes(found, truth, complete_only=True, draws=9)
+    assert (drawn["AP"], drawn["AP_low"], drawn["AP_high"]) == pytest.approx((0.5, *interval))
     car = {"image_id": 1, "score": 0.9, "bbox": [0, 0, 20, 20], "category_id": 3}
     assert evaluate_boxes([car, *found], truth, complete_only=True)["AP"] == pytest.approx(0.5)
     half = evaluate_boxes(found, truth)["AP"]  # recall stops at 1/2: 51 of pycocotools' 101 recall points
@@ -203,7 +205,13 @@ def test_interval_surrounds_the_figure(tmp_path: Path) -> None:
     truth = ground_truth(tmp_path / "gt.json", persons=60, images=25)
     results = noisy_results(truth, 4.0)
     low, high = bootstrap_interval(results, truth, draws=60, seed=3)
-    assert low < evaluate_keypoints(results, truth)["AP"] < high
+    figures = evaluate_keypoints(results, truth)
+    assert low < figures["AP"] < high
+    drawn = evaluate_keypoints(results, truth, draws=60)
+    assert {key: drawn.pop(key) for key in ("AP_low", "AP_high")} == dict(
+        zip(("AP_low", "AP_high"), bootstrap_interval(results, truth, draws=60), strict=True)
+    )
+    assert drawn == figures  # drawing comes after them
     assert high - low < 0.5
     first, again, other = (bootstrap_interval(results, truth, draws=3, seed=seed) for seed in (3, 3, 4))
     assert first == again != other
