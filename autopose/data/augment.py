@@ -1,18 +1,18 @@
 """Augmentation of person crops: pure functions of a sample and a ``np.random.Generator``.
 
-Everything geometric becomes one affine matrix and one warp; everything about colour one linear map and one table.
+Everything geometric becomes one affine matrix and one warp; everything about colour one linear map and one table. What
+is drawn here is painted by :mod:`autopose.data.looks`.
 """
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from autopose.affine import center_scale_from_box, crop_matrix, warp
+from autopose.affine import center_scale_from_box, crop_matrix
 from autopose.config import Config
+from autopose.data.looks import Coarse, Colour, Image, Look, Patch, damage, recolour
 from autopose.skeleton import Skeleton
 
-Image = NDArray[np.uint8]
 _LUMA_BGR = np.array([0.114, 0.587, 0.299])
 
 
@@ -132,32 +132,31 @@ def half_body_region(
     return points.mean(0), region
 
 
-def sample_crop(
-    image: Image, matrix: NDArray[np.float64], size_wh: tuple[int, int], augment: Augment, rng: np.random.Generator
-) -> Image:
-    """Warp the image into a crop, at times at a lower resolution that is then enlarged."""
+def draw_look(size_wh: tuple[int, int], augment: Augment, rng: np.random.Generator) -> Look:
+    """Draw everything about a crop of this size but its place."""
+    coarse, colour = draw_coarse(size_wh, augment, rng), draw_colour(augment, rng)
+    patches = draw_patches(size_wh, augment, rng)
+    blur, jpeg = draw_damage(augment, rng)
+    return Look(coarse, colour, patches, blur, jpeg)
+
+
+def draw_coarse(size_wh: tuple[int, int], augment: Augment, rng: np.random.Generator) -> Coarse | None:
+    """Draw a lower resolution, at times."""
     if rng.random() >= augment.low_resolution:
-        return warp(image, matrix, size_wh)
+        return None
     factor = rng.uniform(1.5, 4)
     small = (max(round(size_wh[0] / factor), 8), max(round(size_wh[1] / factor), 8))
-    ratio = np.array(small) / np.array(size_wh)
-    # Pixel areas, not centres, are scaled: x + 0.5 -> ratio (x + 0.5); cv2.resize enlarges by the same rule.
-    coarse = matrix * ratio[:, None]
-    coarse[:, 2] += (ratio - 1) / 2
-    picture = warp(image, coarse, small)
-    # The exact one: INTER_NEAREST rounds down, and shifts the picture by up to half a coarse pixel against its joints.
-    enlarge = cv2.INTER_LINEAR if rng.random() < 0.7 else cv2.INTER_NEAREST_EXACT
-    return np.asarray(cv2.resize(picture, size_wh, interpolation=enlarge), np.uint8)
+    return Coarse(small, blocks=bool(rng.random() >= 0.7))
 
 
-def change_colour(image: Image, augment: Augment, rng: np.random.Generator) -> Image:
-    """Change brightness, contrast, saturation, hue, channel gains and gamma."""
-    saturation = 1.0
+def draw_colour(augment: Augment, rng: np.random.Generator) -> Colour | None:
+    """Draw a change of brightness, contrast, saturation, hue, channel gains and gamma."""
+    saturation, exponent = 1.0, 1.0
     if rng.random() < augment.grey:
         saturation = 0.0
     jitter = rng.random() < augment.colour
     if not jitter and saturation:
-        return image
+        return None
     linear, offset = np.eye(3), np.zeros(3)
     if jitter:
         saturation *= 1 + rng.uniform(-augment.saturation, augment.saturation)
@@ -171,38 +170,43 @@ def change_colour(image: Image, augment: Augment, rng: np.random.Generator) -> I
         contrast = 1 + rng.uniform(-augment.contrast, augment.contrast)
         offset = np.full(3, 127.5 * (1 - contrast) + 255 * rng.uniform(-augment.brightness, augment.brightness))
         linear = contrast * linear
-    changed = cv2.transform(image, np.concatenate([linear, offset[:, None]], axis=1))
-    if jitter and augment.gamma:
-        exponent = 2 ** rng.uniform(-augment.gamma, augment.gamma)
-        table = np.rint(255 * (np.arange(256) / 255) ** exponent).astype(np.uint8)
-        changed = cv2.LUT(changed, table)
-    return np.asarray(changed, np.uint8)
+        if augment.gamma:
+            exponent = float(2 ** rng.uniform(-augment.gamma, augment.gamma))
+    return Colour(np.concatenate([linear, offset[:, None]], axis=1), exponent)
+
+
+def draw_patches(size_wh: tuple[int, int], augment: Augment, rng: np.random.Generator) -> tuple[Patch, ...]:
+    """Draw, at times, 1 to 3 rectangles that hide something: one colour, noise, or another part of the picture."""
+    if rng.random() >= augment.erase:
+        return ()
+    patches = []
+    for _ in range(int(rng.integers(1, 4))):
+        w, h = (int(side) for side in (rng.uniform(0.08, 0.35, 2) * size_wh).astype(int) + 1)
+        x, y = int(rng.integers(0, size_wh[0] - w + 1)), int(rng.integers(0, size_wh[1] - h + 1))
+        kind = rng.integers(3)
+        if kind == 0:
+            blue, green, red = (int(value) for value in rng.integers(0, 256, 3))
+            patches.append(Patch(x, y, w, h, colour=(blue, green, red)))
+        elif kind == 1:
+            patches.append(Patch(x, y, w, h, seed=int(rng.integers(2**31))))
+        else:
+            source = int(rng.integers(0, size_wh[0] - w + 1)), int(rng.integers(0, size_wh[1] - h + 1))
+            patches.append(Patch(x, y, w, h, source_xy=source))
+    return tuple(patches)
+
+
+def draw_damage(augment: Augment, rng: np.random.Generator) -> tuple[float, int]:
+    """Draw the sigma of a blur and the quality of a JPEG file; 0 where there is none."""
+    blur = float(rng.uniform(0.5, 2)) if rng.random() < augment.blur else 0.0
+    return blur, int(rng.integers(15, 70)) if rng.random() < augment.jpeg else 0
+
+
+def change_colour(image: Image, augment: Augment, rng: np.random.Generator) -> Image:
+    """Change brightness, contrast, saturation, hue, channel gains and gamma."""
+    return recolour(image, draw_colour(augment, rng))
 
 
 def degrade(image: Image, augment: Augment, rng: np.random.Generator) -> Image:
     """Blur at times, and compress at times."""
-    if rng.random() < augment.blur:
-        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2)), np.uint8)
-    if rng.random() < augment.jpeg:
-        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 70))])
-        image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
-    return image
-
-
-def erase_patches(image: Image, augment: Augment, rng: np.random.Generator) -> Image:
-    """Hide 1 to 3 rectangles behind one colour, noise, or another part of the picture; changes ``image`` itself."""
-    if rng.random() >= augment.erase:
-        return image
-    height, width = image.shape[:2]
-    for _ in range(int(rng.integers(1, 4))):
-        w, h = (rng.uniform(0.08, 0.35, 2) * (width, height)).astype(int) + 1
-        x, y = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
-        kind = rng.integers(3)
-        if kind == 0:
-            image[y : y + h, x : x + w] = rng.integers(0, 256, 3)
-        elif kind == 1:
-            image[y : y + h, x : x + w] = rng.integers(0, 256, (h, w, 3), np.uint8)
-        else:
-            x2, y2 = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
-            image[y : y + h, x : x + w] = image[y2 : y2 + h, x2 : x2 + w].copy()
-    return image
+    blur, jpeg = draw_damage(augment, rng)
+    return damage(image, Look(blur=blur, jpeg=jpeg))

@@ -6,6 +6,7 @@ and painted next to the first, in front of or behind them: only the person in th
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -113,34 +114,46 @@ def neighbour_matrix(
     return np.concatenate([linear, offset[:, None]], axis=1)
 
 
-def paste_neighbour(
-    crop: Image,
+@dataclass(frozen=True, eq=False)
+class Neighbour:
+    """Another person painted into a crop.
+
+    Attributes:
+        person: number of the other person.
+        matrix: ``(2, 3)`` from the other's image to the crop.
+        alpha: ``(h, w)`` float32 in [0, 1]: where the other is seen.
+    """
+
+    person: int
+    matrix: NDArray[np.float64]
+    alpha: NDArray[np.float32]
+
+
+def place_neighbour(
     xy: NDArray[np.floating],
     weight: NDArray[np.float32],
     skeleton: Skeleton,
-    image: Image,
+    size_wh: tuple[int, int],
     other: Person,
     matrix: NDArray[np.float64],
     rng: np.random.Generator,
-) -> tuple[Image, NDArray[np.float32]]:
-    """Paint another person into a crop, and return it with the weights of the joints, halved where they are hidden now.
+) -> tuple[NDArray[np.float32] | None, NDArray[np.float32]]:
+    """Return where another person is seen in a crop, and the weights of the joints, halved where they are hidden now.
 
-    The crop stays as it is where the other would hide half of the person's joints or more.
+    Nobody is seen (None) where the other would hide half of the person's joints or more.
 
     Args:
-        crop: ``(h, w, 3)`` of the person who is meant.
-        xy: ``(K, 2)`` that person's joints, crop pixels.
+        xy: ``(K, 2)`` joints of the person who is meant, crop pixels.
         weight: ``(K,)`` their loss weights.
         skeleton: names of the joints.
-        image: the other person's picture.
+        size_wh: of the crop.
         other: the other person (:func:`can_be_cut_out`).
         matrix: from the other's image to the crop (:func:`neighbour_matrix`).
         rng: source of chance.
     """
-    size_wh = (crop.shape[1], crop.shape[0])
     alpha = silhouette(transform(other.keypoints, matrix), other.weight > 0, other.skeleton, size_wh)
     if alpha is None:
-        return crop, weight
+        return None, weight
     labelled = weight > 0
     behind = labelled.sum() >= _LEAST_JOINTS and rng.random() < 0.5
     if behind:
@@ -152,9 +165,17 @@ def paste_neighbour(
     hidden = np.zeros(len(xy), bool)
     hidden[inside] = alpha[rows[inside], columns[inside]] > 0.5
     if hidden.sum() * 2 >= inside.sum():
-        return crop, weight
-    painted = cv2.warpAffine(image, matrix, size_wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return blend(np.asarray(painted, np.uint8), crop, alpha), np.where(hidden, np.float32(0.5), np.float32(1)) * weight
+        return None, weight
+    return alpha, np.where(hidden, np.float32(0.5), np.float32(1)) * weight
+
+
+def paint_neighbour(crop: Image, image: Image, neighbour: Neighbour) -> Image:
+    """Return the crop ``(h, w, 3)`` with the other person, of whose picture ``image`` is, in it."""
+    size_wh = (crop.shape[1], crop.shape[0])
+    painted = cv2.warpAffine(
+        image, neighbour.matrix, size_wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )  # fmt: skip
+    return blend(np.asarray(painted, np.uint8), crop, neighbour.alpha)
 
 
 def blend(front: Image, behind: Image, alpha: NDArray[np.float32]) -> Image:

@@ -12,11 +12,12 @@ from autopose.data.augment import (
     Augment,
     change_colour,
     degrade,
-    erase_patches,
+    draw_coarse,
+    draw_patches,
     half_body_region,
     random_matrix,
-    sample_crop,
 )
+from autopose.data.looks import hide, sample_at
 from autopose.data.pose_dataset import PoseDataset, PoseSample
 from autopose.heatmap import Codec
 from autopose.poses import Person
@@ -215,7 +216,8 @@ def test_degrading_and_erasing_stay_pictures() -> None:
     assert rough.std() < image.std()  # noise is what blur and JPEG remove
     for one in ({"blur": 1}, {"jpeg": 1}):
         assert (degrade(image, Augment(**NOTHING | one), np.random.default_rng(0)) != image).any()
-    changed = (erase_patches(image.copy(), Augment(**NOTHING | {"erase": 1}), np.random.default_rng(0)) != image).any(2)
+    patches = draw_patches((48, 64), Augment(**NOTHING | {"erase": 1}), np.random.default_rng(0))
+    changed = (hide(image.copy(), patches) != image).any(2)
     assert 0.003 < changed.mean() < 0.4
 
 
@@ -256,7 +258,8 @@ def test_low_resolution_does_not_move_the_picture() -> None:
     augment = Augment(**NOTHING | {"low_resolution": 1})
     shifts: dict[bool, list[float]] = {True: [], False: []}
     for seed in range(200):
-        crop = sample_crop(ramp, np.eye(3)[:2], (96, 128), augment, np.random.default_rng(seed))
+        coarse = draw_coarse((96, 128), augment, np.random.default_rng(seed))
+        crop = sample_at(ramp, np.eye(3)[:2], (96, 128), coarse)
         inside = (crop[20:-20, 20:-20, 0].astype(float) - ramp[20:-20, 20:-20, 0]).mean() / 2
         steps = np.diff(crop[64, 20:-20, 0].astype(int))
         shifts[bool((steps == 0).mean() > 0.3)].append(inside)  # blocks of one value: the nearest pixel

@@ -8,7 +8,15 @@ from numpy.typing import NDArray
 
 from autopose.affine import transform
 from autopose.data.augment import Augment
-from autopose.data.neighbours import can_be_cut_out, candidates, neighbour_matrix, paste_neighbour, silhouette
+from autopose.data.neighbours import (
+    Neighbour,
+    can_be_cut_out,
+    candidates,
+    neighbour_matrix,
+    paint_neighbour,
+    place_neighbour,
+    silhouette,
+)
 from autopose.data.pose_dataset import PoseDataset
 from autopose.heatmap import Codec
 from autopose.poses import Person
@@ -85,15 +93,27 @@ def test_neighbour_stands_beside_and_about_as_high() -> None:
     assert 10 < mirrored < 40
 
 
+def painted(
+    crop: NDArray[np.uint8],
+    xy: NDArray[np.float64],
+    weight: NDArray[np.float32],
+    image: NDArray[np.uint8],
+    other: Person,
+    matrix: NDArray[np.float64],
+    seed: int,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    size_wh, rng = (crop.shape[1], crop.shape[0]), np.random.default_rng(seed)
+    alpha, weight = place_neighbour(xy, weight, COCO17, size_wh, other, matrix, rng)
+    return crop if alpha is None else paint_neighbour(crop, image, Neighbour(0, matrix, alpha)), weight
+
+
 def paste(dx: float, seed: int, unlabelled: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Paste a white person ``dx`` beside a person in a black crop, whose first joints may have no label."""
     black, white = np.zeros((240, 240, 3), np.uint8), np.full((240, 240, 3), 255, np.uint8)
     matrix = np.array([[1.0, 0, dx], [0, 1, 0]])
     xy, weight = STANDING + PLACE, np.ones(17, np.float32)
     xy[:unlabelled], weight[:unlabelled] = np.nan, 0
-    return paste_neighbour(
-        black, xy, weight, COCO17, white, person((100, 40)), matrix, np.random.default_rng(seed)
-    )  # fmt: skip
+    return painted(black, xy, weight, white, person((100, 40)), matrix, seed)
 
 
 def test_hidden_joints_count_half_and_others_fully() -> None:
@@ -117,10 +137,7 @@ def test_joints_without_a_label_can_be_anything() -> None:
 
 def test_a_photographs_edge_goes_on_where_it_ends() -> None:
     white, beside = np.full((240, 240, 3), 255, np.uint8), np.array([[1.0, 0, 60], [0, 1, 0]])
-    crop, _ = paste_neighbour(
-        white, STANDING + PLACE, np.ones(17, np.float32), COCO17, white, person((-20, 40)), beside,
-        np.random.default_rng(0),
-    )  # fmt: skip
+    crop, _ = painted(white, STANDING + PLACE, np.ones(17, np.float32), white, person((-20, 40)), beside, 0)
     assert crop is not white
     assert crop.min() > 250
 
