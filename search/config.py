@@ -147,6 +147,12 @@ class SearchConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _reads_photographs(self) -> Self:
+        if self.data.crops is not None:
+            raise ValueError("data.crops is for training; a search reads photographs (data.sources, data.pack)")
+        return self
+
+    @model_validator(mode="after")
     def _both_levels_have_data(self) -> "SearchConfig":
         loop = self.search
         if self.branches_only:

@@ -48,6 +48,8 @@ class DataConfig(Config):
         sources: annotation files.
         synthetic_images: size of the synthetic set, where a source asks for it.
         pack: decode all images once into this file and read from it (fast; 3 bytes per pixel of disk).
+        crops: folder of ``autopose data crops``, which is all that is read, then: neither sources nor pack count. On a
+            GPU its pictures lie there, and are varied there (pose only).
         tune_share: share of the images held out, by a fixed hash of the file's name, for curves and choices.
         tune_annotations: annotation file whose held-out images are the tune split; the first source's, of those that
             show persons, if None.
@@ -59,6 +61,7 @@ class DataConfig(Config):
     sources: tuple[Source, ...] = Field((Source(annotations="synthetic"),), min_length=1)
     synthetic_images: int = Field(512, ge=8)
     pack: str | None = None
+    crops: str | None = None
     tune_share: float = Field(0.1, gt=0, lt=1)
     tune_annotations: str | None = None
     workers: int = Field(1, ge=0)
@@ -175,6 +178,8 @@ class TrainConfig(Config):
                 f"source {nobody.annotations!r} has nobody = true, which only task = 'pose' knows: a detector learns "
                 "whatever has no box as background. Leave the source out"
             )
+        if self.task == "detector" and self.data.crops is not None:
+            raise ValueError("data.crops are persons, for task = 'pose': a detector learns from whole photographs")
         if self.task == "detector" and self.distill is not None:
             raise ValueError("[distill] is for task = 'pose': a detector learns from boxes only. Leave the section out")
         return self

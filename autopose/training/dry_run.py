@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from autopose.checkpoint import Checkpoint
 from autopose.data.coco import persons_from_coco
 from autopose.data.coco_file import read_coco, reading_once
+from autopose.data.crop_archive import draws_per_epoch
 from autopose.data.images import DiskReader, ImageReader, PackedReader
 from autopose.data.mpii import is_mpii
 from autopose.data.pasted import persons_to_paint
@@ -189,6 +190,8 @@ def _batch(config: TrainConfig, skeleton: Skeleton, count: int, rng: np.random.G
 
 def _data(config: TrainConfig, skeleton: Skeleton) -> tuple[list[dict[str, Any]], int | None]:
     """Return what is known of each source, and the samples drawn per epoch (None if a source's size is not known)."""
+    if config.data.crops is not None:
+        return _crops(Path(config.data.crops), skeleton)
     found, samples = [], 0.0
     counted = "images" if config.task == "detector" else "persons"
     for source in config.data.sources:
@@ -199,9 +202,20 @@ def _data(config: TrainConfig, skeleton: Skeleton) -> tuple[list[dict[str, Any]]
     return found, round(samples) if known else None
 
 
+def _crops(folder: Path, skeleton: Skeleton) -> tuple[list[dict[str, Any]], int | None]:
+    try:
+        files = draws_per_epoch(folder, skeleton)
+    except DataError as error:
+        return [{"annotations": str(folder), "found": False, "problem": _sentence(error), "persons": None}], None
+    entries = [{"annotations": str(file), "found": True, "persons": count} for file, (count, _) in files.items()]
+    return entries, round(sum(drawn for _, drawn in files.values()))
+
+
 def _problems(config: TrainConfig, data: list[dict[str, Any]]) -> list[str]:
     """Return what is wrong with sources, unless they may be rehearsed without, and with the tune split; each once."""
     problems = [entry["problem"] for entry in data if "problem" in entry and not _rehearsed(entry)]
+    if config.data.crops is not None:
+        return problems
     name = tune_source(config).annotations
     # The synthetic set is drawn when a run starts, and always usable.
     if name != "synthetic" and not any(entry["annotations"] == name and _rehearsed(entry) for entry in data):

@@ -201,6 +201,10 @@ def make_task(config: TrainConfig, genotype: Genotype, folder: Path, device: tor
     Raises:
         DataError: something is wrong with the data.
     """
+    if config.data.crops is not None:
+        from autopose.training.crops_task import CropsTask, ResidentTask
+
+        return (CropsTask if device.type == "cpu" else ResidentTask)(config, folder, device)
     for source in config.data.sources:  # all of them, before figures are drawn for one
         if source.annotations != "synthetic":
             find_annotations(source.annotations, config.data.synthetic_images, folder)

@@ -1,0 +1,67 @@
+"""Pose training from a folder of ``autopose data crops``: no annotation file and no photograph is read."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autopose.data.crop_archive import read_crops
+from autopose.data.pose_dataset import PoseDataset
+from autopose.data.skeletons import open_skeleton
+from autopose.evaluation.predict import predict_persons
+from autopose.files import write_atomic
+from autopose.training.config import TrainConfig
+from autopose.training.data_checksum import data_checksum
+from autopose.training.distill import load_teacher
+from autopose.training.resident import DrawSource, Resident, collate_rows
+from autopose.training.tasks import Batch, PoseTask, pose_loss
+
+
+class CropsTask(PoseTask):
+    """The pose task, its pictures in memory."""
+
+    def __init__(self, config: TrainConfig, folder: Path, device: torch.device) -> None:
+        assert config.data.crops is not None
+        self.config, self.device = config, device
+        self.skeleton = open_skeleton(config.skeleton)
+        self.crops = read_crops(Path(config.data.crops), "train", self.skeleton)
+        self.tune_reader = self.tune_crops = read_crops(Path(config.data.crops), "tune", self.skeleton)
+        self.held_out = list(self.tune_crops.persons)
+        self.tune = folder / "tune.json"
+        write_atomic(self.tune, self.tune_crops.coco.decode())
+        self.source = PoseDataset(self.crops.persons, config.codec, config.augment, self.crops)
+        self.weights = np.array([person.weight_sample for person in self.crops.persons])
+        self.teacher = load_teacher(config, device)
+        self.data = data_checksum(self.crops.persons, [person.image_path for person in self.held_out])
+
+    def evaluate(self, network: nn.Module) -> dict[str, float]:
+        """Return the ten COCO figures, in the frames of the photographs."""
+        from autopose.evaluation.coco import evaluate_keypoints
+
+        results = predict_persons(
+            self.predictor(network), self.held_out, self.config.codec, batch_size=32, reader=self.tune_reader
+        )
+        for number, result in enumerate(results):
+            joints = np.reshape(result["keypoints"], (-1, 3))
+            joints[:, :2] = self.tune_crops.in_photograph(number, joints[:, :2])
+            result["keypoints"] = joints.ravel().tolist()
+        return evaluate_keypoints(results, self.tune, skeleton=self.skeleton)
+
+
+class ResidentTask(CropsTask):
+    """The same on a GPU: the pictures lie on it, and the crops are painted there."""
+
+    collate = staticmethod(collate_rows)  # type: ignore[assignment]
+
+    def __init__(self, config: TrainConfig, folder: Path, device: torch.device) -> None:
+        super().__init__(config, folder, device)
+        self.resident = Resident(self.crops, device)
+        persons = self.crops.persons
+        del self.crops  # with its pictures, which are the device's now
+        self.source = DrawSource(PoseDataset(persons, config.codec, config.augment))
+
+    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Return the weighted mean squared error of the heatmaps."""
+        painted = self.resident.paint(batch, self.config.codec.input_size_wh)
+        return pose_loss(network, painted, self.config, self.device, self.teacher)

@@ -1,0 +1,50 @@
+"""The persons of a recipe, cut out for :mod:`autopose.data.crop_archive`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from autopose.data.coco import persons_from_coco
+from autopose.data.coco_file import read_coco, reading_once
+from autopose.data.crop_archive import write_crops
+from autopose.data.skeletons import open_skeleton
+from autopose.errors import UsageError
+from autopose.training.config import TrainConfig
+from autopose.training.sources import image_reader, pose_persons, tune_reader, write_tune_split
+
+
+@reading_once()
+def write_crops_of(
+    config: TrainConfig,
+    out: Path,
+    *,
+    on_start: Callable[[int], object] = lambda _: None,
+    on_person: Callable[[], object] = lambda: None,
+) -> list[Path]:
+    """Write what training by this recipe reads, and return the files.
+
+    Args:
+        config: a pose recipe.
+        out: folder.
+        on_start: called with the number of persons, for progress.
+        on_person: called after each.
+
+    Raises:
+        UsageError: the recipe is a detector's, or ``out`` holds crops already.
+        DataError, MediaError: the recipe's data cannot be used.
+    """
+    if config.task != "pose":
+        raise UsageError("Crops are of persons: name a recipe with task = 'pose'. A detector wants whole photographs.")
+    if any(path for name in ("train", "tune") for path in out.glob(f"{name}-*.safetensors")):
+        raise UsageError(f"{out}: holds crops already. Name another folder with -o, or delete them.")
+    skeleton = open_skeleton(config.skeleton)
+    with TemporaryDirectory() as folder:  # for drawn figures, where the recipe asks for them
+        tune = write_tune_split(config, Path(folder))
+        held_out = persons_from_coco(read_coco(tune, look=False), skeleton=skeleton)
+        persons = pose_persons(config, skeleton, Path(folder))
+        on_start(len(persons) + len(held_out))
+        reader = image_reader(config.data.pack, [person.image_path for person in persons])
+        of_tune = tune_reader(config, reader, [person.image_path for person in held_out])
+        size_wh, coco = config.codec.input_size_wh, tune.read_bytes()
+        files = write_crops(held_out, out, "tune", size_wh, coco=coco, reader=of_tune, on_person=on_person)
+        return files + write_crops(persons, out, "train", size_wh, reader=reader, on_person=on_person)

@@ -1,0 +1,121 @@
+"""Persons cut out of photographs: the same crops as from the photographs, in files that another reader opens."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from autopose.data.crop_archive import DETAIL, draws_per_epoch, read_crops, write_crops
+from autopose.data.pose_dataset import PoseDataset
+from autopose.errors import DataError
+from autopose.heatmap import Codec
+from autopose.poses import Person
+from autopose.skeleton import COCO17, MPII16
+
+SIZE_WH = (48, 64)
+
+
+def smooth(height: int, width: int, seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return a picture that survives JPEG and shrinking nearly unchanged."""
+    noise = np.random.default_rng(seed).integers(0, 256, (height // 40 + 2, width // 40 + 2, 3), np.uint8)
+    return np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+@pytest.fixture
+def persons(tmp_path: Path) -> list[Person]:
+    """Two persons in a large picture, one of them at its border and larger than the network looks; one in a small."""
+    rng, found = np.random.default_rng(0), []
+    for number, (picture, box) in enumerate(
+        [("b.png", (150.5, 60.2, 230.0, 190.7)), ("b.png", (-10.0, -20.0, 250.0, 330.0)), ("a.png", (20, 10, 50, 55))]
+    ):
+        size = (70, 60) if picture == "a.png" else (400, 300)
+        path = tmp_path / "photographs" / picture
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), smooth(size[1], size[0], len(picture) + size[0]))
+        keypoints = rng.uniform(box[:2], box[2:], (17, 2))
+        keypoints[3] = np.nan
+        weight = rng.random(17).astype(np.float32)
+        found.append(
+            Person(path, np.array(box, np.float64), keypoints, weight, 900.5, 0.75, 7 + number, 70 + number, 2.5)
+        )
+    return found
+
+
+def test_crops_are_those_of_the_photographs(persons: list[Person], tmp_path: Path) -> None:
+    write_crops(persons, tmp_path / "crops", "train", SIZE_WH)
+    crops = read_crops(tmp_path / "crops", "train", COCO17)
+    codec = Codec(input_size_wh=SIZE_WH)
+    was, now = PoseDataset(persons, codec), PoseDataset(crops.persons, codec, reader=crops)
+    order = [crops.persons.index(next(p for p in crops.persons if p.annotation_id == 70 + i)) for i in range(3)]
+    for number, place in enumerate(order):
+        before, after = (data.sample(i, np.random.default_rng(0)) for data, i in ((was, number), (now, place)))
+        np.testing.assert_allclose(after.xy, before.xy, atol=0.2)  # shrunk to whole pixels, joints and all
+        np.testing.assert_array_equal(after.weight, before.weight)
+        difference = np.abs(after.crop.astype(int) - before.crop).mean(-1)
+        assert np.median(difference) < 4  # of 255: JPEG, and sampled twice
+        assert difference.mean() < 5  # what the photograph ends in is blended with black
+        person, given = crops.persons[place], persons[number]
+        np.testing.assert_allclose(crops.in_photograph(place, person.keypoints), given.keypoints, atol=1e-9)
+        ids = (person.image_id, person.score, person.weight_sample)
+        assert ids == (given.image_id, given.score, given.weight_sample)
+        ratio = person.area / given.area
+        assert ratio == pytest.approx(crops.origin[place, 2:].prod())
+    large = crops.persons[order[1]]
+    shown = crops.read(large.image_path)
+    # Its padded box is 1.25 * 350 pixels high for 64 of the network: shrunk to DETAIL as many, of what the picture has.
+    assert shown.shape[0] == round(300 * DETAIL * 64 / (1.25 * 350))
+    assert crops.read(crops.persons[order[0]].image_path).shape[0] > 1.5 * DETAIL * 64  # with room around
+
+
+def test_files_are_no_larger_than_asked_and_open_elsewhere(persons: list[Person], tmp_path: Path) -> None:
+    folder = tmp_path / "crops"
+    files = write_crops(persons, folder, "tune", SIZE_WH, coco=b'{"images": []}', largest=1)
+    assert [file.name for file in files] == ["tune-00.safetensors", "tune-01.safetensors", "tune-02.safetensors"]
+    with safe_open(str(files[0]), framework="numpy") as opened:
+        assert json.loads(opened.metadata()["joints"]) == list(COCO17.joints)
+        assert opened.metadata()["parts"] == "3"
+        picture = np.asarray(cv2.imdecode(opened.get_tensor("jpeg"), cv2.IMREAD_COLOR))
+        assert (picture.shape[1], picture.shape[0]) == tuple(opened.get_tensor("size_wh")[0])
+    crops = read_crops(folder, "tune", COCO17)
+    assert crops.coco == b'{"images": []}'
+    np.testing.assert_array_equal(crops.read(crops.persons[0].image_path), picture)
+    write_crops(persons, folder, "train", SIZE_WH, largest=10_000_000)
+    assert draws_per_epoch(folder, COCO17) == {folder / "train-00.safetensors": (3, 7.5)}
+
+
+def test_what_is_no_set_of_crops_is_told(persons: list[Person], tmp_path: Path) -> None:
+    folder = tmp_path / "crops"
+    with pytest.raises(DataError, match=r"holds no train-00\.safetensors. Write it with: autopose data crops"):
+        read_crops(folder, "train", COCO17)
+    files = write_crops(persons, folder, "train", SIZE_WH, largest=1)
+    with pytest.raises(DataError, match=r"has the joints nose, .*skeleton is mpii16"):
+        read_crops(folder, "train", MPII16)
+    whole = load_file(files[0])
+    metadata = {"autopose_crops": "1", "joints": json.dumps(COCO17.joints), "part": "0", "parts": "3"}
+    broken = whole["jpeg"].copy()
+    broken[: len(broken) // 2] = 0
+    for change, reason in (
+        ({"jpeg": broken}, "a picture in it is damaged"),
+        ({"jpeg": whole["jpeg"][:-9]}, "do not add up"),
+        ({"box": whole["box"][:, :3]}, "'box' has the shape"),
+    ):
+        save_file({**whole, **change}, files[0], metadata)
+        with pytest.raises(DataError, match=reason):
+            read_crops(folder, "train", COCO17)
+    save_file(whole, files[0], metadata | {"autopose_crops": "9"})
+    with pytest.raises(DataError, match="version '9'"):
+        read_crops(folder, "train", COCO17)
+    files[0].write_bytes(b"x" * 99)
+    with pytest.raises(DataError, match="is no file of crops"):
+        read_crops(folder, "train", COCO17)
+    files[0].unlink()
+    with pytest.raises(DataError, match=r"has 2 files .* there are 3"):
+        read_crops(folder, "train", COCO17)
+    write_crops(persons, folder, "tune", SIZE_WH)
+    with pytest.raises(DataError, match="no annotations to score with"):
+        read_crops(folder, "tune", COCO17)
