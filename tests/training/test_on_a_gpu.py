@@ -70,10 +70,8 @@ def test_crops_are_painted_on_it_as_on_a_processor(figures: Path, tmp_path: Path
     crops = read_crops(tmp_path / "crops", "train", COCO17)
     source = DrawSource(PoseDataset(crops.persons, config.codec, config.augment))
     rows = [source.sample(0, np.random.default_rng(seed)) for seed in range(32)]
-    painted = [
-        Resident(crops, torch.device(kind)).paint(collate_rows(rows), (64, 64))[0].cpu().int()
-        for kind in ("cpu", "cuda")
-    ]
+    devices = (torch.device("cpu"), torch.device("cuda"))
+    painted = [Resident(crops, device).paint(collate_rows(rows), (64, 64))[0].cpu().int() for device in devices]
     difference = (painted[0] - painted[1]).abs().float()
     assert difference.mean() < 0.5  # JPEG rounds to large steps: where a value lies between two, a thousandth decides
     assert (difference.flatten(1).mean(1) < 4).all()
