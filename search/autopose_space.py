@@ -83,6 +83,14 @@ class AutoPoseSpaceConfig(Config):
             )
         return self
 
+    @model_validator(mode="after")
+    def _something_is_searched(self) -> "AutoPoseSpaceConfig":
+        if self.weights is not None and self.branches == "all":
+            raise ValueError(
+                "weights keeps a trained network's cells and branches = 'all' every branch: nothing is left to search"
+            )
+        return self
+
 
 def scale_vectors(branches: Literal["searched", "single", "all"]) -> tuple[Bits, ...]:
     """Return the scale vectors that a token can stand for; the bit of the finest branch comes first."""

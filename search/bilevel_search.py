@@ -104,6 +104,8 @@ class BilevelSearch(Strategy):
         self.arch_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.s.group.average([t.grad for t in self.s.supernet.arch_parameters() if t.grad is not None])
+        for group in self.arch_optimizer.param_groups:  # one schedule for both: PNFS has one Adam for all
+            group["lr"] = self.loop.arch_lr * self.rate(step) / self.loop.lr
         self.arch_optimizer.step()
         return self._apply_weights(self.optimizer, loss, self.rate(step), step)
 

@@ -34,13 +34,15 @@ class LoopConfig(Config):
         lr_end: learning rate of the weights at the end.
         weight_decay: of the weights.
         clip: largest norm of the weights' gradient; 0 = none.
-        arch_lr: of Adam on the architecture.
+        arch_lr: of Adam on the architecture; with ``sync`` it falls as ``lr`` does.
         arch_betas: of Adam on the architecture.
         arch_weight_decay: of Adam on the architecture. The 1e-3 of classification searches would outweigh the gradient
             of the heatmap loss (measured: docs/search.md) and hold the cells at uniform.
         temperature: of the Gumbel-softmax in the first epoch.
         temperature_end: in the last epoch, linearly.
-        candidates: N of the derivation; of the random baseline, how many architectures are ranked.
+        candidates: N of the derivation. The random baseline ranks as many, plus those that the controller would have
+            scored (``updates`` x ``batch`` of each epoch from ``start_epoch`` on; none with ``separate`` or where a
+            space has none).
         random_sharing: the random baseline ranks with weights ``shared`` by one supernet trained on uniform samples, or
             trains each candidate ``separate``-ly for its part of the budget.
         reward: what the controller maximises and candidates are ranked by: ``AP`` (the paper), or the mean ``OKS``,

@@ -109,7 +109,11 @@ class FabricSpace(SearchSpace):
         return supernet
 
     def derive(self, supernet: Supernet, macro: Macro, *, name: str, provenance: Mapping[str, Any]) -> FabricGenotype:
-        """Return what the threshold leaves, with the learned logits of what is kept."""
+        """Return what the threshold leaves, with the logits of what is kept.
+
+        Logits that were drawn stay as they are in training, too, as published: learned there, they would be the
+        synchronous search's from another beginning.
+        """
         assert isinstance(supernet, FabricSupernet)
         config = self.config
         parts = tuple(
@@ -125,7 +129,8 @@ class FabricSpace(SearchSpace):
             )
             for part in self.whole.parts
         )
-        changes = {"name": name, "provenance": dict(provenance), "parts": parts}
+        weights = "fixed" if supernet.drawn else self.whole.weights
+        changes = {"name": name, "provenance": dict(provenance), "parts": parts, "weights": weights}
         return FabricGenotype.model_validate(dict(self.whole) | changes)
 
     def derived_weights(

@@ -95,13 +95,23 @@ def search(
         write_atomic(json_out, json.dumps(figures, indent=2) + "\n")
 
 
+#: Convention and skeleton -> the recipe of the paper whose they are.
+_PUBLISHED = {
+    ("hrnet", "coco17"): "paper",
+    ("hrnet", "mpii16"): "mpii",
+    ("posenfs", "coco17"): "pnfs-coco-hrnet",
+    ("posenfs", "mpii16"): "pnfs-mpii-hrnet",
+}
+
+
 def _to_train_with(search: "SearchConfig") -> list[str]:
     """Return the options of ``train`` for what this search found."""
-    named = {"hrnet": "paper", "posenfs": "pnfs-coco-hrnet"}.get(search.codec.convention)
+    named = _PUBLISHED.get((search.codec.convention, search.skeleton))
     drawn = all(source.annotations == "synthetic" for source in search.data.sources)
     if search.branches_only:
         width, height = search.codec.input_size_wh
         options = ["--config", "default-pose", "--set", f"codec.input_size_wh=[{width},{height}]"]
     else:
         options = ["--config", named or ("smoke" if drawn else "small")]
-    return [*options, *(["--set", f"skeleton={search.skeleton}"] if search.skeleton != "coco17" else [])]
+    other = search.skeleton != "coco17" and (named is None or search.branches_only)
+    return [*options, *(["--set", f"skeleton={search.skeleton}"] if other else [])]

@@ -4,6 +4,8 @@ Everything geometric becomes one affine matrix and one warp; everything about co
 is drawn here is painted by :mod:`autopose.data.looks`.
 """
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -24,6 +26,7 @@ class Augment(Config):
         scale: sigma of the zoom, clip(N(1, s), 1 - s, 1 + s).
         rotation_deg: sigma of the rotation, clip(N(0, r), -2 r, 2 r).
         rotation: probability of rotating at all.
+        rotation_law: ``uniform``: in [-r, r] instead, which is how AutoPose's "[-45, 45]" may be read; None: as said.
         half_body: probability of cropping around the upper or the lower half, of persons with more than
             ``half_body_joints`` labelled joints.
         half_body_joints: labelled joints that a person must exceed for ``half_body``.
@@ -47,6 +50,7 @@ class Augment(Config):
     scale: float = Field(0.35, ge=0, lt=1)
     rotation_deg: float = Field(40.0, ge=0)
     rotation: float = Field(0.6, ge=0, le=1)
+    rotation_law: Literal["uniform"] | None = None  # a state saved without it can be resumed
     half_body: float = Field(0.3, ge=0, le=1)
     half_body_joints: int = Field(8, ge=0)
     shift: float = Field(0.05, ge=0)
@@ -99,7 +103,8 @@ def random_matrix(
         region = region * np.clip(rng.normal(1, augment.scale), 1 - augment.scale, 1 + augment.scale)
     angle = 0.0
     if rng.random() < augment.rotation:
-        angle = float(np.clip(rng.normal(0, 1), -2, 2) * augment.rotation_deg)
+        uniform = augment.rotation_law == "uniform"
+        angle = augment.rotation_deg * float(rng.uniform(-1, 1) if uniform else np.clip(rng.normal(0, 1), -2, 2))
     matrix = crop_matrix(center, region, size_wh, angle)
     mirrored = bool(rng.random() < augment.flip)
     if mirrored:

@@ -119,7 +119,10 @@ def test_tells_each_epoch_its_alarms_and_how_to_go_on(monkeypatch: pytest.Monkey
         ("smoke", ['data.sources=[{annotations="mine.json"}]'], "--config small"),
         ("small-cpu", ["skeleton=mpii16"], "--config small --set skeleton=mpii16"),
         ("paper", [], "--config paper"),
+        ("paper", ["skeleton=mpii16"], "--config mpii"),
+        ("paper", ["skeleton=lsp14"], "--config small --set skeleton=lsp14"),
         ("pnfs", [], "--config pnfs-coco-hrnet"),
+        ("pnfs", ["skeleton=mpii16", "fabric.skeleton=mpii16"], "--config pnfs-mpii-hrnet"),
         ("branches-cpu", [], "--config default-pose --set codec.input_size_wh=[192,256]"),
     ],
 )

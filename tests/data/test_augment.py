@@ -122,8 +122,9 @@ def test_same_generator_same_sample() -> None:
     np.testing.assert_array_equal(image, before)  # a reader's picture is shared
 
 
-def test_scale_and_rotation_stay_in_their_ranges() -> None:
-    augment = Augment(**NOTHING | {"scale": 0.35, "rotation": 0.6})
+@pytest.mark.parametrize(("law", "largest", "mean"), [(None, 80, 31), ("uniform", 40, 20)])
+def test_scale_and_rotation_stay_in_their_ranges(law: str | None, largest: float, mean: float) -> None:
+    augment = Augment(**NOTHING | {"scale": 0.35, "rotation": 0.6, "rotation_law": law})
     box, xy = np.array([0.0, 0.0, 96.0, 128.0]), np.zeros((17, 2))
     zooms, angles = [], []
     for seed in range(400):
@@ -137,7 +138,8 @@ def test_scale_and_rotation_stay_in_their_ranges() -> None:
     assert abs(np.mean(zooms) - 1) < 0.05
     turned = np.abs(angles) > 1e-9
     assert 0.5 < turned.mean() < 0.7
-    assert np.abs(angles).max() == pytest.approx(80)  # clipped at two sigma
+    assert np.abs(angles).max() == pytest.approx(largest, rel=0.01)  # clipped at two sigma, or uniform to one
+    assert np.abs(angles)[turned].mean() == pytest.approx(mean, rel=0.1)
 
 
 def test_the_centre_moves_by_a_share_of_each_side() -> None:

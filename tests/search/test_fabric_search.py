@@ -48,7 +48,9 @@ def test_every_mode_finds_a_network(
     if "strategy" in mode:
         assert found.provenance["ranked"] == 2
         assert not (tmp_path / "run" / "best.safetensors").exists()
+        assert found.weights == "fixed"  # else training would learn what was drawn, and compare a search with a search
         return
+    assert found.weights == "learned"
     # The trained supernet, pruned, is a model already.
     assert isinstance(run.supernet, FabricSupernet)
     network = load_checkpoint(tmp_path / "run").build()

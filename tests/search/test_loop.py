@@ -19,6 +19,7 @@ from autopose.config import to_toml
 from autopose.errors import ConfigError, ModelError, UsageError
 from autopose.genotype import Genotype
 from autopose.models.network import build_network
+from autopose.search.bilevel_search import BilevelSearch
 from autopose.search.config import SearchConfig
 from autopose.search.loop import Run
 from autopose.search.state import Progress
@@ -174,6 +175,20 @@ def test_the_weights_gradients_are_clipped(tiny_search: Make, tmp_path: Path, gr
     assert len(norms[0]) == len(norms[1e-3]) == 2
     assert min(norms[0]) > 1e-2
     assert norms[1e-3] == pytest.approx([1e-3, 1e-3], rel=1e-3)
+
+
+@pytest.mark.parametrize(("gradient", "falls"), [("sync", True), ("first", False)])
+def test_in_one_step_both_levels_have_one_schedule(
+    tiny_search: Make, tmp_path: Path, gradient: str, falls: bool
+) -> None:  # fmt: skip
+    """PNFS trains alpha and beta in the weights' own Adam, so that their rate falls with it."""
+    run = Run(tiny_search(gradient=gradient, lr=1e-3, lr_end=1e-5, arch_lr=2e-3), tmp_path)
+    rates: list[float] = []
+    strategy = run.strategy
+    assert isinstance(strategy, BilevelSearch)
+    strategy.arch_optimizer.register_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+    run.search()
+    assert rates == pytest.approx([2 * strategy.rate(step) if falls else 2e-3 for step in range(4)])
 
 
 def test_seeds_differ_and_repeat(tiny_search: Make, tmp_path: Path) -> None:

@@ -79,6 +79,8 @@ def test_refuses_unknown_ablations_and_levels_without_data() -> None:
     trained = load_config(SearchConfig, "branches-cpu", [], group="search")
     with pytest.raises(UsageError, match=r"--ablation no-aggregation: autopose\.weights"):
         ablated(trained, "no-aggregation")
+    with pytest.raises(UsageError, match=r"--ablation all-branches does not go with.*nothing is left to search"):
+        ablated(trained, "all-branches")
     with pytest.raises(ConfigError, match="arch_share"):
         load_config(SearchConfig, None, ["search.arch_share=0"])
 
