@@ -85,13 +85,14 @@ def pack(
 def crops(
     config: Annotated[str, typer.Argument(metavar="RECIPE", help="A packaged recipe's name or a TOML file.")],
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Folder to write into.")],
+    file_mb: Annotated[int, typer.Option(min=1, help="Largest file, in megabytes.")] = 60,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting; may be repeated.")
     ] = None,
 ) -> None:
-    """Cut the persons of a pose recipe out of their pictures, into files of 60 MB: all that its training reads.
+    """Cut the persons of a pose recipe out of their pictures, into files to carry: all that its training reads.
 
-    To carry to a machine with a GPU, where 'autopose train ... --set data.crops=DIR' keeps them on it, and varies
+    On a machine with a GPU 'autopose train ... --set data.crops=DIR' keeps them on it, and varies
     them there.
 
     Examples:
@@ -109,7 +110,7 @@ def crops(
 
     recipe = load_config(TrainConfig, config, settings or (), group="train")
     with progress(None, "persons") as bar:
-        files = write_crops_of(recipe, out, on_start=bar.resize, on_person=bar.advance)
+        files = write_crops_of(recipe, out, largest=file_mb * 1_000_000, on_start=bar.resize, on_person=bar.advance)
     print(f"{out}: {len(files)} files, {sum(file.stat().st_size for file in files) / 1e6:.0f} MB")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autopose.data.crop_archive import read_crops
+from autopose.data.crop_set import read_crops
 from autopose.data.pose_dataset import PoseDataset
 from autopose.data.skeletons import open_skeleton
 from autopose.evaluation.predict import predict_persons

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from autopose.checkpoint import Checkpoint
 from autopose.data.coco import persons_from_coco
 from autopose.data.coco_file import read_coco, reading_once
-from autopose.data.crop_archive import draws_per_epoch
+from autopose.data.crop_set import draws_per_epoch
 from autopose.data.images import DiskReader, ImageReader, PackedReader
 from autopose.data.mpii import is_mpii
 from autopose.data.pasted import persons_to_paint

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autopose.affine import invert
-from autopose.data.crop_archive import CropSet
+from autopose.data.crop_set import CropSet
 from autopose.data.pose_dataset import PoseDataset
 from autopose.training.effects import COARSE, INVERSE, blur, compress, corners, grid, hide, look_row, moved, recolour
 

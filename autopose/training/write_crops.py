@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 from autopose.data.coco import persons_from_coco
 from autopose.data.coco_file import read_coco, reading_once
-from autopose.data.crop_archive import write_crops
+from autopose.data.crop_archive import LARGEST, write_crops
 from autopose.data.skeletons import open_skeleton
 from autopose.errors import UsageError
 from autopose.training.config import TrainConfig
@@ -18,6 +18,7 @@ def write_crops_of(
     config: TrainConfig,
     out: Path,
     *,
+    largest: int = LARGEST,
     on_start: Callable[[int], object] = lambda _: None,
     on_person: Callable[[], object] = lambda: None,
 ) -> list[Path]:
@@ -26,6 +27,7 @@ def write_crops_of(
     Args:
         config: a pose recipe.
         out: folder.
+        largest: bytes of a file.
         on_start: called with the number of persons, for progress.
         on_person: called after each.
 
@@ -46,5 +48,7 @@ def write_crops_of(
         reader = image_reader(config.data.pack, [person.image_path for person in persons])
         of_tune = tune_reader(config, reader, [person.image_path for person in held_out])
         size_wh, coco = config.codec.input_size_wh, tune.read_bytes()
-        files = write_crops(held_out, out, "tune", size_wh, coco=coco, reader=of_tune, on_person=on_person)
-        return files + write_crops(persons, out, "train", size_wh, reader=reader, on_person=on_person)
+        files = write_crops(
+            held_out, out, "tune", size_wh, coco=coco, reader=of_tune, largest=largest, on_person=on_person
+        )
+        return files + write_crops(persons, out, "train", size_wh, reader=reader, largest=largest, on_person=on_person)

@@ -10,7 +10,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from autopose.data.crop_archive import DETAIL, draws_per_epoch, read_crops, write_crops
+from autopose.data.crop_archive import DETAIL, write_crops
+from autopose.data.crop_set import draws_per_epoch, read_crops
 from autopose.data.pose_dataset import PoseDataset
 from autopose.errors import DataError
 from autopose.heatmap import Codec
@@ -78,7 +79,7 @@ def test_files_are_no_larger_than_asked_and_open_elsewhere(persons: list[Person]
     assert [file.name for file in files] == ["tune-00.safetensors", "tune-01.safetensors", "tune-02.safetensors"]
     with safe_open(str(files[0]), framework="numpy") as opened:
         assert json.loads(opened.metadata()["joints"]) == list(COCO17.joints)
-        assert opened.metadata()["parts"] == "3"
+        assert (opened.metadata()["part"], opened.metadata()["last"]) == ("0", "false")
         picture = np.asarray(cv2.imdecode(opened.get_tensor("jpeg"), cv2.IMREAD_COLOR))
         assert (picture.shape[1], picture.shape[0]) == tuple(opened.get_tensor("size_wh")[0])
     crops = read_crops(folder, "tune", COCO17)
@@ -96,7 +97,8 @@ def test_what_is_no_set_of_crops_is_told(persons: list[Person], tmp_path: Path) 
     with pytest.raises(DataError, match=r"has the joints nose, .*skeleton is mpii16"):
         read_crops(folder, "train", MPII16)
     whole = load_file(files[0])
-    metadata = {"autopose_crops": "1", "joints": json.dumps(COCO17.joints), "part": "0", "parts": "3"}
+    with safe_open(str(files[0]), framework="numpy") as opened:
+        metadata = opened.metadata()
     broken = whole["jpeg"].copy()
     broken[: len(broken) // 2] = 0
     for change, reason in (
@@ -113,9 +115,14 @@ def test_what_is_no_set_of_crops_is_told(persons: list[Person], tmp_path: Path) 
     files[0].write_bytes(b"x" * 99)
     with pytest.raises(DataError, match="is no file of crops"):
         read_crops(folder, "train", COCO17)
-    files[0].unlink()
-    with pytest.raises(DataError, match=r"has 2 files .* there are 3"):
+    save_file(whole, files[0], metadata | {"set": "another"})
+    with pytest.raises(DataError, match=r"its 3 files .* are not the files of one set"):
         read_crops(folder, "train", COCO17)
+    save_file(whole, files[0], metadata)
+    for missing in (files[2], files[0]):
+        missing.unlink()
+        with pytest.raises(DataError, match=r"are not the files of one set, numbered to the last"):
+            read_crops(folder, "train", COCO17)
     write_crops(persons, folder, "tune", SIZE_WH)
     with pytest.raises(DataError, match="no annotations to score with"):
         read_crops(folder, "tune", COCO17)

@@ -9,7 +9,7 @@ import torch
 
 from autopose.checkpoint import load_checkpoint
 from autopose.config import load_config
-from autopose.data.crop_archive import read_crops
+from autopose.data.crop_set import read_crops
 from autopose.data.pose_dataset import PoseDataset
 from autopose.data.synthetic import write_synthetic
 from autopose.genotype import AutoPoseGenotype, Genotype

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from autopose.affine import center_scale_from_box, crop_matrix, transform
 from autopose.config import load_config
 from autopose.data.augment import Augment
-from autopose.data.crop_archive import CropSet, read_crops
+from autopose.data.crop_set import CropSet, read_crops
 from autopose.data.pose_dataset import PoseDataset
 from autopose.data.synthetic import write_synthetic
 from autopose.errors import ConfigError, DataError, UsageError
