@@ -96,6 +96,14 @@ def _section(annotation: Any) -> type[BaseModel] | None:
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
+def _keys(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:
+    """Return the keys of a section of a configuration."""
+    section: type[BaseModel] | None = model
+    for part in (part for part in location if isinstance(part, str)):  # numbers are places in lists
+        section = _section(section.model_fields[part].annotation) if section and part in section.model_fields else None
+    return list(section.model_fields) if section else []
+
+
 def _explain(model: type[BaseModel], error: ValidationError) -> str:
     errors = error.errors()
     # A misspelt key first: what is said to be missing may be what it was meant for.
@@ -105,11 +113,13 @@ def _explain(model: type[BaseModel], error: ValidationError) -> str:
     if first["type"] == "value_error" and not location:  # what two sections say of each other
         return f"{first['ctx']['error']}."
     if first["type"] != "extra_forbidden":
-        return f"'{name}': {first['msg']} (found {str(first.get('input'))[:80]!r})."
-    section: type[BaseModel] | None = model
-    for part in (part for part in first["loc"][:-1] if isinstance(part, str)):  # numbers are places in lists
-        section = _section(section.model_fields[part].annotation) if section and part in section.model_fields else None
-    known = list(section.model_fields) if section else []
+        expected = first["msg"]
+        if first["type"] == "tuple_type":  # pydantic speaks of Python's types, who reads this writes TOML
+            expected = "expected a list in brackets, [a, b]"
+        elif first["type"] in ("model_type", "model_attributes_type"):
+            expected = f"expected a table {{key = value}} with some of the keys {', '.join(_keys(model, first['loc']))}"
+        return f"'{name}': {expected} (found {str(first.get('input'))[:80]!r})."
+    known = _keys(model, first["loc"][:-1])
     near = difflib.get_close_matches(location[-1], known, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}."
     return f"unknown key '{name}'; {hint}"

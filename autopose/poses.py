@@ -108,6 +108,11 @@ class Poses:
 
     def __getitem__(self, index: Any) -> "Poses":
         """Select persons by slice, mask, index array or one index (which keeps the person axis)."""
+        if isinstance(index, bool | np.bool_):  # Python takes False for 0: what no one asked for would be person 0
+            raise IndexError(
+                f"{index} selects no persons; expected one truth value for each. "
+                + ("These poses have no ids (ids is None), from track() they have." if self.ids is None else "")
+            )
         if isinstance(index, int | np.integer):
             if not -len(self) <= index < len(self):
                 raise IndexError(f"person {index} of {len(self)}")

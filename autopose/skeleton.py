@@ -50,6 +50,8 @@ class Skeleton:
 
     def index(self, joint: str) -> int:
         """Return the position of a joint in the keypoint arrays."""
+        if joint not in self.joints:
+            raise ValueError(f"{self.name} has no joint {joint!r}; it has {', '.join(self.joints)}.")
         return self.joints.index(joint)
 
     def named(self, *parts: str) -> NDArray[np.bool_]:

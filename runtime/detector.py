@@ -31,7 +31,7 @@ class Detector(Protocol):
         ...
 
 
-def checked_found(found: tuple[Any, Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def checked_found(found: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return what a detector gave as boxes ``(n, 4)`` and scores ``(n,)``; nothing of any shape means nobody.
 
     Boxes without area are left out.
@@ -39,6 +39,11 @@ def checked_found(found: tuple[Any, Any]) -> tuple[NDArray[np.float32], NDArray[
     Raises:
         DataError: it has another form, a value that is not finite, or corners in the wrong order.
     """
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        raise DataError(
+            f"The detector gave {type(found).__name__}; expected (boxes, scores): boxes (n, 4), xyxy in image pixels, "
+            "and scores (n,)."
+        )
     boxes, scores = (np.asarray(part, np.float32) for part in found)
     if not boxes.size and not scores.size:
         return np.zeros((0, 4), np.float32), np.zeros(0, np.float32)

@@ -1,7 +1,7 @@
 """``Estimator``: a detector and a pose network, from images to ``Poses``."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -228,7 +228,7 @@ class Estimator:
 
     def track(
         self,
-        source: str | Path | int,
+        source: "str | Path | int | Iterable[Any]",
         *,
         every: int | None = None,
         tracking: bool | None = None,
@@ -237,11 +237,14 @@ class Estimator:
         end_s: float | None = None,
         stride: int = 1,
         max_frames: int | None = None,
+        fps: float | None = None,
+        rgb: bool = False,
     ) -> "Iterator[tuple[Frame, Poses]]":
-        """Follow the persons of a video, a folder of images or a live stream.
+        """Follow the persons of a video, a folder of images, a live stream, or frames that your own code gets.
 
         Args:
-            source: a file, folder, glob, webcam index or stream address.
+            source: a file, folder, glob, webcam index or stream address; or any iterable of images, or of pairs of
+                seconds and image, which is read in a thread.
             every: frames from one detection to the next; None for the default.
             tracking: give ids; None for videos and streams only.
             smooth: ``online``, ``offline`` (frames come some later) or ``none``; None for online on videos.
@@ -249,6 +252,8 @@ class Estimator:
             end_s: stop there.
             stride: take every n-th frame.
             max_frames: stop after so many.
+            fps: of frames of your own without times; None: 25.
+            rgb: arrays of your own are RGB.
 
         Yields:
             Each frame (``image``, ``index``, ``time_s``) with its poses, which carry ids (images': with ``tracking``).
@@ -265,6 +270,8 @@ class Estimator:
             end_s=end_s,
             stride=stride,
             max_frames=max_frames,
+            fps=fps,
+            rgb=rgb,
         )
 
     def warmup(self) -> Self:

@@ -85,9 +85,10 @@ def _opened(address: str, timeout_s: float, options: dict[str, str]) -> InputCon
     try:
         container = av.open(address, timeout=(timeout_s, timeout_s), options=transport | options)
     except (FFmpegError, OSError) as error:
-        raise MediaError(
-            f"{address}: the stream cannot be opened ({reason_of(error)}). Is the server running?"
-        ) from None
+        hint = "Is the server running?"
+        if isinstance(error, InvalidDataError):  # it answered, with something else
+            hint = "A page that shows a video is none: give the address of the stream or file itself."
+        raise MediaError(f"{address}: the stream cannot be opened ({reason_of(error)}). {hint}") from None
     if not container.streams.video:
         container.close()
         raise MediaError(f"{address}: the stream has no pictures.")

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 #: Scores are kept in 32 bits.
 _LARGEST = float(np.finfo(np.float32).max)
+#: Frames of one number and times further apart are not the same.
+NEAR_S = 0.1
 #: Corners x1, y1, x2, y2 and a score.
 ScoredBox = tuple[list[float], float]
 
@@ -31,7 +33,7 @@ class GivenBoxes:
     """The boxes of a file, frame by frame; frames that do not stand in it have nobody, and are counted.
 
     Args:
-        path: a results file of ``autopose infer`` (matched by image file name or frame number), a COCO file with
+        path: results of ``autopose infer`` (matched by image file name, or frame number and time), a COCO file with
             ``images`` and ``annotations`` (separate images by file name, frames of a video by frame number = image
             id), or a COCO list of detections (by the number in the image's file name, else frame number = image id).
         least_score: boxes below it do not count.
@@ -96,10 +98,17 @@ class _KnownBoxes:
         by_name: for each file name, the boxes by the path that the file of boxes gives it. An image stands here even
             if it has no boxes: it must not get those of another image whose id happens to be the number in its name.
         by_number: by frame number or image id.
+        times: by frame number, where the file says them.
+        numbers: the frame's at a time.
+        by_clock: whether frames go by their times, since their numbers are counted otherwise: after ``--start``, they
+            are computed from the average rate, which frames need not keep to. None until a frame tells.
     """
 
     by_name: dict[str, dict[Path, list[ScoredBox]]] = field(default_factory=dict)
     by_number: dict[Any, list[ScoredBox]] = field(default_factory=dict)
+    times: dict[int, float] = field(default_factory=dict)
+    numbers: dict[float, int] = field(default_factory=dict)
+    by_clock: bool | None = None
 
     def named(self, path: Path) -> list[ScoredBox]:
         """Return the boxes of an image, to be added to; its name may come from Windows."""
@@ -127,7 +136,15 @@ class _KnownBoxes:
         if frame.name is not None and self.by_name:
             path = Path(composed(frame.name))
             return _nearest(self.by_name.get(path.name, {}), path)
-        return self.by_number.get(frame.image_id)
+        return self.by_number.get(frame.image_id if frame.time_s is None else self._number(frame.index, frame.time_s))
+
+    def _number(self, index: int, time_s: float) -> int | None:
+        """Return the number that the file gives to a frame of a video; None if it is another frame's."""
+        number = self.numbers.get(round(time_s, 6))
+        if self.by_clock is None and number is not None:
+            self.by_clock = number != index
+        undecided = self.by_clock is None and abs(self.times.get(index, time_s) - time_s) > NEAR_S
+        return number if self.by_clock or undecided else index
 
 
 def _some(names: Iterable[Any]) -> str:
@@ -163,6 +180,9 @@ def _from_results(path: Path) -> _KnownBoxes:
             known.named(Path(entry.poses.source)).extend(found)
         else:
             known.by_number.setdefault(entry.frame, []).extend(found)
+            if entry.time_s is not None:
+                known.times[entry.frame] = entry.time_s
+                known.numbers[round(entry.time_s, 6)] = entry.frame
     return known
 
 

@@ -8,11 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.poses import Poses
-from autopose.runtime.smoother import Smoother
+from autopose.runtime.smoother import CLOCK_S, Smoother
 from autopose.runtime.tracker import joined
-
-#: Of equal times, written as multiples of a container's unit.
-CLOCK_S = 1e-3
 
 
 @dataclass

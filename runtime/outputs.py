@@ -29,6 +29,9 @@ _SINKS: dict[Format, type[Sink]] = {
     "trc": TrcSink,
 }
 
+#: Endings that somebody gives ``-o`` who takes it for a file.
+_FILE_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".jpg", ".png", ".json", ".csv", ".parquet", ".trc"})
+
 
 def parse_formats(text: str) -> tuple[Format, ...]:
     """Return the formats of a ``--save`` value such as ``video,json``.
@@ -66,10 +69,15 @@ def refuse_overwriting(
         boxes: a file that is read besides.
 
     Raises:
-        UsageError: one would, or the folder is a file.
+        UsageError: one would, or the folder is a file, or called like one.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"-o {out}: is a file; expected a folder for the results, which need not exist.")
+    if not out.exists() and out.suffix.lower() in _FILE_SUFFIXES:
+        raise UsageError(
+            f"-o {out}: looks like a file; expected a folder for the results, in which files are called as their "
+            f"sources. Give -o {out.with_suffix('')}."
+        )
     sources = {_identity(place): path for spec in specs for path in spec.files for place in (path, path.parent)}
     if boxes is not None:
         sources[_identity(boxes)] = boxes

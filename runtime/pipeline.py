@@ -1,9 +1,12 @@
 """Estimator, tracker and smoother over a whole source, as stages that run side by side."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +16,7 @@ from autopose.poses import Poses
 from autopose.runtime.arguments import check_choice, check_count
 from autopose.runtime.crops import Crops
 from autopose.runtime.follow import Follower, Found, find_all
+from autopose.runtime.own_frames import OwnFrames
 from autopose.runtime.smoother import Smoothing, open_smoother
 from autopose.runtime.sources import Selection, Source, SourceSpec, find_sources, open_source
 from autopose.runtime.stages import Stage, TimedSource, run_stages
@@ -200,7 +204,7 @@ def pipeline_for(
 
 def track(
     estimator: "Estimator",
-    source: str | Path | int,
+    source: str | Path | int | Iterable[Any],
     *,
     every: int | None = None,
     tracking: bool | None = None,
@@ -209,12 +213,15 @@ def track(
     end_s: float | None = None,
     stride: int = 1,
     max_frames: int | None = None,
+    fps: float | None = None,
+    rgb: bool = False,
 ) -> Iterator[tuple[Frame, Poses]]:
     """Yield each frame of one source with its poses; stop iterating to stop all threads.
 
     Args:
         estimator: to use.
-        source: file, folder, glob, webcam number or stream address.
+        source: file, folder, glob, webcam number or stream address; or frames of one's own: any iterable of images, or
+            of pairs of seconds and image.
         every: frames from one detection to the next; None for the default.
         tracking: give ids; None for videos and streams only.
         smooth: ``online``, ``offline`` (frames come some later) or ``none``; None for online on videos.
@@ -222,26 +229,25 @@ def track(
         end_s: stop there.
         stride: take every n-th frame.
         max_frames: stop after so many.
+        fps: of frames of one's own without times; None: 25.
+        rgb: arrays of one's own are RGB.
 
     Raises:
         MediaError: the source cannot be read.
         UsageError: options contradict each other, or the source stands for several.
         ValueError: ``smooth`` is no such word, or a number is out of its range.
-        TypeError: an option is unknown, or a number of frames is not whole.
+        TypeError: the source is none, an option is unknown, or a number of frames is not whole.
     """
     check_count("every", every, optional=True)
     check_count("stride", stride)
     check_count("max_frames", max_frames, optional=True)
-    specs = find_sources([source])
-    if len(specs) != 1:
-        raise UsageError(f"track({str(source)!r}): stands for {len(specs)} sources; give them one by one.")
-    opened = open_source(specs[0], Selection(start_s, end_s, stride, max_frames))
+    opened = _opened(source, Selection(start_s, end_s, stride, max_frames), fps, rgb)
     try:
         pipeline = pipeline_for(estimator, opened, every=every, tracking=tracking, smooth=smooth)
     except BaseException:
         opened.close()
         raise
-    capacity = capacity_for(specs[0])
+    capacity = capacity_for(opened.spec)
 
     def frames() -> Iterator[tuple[Frame, Poses]]:
         try:
@@ -251,3 +257,21 @@ def track(
             opened.close()
 
     return frames()
+
+
+def _opened(source: str | Path | int | Iterable[Any], selection: Selection, fps: float | None, rgb: bool) -> Source:
+    if isinstance(source, str | PathLike | Integral):
+        if fps is not None or rgb:
+            raise UsageError("fps and rgb are of frames of your own; a file or camera says itself. Leave them out.")
+        specs = find_sources([source])
+        if len(specs) != 1:
+            raise UsageError(f"track({str(source)!r}): stands for {len(specs)} sources; give them one by one.")
+        return open_source(specs[0], selection)
+    if not isinstance(source, Iterable) or isinstance(source, bytes | Mapping):
+        raise TypeError(
+            f"track() takes a file, folder, pattern, webcam number, address, or an iterable of images, not "
+            f"{type(source).__name__}."
+        )
+    if fps is not None and not 0 < fps < math.inf:
+        raise ValueError(f"fps {fps}: expected frames per second, above 0.")
+    return OwnFrames(source, 25.0 if fps is None else float(fps), rgb=rgb, selection=selection)

@@ -11,6 +11,9 @@ from autopose.poses import Poses
 
 Smoothing = Literal["online", "offline", "none"]
 
+#: Of equal times, written as multiples of a container's unit.
+CLOCK_S = 1e-3
+
 
 class Smoother(ABC):
     """Takes the tracked poses of successive frames and gives them back smoothed, possibly some frames later."""
@@ -81,8 +84,9 @@ class OneEuroSmoother(Smoother):
             self._people[track] = state
         state.size += 0.1 * (size - state.size)
         gap = time_s - state.seen_s
-        known = seen & (gap <= self.forget_s) & (gap > 0)
-        fresh = seen & ((gap > self.forget_s) | (gap < 0))  # a clock that was set back
+        forgotten = gap >= self.forget_s + CLOCK_S
+        known = seen & ~forgotten & (gap > 0)
+        fresh = seen & (forgotten | (gap < 0))  # a clock that was set back
         state.xy[fresh], state.speed[fresh] = raw[fresh], 0
         dt = np.where(known, gap, 1.0)[:, None]
         speed = (raw - state.xy) / state.size / dt

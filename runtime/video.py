@@ -16,6 +16,7 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from autopose.errors import MediaError
+from autopose.runtime.missing_end import missing_end
 
 #: A clock that goes back further than this was set anew; less is a frame out of order.
 CLOCK_JUMP_S = 1.0
@@ -104,6 +105,7 @@ class VideoReader:
         self._promised = self._frames_shown()
         self.frame_count = self._expected()
         self.has_audio = bool(self._container.streams.audio)
+        self._heard_s = 0.0  # the time of the last sound, by the container's clock
         self.problem: str | None = None
 
     def _take(self, container: InputContainer) -> None:
@@ -113,6 +115,7 @@ class VideoReader:
             container.close()
             raise MediaError(f"{self.name}: has no pictures, only {', '.join(kinds)}. Give a file with a video stream.")
         self._container = container
+        self._is_avi = container.format.name == "avi"
         self._stream = container.streams.video[0]
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.thread_count = 0  # the decoder's own choice
@@ -145,10 +148,12 @@ class VideoReader:
 
     def _frames(self) -> Iterator[Frame]:
         time_base = self._stream.time_base or 1 / self.fps
-        origin = self._stream.start_time or 0
+        origin = self._origin()
         half_frame_s = float(1 / self.fps) / 2
         count, index, last_s, later_s = 0, -1, 0.0, 0.0
         for decoded, stamp in self._from_start(origin, time_base):
+            if not count and stamp is not None and self._is_avi and not self.start_s:
+                origin = stamp
             pts = stamp if stamp is not None else origin + round((index + 1) / self.fps / time_base)
             time_s = float((pts - origin) * time_base) + later_s
             if time_s < last_s - CLOCK_JUMP_S:  # files joined end to end, a recorder that was started anew
@@ -162,7 +167,21 @@ class VideoReader:
                 continue
             image = as_shown(decoded, self._stream.sample_aspect_ratio, self._orientation)
             yield Frame(image, index, time_s, pts, time_base)
-        self._judge(count, last_s)
+        self._judge(count, last_s, float(origin * time_base))
+
+    def _origin(self) -> int:
+        """Return the timestamp from which times and numbers count.
+
+        AVI has no times to show a picture, only an order to decode: the first is late by the decoder's delay. A part's
+        numbers would be, too, so the first picture is looked at.
+        """
+        origin = self._stream.start_time or 0
+        if not self._is_avi or not self.start_s or self._path is None:
+            return origin
+        first = next(self._timed(), None)
+        self._container.close()
+        self._take(_opened(self._path))
+        return origin if first is None or first[1] is None else first[1]
 
     def _from_start(self, origin: int, time_base: Fraction) -> Iterator[tuple[av.VideoFrame, int | None]]:
         """Decode with timestamps from a key frame before ``start_s``; what lies between the caller drops.
@@ -203,7 +222,7 @@ class VideoReader:
         As FFmpeg's ``guess_correct_pts``: the time to decode counts as soon as the time to show has run backwards
         more often.
         """
-        backwards = {"pts": 0, "dts": 0}
+        backwards = {"pts": int(self._is_avi), "dts": 0}  # AVI has no times to show a picture: they are guesses
         last: dict[str, int] = {}
         ahead: int | None = None
         given, step = 0, 0
@@ -227,7 +246,12 @@ class VideoReader:
     def _decoded(self) -> Iterator[av.VideoFrame]:
         """Decode to the end; a packet or file that breaks off is noted, and what can still be decoded is."""
         try:
-            for packet in self._container.demux(self._stream):
+            packets: Iterator[Any] = self._container.demux(self._stream, *self._container.streams.audio)
+            for packet in packets:
+                if packet.stream.index != self._stream.index:
+                    if packet.pts and packet.time_base:
+                        self._heard_s = max(self._heard_s, float(packet.pts * packet.time_base))
+                    continue
                 try:
                     yield from packet.decode()
                 except FFmpegError as error:
@@ -235,13 +259,15 @@ class VideoReader:
         except (FFmpegError, OSError) as error:
             self.problem = f"{self.name}: could not be read to its end ({reason_of(error)})."
 
-    def _judge(self, count: int, last_s: float) -> None:
+    def _judge(self, count: int, last_s: float, origin_s: float) -> None:
         """Compare what came with what the file promised."""
         if not count and self.problem is None and self.start_s > (self.duration_s or 0):
             return  # nothing is wrong with the file
         if not count:
             raise MediaError(f"{self.name}: not one frame can be decoded ({self.problem or 'no data'}). It is damaged.")
         judged = self.start_s == 0 or not self._promised
+        if not self._stream.duration or self._is_avi:  # by the container's clock, of all streams: sound may go on alone
+            last_s = max(last_s + origin_s, self._heard_s)
         if judged and (missing := missing_end(count, self._promised, last_s, self.duration_s or 0)):
             self.problem = f"{self.name}: {missing}"
 
@@ -314,22 +340,6 @@ def _opened(path: Path) -> InputContainer:
         raise MediaError(
             f"{path}: cannot be opened as a video ({reason_of(error)}). It is damaged, cut off, or no video."
         ) from None
-
-
-def missing_end(count: int, promised: int, last_s: float, duration_s: float) -> str | None:
-    """Tell that a video ended before its end, as a sentence without its subject; None if it did not.
-
-    Args:
-        count: frames that came.
-        promised: frames that the container names; 0 if it does not.
-        last_s: time of the last frame.
-        duration_s: that the container names, used where it names no frames; 0 if it does not.
-    """
-    if promised and count < promised - max(2, promised // 50):
-        return f"breaks off after {count} of {promised} frames; it is cut off or damaged."
-    if not promised and duration_s and last_s < duration_s - max(1.0, duration_s / 20):
-        return f"breaks off at {last_s:.1f} of {duration_s:.1f} s; it is cut off or damaged."
-    return None
 
 
 def reason_of(error: Exception) -> str:

@@ -61,6 +61,10 @@ def test_roundtrip_through_toml(tmp_path: Path) -> None:
         ("parts=[{lrr=1}]", r"unknown key 'parts.0.lrr'; did you mean 'lr'\?"),
         ("needed={weight=1}", r"unknown key 'needed.weight'; did you mean 'weights'\?"),
         ("seed.x=1", r"'seed'"),
+        ("parts=mine", r"'parts': expected a list in brackets, \[a, b\] \(found 'mine'\)"),
+        ("parts=['mine']", r"'parts.0': expected a table \{key = value\} with .* keys lr, betas, name \(found"),
+        ("train=3", r"'train': expected a table .* lr, betas, name"),
+        ("train.betas=0.9,0.99", r"'train.betas': expected a list in brackets"),
         (r'parts=[{name="C:\data"}]', r"--set parts=.*: not valid TOML: Unescaped .*single ones"),
     ],
 )

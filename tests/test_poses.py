@@ -31,6 +31,12 @@ def _poses(count: int = 3) -> Poses:
     )
 
 
+def test_a_comparison_with_ids_that_are_none_selects_nobody_by_mistake() -> None:
+    untracked = replace(_poses(), ids=None)
+    with pytest.raises(IndexError, match=r"False selects no persons.*no ids"):
+        untracked[untracked.ids == 7]
+
+
 def test_selection_keeps_the_person_axis() -> None:
     poses = _poses()
     assert len(poses[1]) == len(poses[-1]) == 1

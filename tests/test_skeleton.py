@@ -43,3 +43,8 @@ def test_names_are_told_by_their_words() -> None:
     own = Skeleton("own", ("left_forearm", "right_ear", "lhip", "head_top", "headtop"), (), (0.1,) * 5)
     assert own.named("nose", "ear", "head").tolist() == [False, True, False, True, True]
     assert own.named("hip").tolist() == [False, False, True, False, False]
+
+
+def test_a_joint_that_is_not_there_is_named_with_those_that_are() -> None:
+    with pytest.raises(ValueError, match=r"coco17 has no joint 'wrist_left'; it has nose, .*, right_ankle\."):
+        COCO17.index("wrist_left")

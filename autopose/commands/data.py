@@ -151,6 +151,8 @@ def check(
         print(f"{report.annotations}: {report.kind}, {report.images:,} images, {report.persons:,} persons{joints}")
         if report.joints:
             print(f"  joints of its own, a/b where they change places in a mirror image: {', '.join(report.joints)}")
+            if len(report.joints) > 1 and not any("/" in joint for joint in report.joints):
+                print("  None does: name left and right ones so (left_ear, right_ear), or give 'pairs' (docs/data.md).")
         for fault, count in report.faults.items():
             print(f"  {count:,} x {fault}:")
             for sentence in report.examples[fault]:

@@ -17,7 +17,9 @@ def search(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting; may be repeated.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in -o, exactly where it was.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in -o, with --config RUN/config.toml, where it was.")
+    ] = False,
     space: Annotated[Literal["autopose", "fabric"] | None, typer.Option(help="What is searched.")] = None,
     strategy: Annotated[
         Literal["bilevel", "random"] | None, typer.Option(help="The search, or its baseline of equal budget.")

@@ -21,7 +21,9 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting; may be repeated.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in -o, exactly where it was.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in -o, with --config RUN/config.toml, where it was.")
+    ] = False,
     init: Annotated[
         str | None,
         typer.Option(
@@ -48,7 +50,7 @@ def train(
 
         autopose train runs/search/genotype.json --config small -o runs/pose --set train.batch=64
 
-        autopose train small --config smoke -o runs/smoke --resume
+        autopose train small --config runs/smoke/config.toml -o runs/smoke --resume
     """
     from autopose.checkpoint import Checkpoint, load_checkpoint
     from autopose.config import load_config

@@ -263,8 +263,11 @@ def _keypoints(
     except (OverflowError, TypeError, ValueError):
         values = np.zeros(0)
     if values.shape != (3 * len(skeleton),) or not np.isfinite(values).all():
+        count = f"has {values.size} numbers" if values.ndim == 1 else "is a list of lists"
+        if values.size and not np.isfinite(values).all():
+            count = "holds null or another value that is no finite number"
         raise DataError(
-            f"{where}: 'keypoints' has {values.size} numbers; expected {3 * len(skeleton)} finite ones "
+            f"{where}: 'keypoints' {count}; expected {3 * len(skeleton)} finite ones "
             f"(x, y, visibility of the {len(skeleton)} joints of {skeleton.name})."
         )
     values = values.reshape(-1, 3)

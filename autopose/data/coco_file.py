@@ -38,6 +38,7 @@ class CocoFile:
         person_category: the number that the file itself has for persons.
         other_categories: its numbers for whatever else it has.
         folder: what ``file_name`` is relative to.
+        about: what the file says of itself, ``info`` and the ``licenses`` that its pictures name by number.
     """
 
     path: Path
@@ -47,6 +48,7 @@ class CocoFile:
     category: Mapping[str, Any] = field(default_factory=dict)
     person_category: int = 1
     other_categories: tuple[Any, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def joints(self) -> tuple[str, ...]:
@@ -169,6 +171,7 @@ def _read_coco(path: Path, images: Path | None, look: bool) -> CocoFile:
         category_record(content, category),
         category,
         other_categories(content, path, category),
+        {key: content[key] for key in ("info", "licenses") if key in content},
     )
 
 

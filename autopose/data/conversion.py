@@ -106,8 +106,8 @@ def load_native(annotations: Path, *, images: Path | None = None) -> list[Person
 def convert_coco(file: CocoFile, target: Skeleton, out: Path, *, middles: bool = False) -> int:
     """Write a COCO file with another skeleton; return the number of persons who have a joint of that.
 
-    Pictures keep their ids and what is said of them, also those that show nobody; crowds and persons without joints
-    stay, without keypoints. Records of other categories than persons are left out.
+    Pictures keep their ids, their licences and what is said of them, also those that show nobody; crowds and persons
+    without joints stay, without keypoints. Records of other categories than persons are left out.
 
     Args:
         file: to convert.
@@ -148,8 +148,9 @@ def convert_coco(file: CocoFile, target: Skeleton, out: Path, *, middles: bool =
             changed["pseudo"] = np.flatnonzero((third > 0) & (human == 0)).tolist()
         persons += bool(changed["num_keypoints"])
         annotations.append({**record, **changed})
-    categories = [_category(target)]
-    write_atomic(out, json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    above = {key: file.category[key] for key in ("supercategory",) if key in file.category}
+    lists = {"images": images, "annotations": annotations, "categories": [{**above, **_category(target)}]}
+    write_atomic(out, json.dumps({**file.about, **lists}))
     return persons
 
 

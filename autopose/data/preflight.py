@@ -20,6 +20,7 @@ from autopose.data.coco_file import (
 from autopose.data.images import DiskReader, picture_exists
 from autopose.data.skeletons import skeleton_of
 from autopose.errors import AutoposeError, DataError
+from autopose.poses import Person
 from autopose.skeleton import COCO17, Skeleton
 
 #: How many examples of a kind of fault a report keeps.
@@ -263,16 +264,38 @@ def _mirrored(skeleton: Skeleton) -> tuple[str, ...]:
 
 
 def _check_records(report: SetReport, file: CocoFile, skeleton: Skeleton) -> None:
+    elsewhere = 0
     for number, record in enumerate(file.annotations):
         where = f"{file.path}: annotations[{number}]"
         try:
-            if person_from_record(file, number, skeleton=skeleton) is not None:
+            if (person := person_from_record(file, number, skeleton=skeleton)) is not None:
                 report.persons += 1
+                elsewhere += _joints_elsewhere(person)
             elif record.get("category_id", 1) == 1 and not record.get("keypoints"):  # what detectors alone learn from
                 box_numbers(record["bbox"], where)
                 box_score(record, where)
         except DataError as error:
             report.add("annotation", str(error))
+    if elsewhere > report.persons / 2:
+        report.add(
+            "joints outside",
+            f"{file.path}: of {elsewhere} of {report.persons} persons no labelled joint lies in the box. Expected "
+            "pixels for both, not shares of the picture's sides, and x, y, width, height for boxes.",
+        )
+    others = [record for record in file.annotations if record.get("category_id", 1) != 1 and record.get("keypoints")]
+    if others and not report.persons and not report.faults:
+        report.add(
+            "nobody",
+            f"{file.path}: none of its {len(file.annotations)} records is a person with labelled joints, but "
+            f"{len(others)} of another category have joints. Persons are those with category_id "
+            f"{file.person_category}, as a number.",
+        )
+
+
+def _joints_elsewhere(person: Person) -> bool:
+    """Tell whether no labelled joint lies in the box: in few records a slip or a neighbour, in most another unit."""
+    joints = person.keypoints[person.weight > 0]
+    return not ((joints >= person.box_xyxy[:2] - 1) & (joints <= person.box_xyxy[2:] + 1)).all(1).any()
 
 
 def _check_picture(report: SetReport, path: Path, size_wh: tuple[int, int] | None, decode: bool) -> None:

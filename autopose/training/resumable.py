@@ -112,7 +112,8 @@ def load_resumable(folder: Path, kind: type[P], identity: str) -> tuple[dict[str
         if (other := _differing(progress.identity, identity)) is not None:
             raise ModelError(
                 f"{path}: belongs to another configuration{other}. Resume with the "
-                "genotype, --config and --set of the first call, or start anew in another folder with -o."
+                "genotype of the first call and, as --config, the run's own config.toml, or start anew in another "
+                "folder with -o."
             )
         if damage and rank() == 0:  # or the next save would keep the damaged one in place of this
             with suppress(OSError):

@@ -218,3 +218,17 @@ def test_what_macos_leaves_beside_files_is_passed_over(write_coco: Any, tmp_path
     (folder / "a.json").write_bytes(path.read_bytes())
     (folder / "._a.json").write_bytes(b"\0\5\x16\7")
     assert len(load_native(folder, images=path.parent)) == len(load_native(path)) == 1
+
+
+def test_licences_and_what_the_file_says_of_itself_are_kept(write_coco: Any, tmp_path: Path) -> None:
+    path = write_coco({"keypoints": [20, 30, 2] * 17})
+    content = json.loads(path.read_text())
+    said = {"info": {"year": 2017}, "licenses": [{"id": 3, "name": "CC BY", "url": "http://example.org"}]}
+    content["images"][0]["license"] = 3
+    content["categories"] = [{"id": 1, "name": "person", "supercategory": "person", "keypoints": list(COCO17.joints)}]
+    path.write_text(json.dumps({**content, **said}))
+    convert_coco(read_coco(path), COCO17, tmp_path / "out.json")
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert {key: written[key] for key in said} == said
+    assert written["images"][0]["license"] == 3
+    assert written["categories"][0]["supercategory"] == "person"

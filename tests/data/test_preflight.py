@@ -194,3 +194,47 @@ def test_pictures_are_named_through_links(write_coco: Any, tmp_path: Path) -> No
     result = CliRunner().invoke(app, ["data", "convert", str(write_coco(PERSON)), "-o", str(out)])
     assert result.exit_code == 0, result.output
     assert (tmp_path / "deep" / "er" / json.loads(out.read_text())["images"][0]["file_name"]).resolve().is_file()
+
+
+def test_finds_joints_in_other_units_than_the_boxes(write_coco: Any, tmp_path: Path) -> None:
+    shares = {"keypoints": [0.3, 0.4, 2.0] * 17}
+    write_coco(shares, shares, PERSON)
+    (report,), _ = check_folder(tmp_path)
+    assert dict(report.faults) == {"joints outside": 1}
+    assert "of 2 of 3 persons no labelled joint lies in the box" in report.examples["joints outside"][0]
+    write_coco(shares, PERSON)  # a slip of one record is none of the file
+    assert not check_folder(tmp_path)[0][0].faults
+
+
+def test_finds_a_file_whose_persons_are_of_another_category(write_coco: Any, tmp_path: Path) -> None:
+    write_coco({**PERSON, "category_id": "1"})
+    (report,), _ = check_folder(tmp_path)
+    assert dict(report.faults) == {"nobody": 1}
+    assert "Persons are those with category_id 1, as a number" in report.examples["nobody"][0]
+    write_coco({"category_id": 1}, {"category_id": 2})  # boxes alone, for detectors
+    assert not check_folder(tmp_path)[0][0].faults
+
+
+@pytest.mark.parametrize(
+    ("keypoints", "named"),
+    [
+        ([[30, 40, 2]] * 17, "is a list of lists; expected"),
+        ([30, None, 2] * 17, "holds null"),
+        ([30, 40, 2] * 16, "has 48 numbers; expected 51 finite ones"),
+    ],
+)
+def test_says_what_is_wrong_with_keypoints(keypoints: Any, named: str, write_coco: Any, tmp_path: Path) -> None:
+    write_coco(PERSON, {"keypoints": keypoints})
+    (report,), _ = check_folder(tmp_path)
+    assert f"'keypoints' {named}" in report.examples["annotation"][0]
+
+
+def test_command_says_that_no_joints_change_places(write_coco: Any, tmp_path: Path) -> None:
+    path = write_coco({"keypoints": [30.0, 40.0, 2.0] * 3})
+    content = json.loads(path.read_text())
+    remark = "None does: name left and right ones so"
+    for names, said in (["1", "2", "3"], True), (["tip", "left_side", "right_side"], False):
+        content["categories"][0]["keypoints"] = names
+        path.write_text(json.dumps(content))
+        result = CliRunner().invoke(app, ["data", "check", str(path)])
+        assert (result.exit_code, remark in result.output) == (0, said), result.output

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from autopose.errors import DataError, MediaError, ModelError
+from autopose.errors import DataError, MediaError, ModelError, UsageError
 from autopose.image_files import read_image
 from autopose.poses import Poses
 from autopose.runtime.estimator import Estimator
@@ -100,7 +100,12 @@ def test_refuses_impossible_boxes(estimator: Estimator, picture: Any, box: list[
         (np.zeros((4, 4, 7), np.uint8), "shape"),
         (np.zeros((0, 4, 3), np.uint8), "shape"),
         (17, "int"),
-        ("missing.jpg", "missing"),
+        (np.zeros((2, 4, 4, 3), np.uint8), r"list\(array\)"),
+        ("missing.jpg", "No image 'missing.jpg'"),
+        ("video.MP4", r"video.MP4: is no image file.*track\(\)"),
+        ("photos/*.jpg", r"track\(\)"),
+        (Path(__file__).parent, r"track\(\)"),
+        ("https://user:word@host/photo.jpg?key=1", "^https://host/photo.jpg: is no image file"),
     ],
 )
 def test_refuses_what_is_no_image(estimator: Estimator, image: Any, named: str) -> None:
@@ -188,6 +193,20 @@ def test_refuses_words_that_are_no_choice(models: Path, option: dict[str, Any]) 
 def test_refuses_a_smoothing_that_is_none(estimator: Estimator, walk: Path) -> None:
     with pytest.raises(ValueError, match="smooth 'savgol': expected online, offline, none"):
         estimator.track(walk, smooth="savgol")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("source", [None, {"walk.mp4": 1}, b"walk.mp4", 2.5])
+def test_refuses_to_follow_what_is_no_source(estimator: Estimator, source: Any) -> None:
+    with pytest.raises(TypeError, match=rf"track\(\) takes a file.*not {type(source).__name__}"):
+        estimator.track(source)
+    with pytest.raises(TypeError, match=r"got an array of shape \(4, 4, 3\).* call predict\(\)"):
+        estimator.track(np.zeros((4, 4, 3), np.uint8))
+    for rate in (0.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=r"fps .*: expected frames per second"):
+            estimator.track([], fps=rate)
+    for fps, rgb in ((25.0, False), (None, True)):
+        with pytest.raises(UsageError, match="are of frames of your own"):
+            estimator.track("walk.mp4", fps=fps, rgb=rgb)
 
 
 @pytest.mark.parametrize("option", [{"every": 2.0}, {"stride": 1.5}, {"max_frames": 10.0}, {"every": "2"}])
@@ -278,6 +297,14 @@ def test_refuses_what_a_detector_should_not_give(
     with (
         Estimator(models / "pose-flip.onnx", lambda image: (boxes, scores), device="cpu") as opened,
         pytest.raises(DataError, match=named),
+    ):
+        opened.predict(picture)
+
+
+def test_refuses_a_detector_without_scores(models: Path, picture: Any) -> None:
+    with (
+        Estimator(models / "pose-flip.onnx", lambda image: np.zeros((2, 4)), device="cpu") as opened,  # type: ignore[arg-type]
+        pytest.raises(DataError, match=r"gave ndarray; expected \(boxes, scores\)"),
     ):
         opened.predict(picture)
 

@@ -174,3 +174,32 @@ def test_an_accent_beside_its_letter_is_the_one_in_it(tmp_path: Path) -> None:
         image["file_name"] = f"{folder}/cafe\u0301.jpg"
     boxes = GivenBoxes(_file(tmp_path, content))
     assert len(boxes(Frame(PICTURE, 0, name="fore\u0302t/caf\u00e9.jpg"))[0]) == 1
+
+
+def _results(folder: Path, times: list[tuple[int, float]]) -> Path:
+    """Write frames with these numbers and times; the n-th has a box with its left edge at n."""
+    frames = []
+    for place, (number, time_s) in enumerate(times):
+        box = np.array([[place, 0, place + 20, 50]], np.float32)
+        joints, scores = np.zeros((1, 17, 2), np.float32), np.ones((1, 17), np.float32)
+        poses = Poses(box, scores[:, 0], joints, scores, image_size_wh=(200, 100))
+        frames.append(frame_record(poses, number, time_s))
+    return _file(folder, {**results_header(COCO17), "frames": frames})
+
+
+def test_a_part_of_a_video_of_varying_rate_gets_the_boxes_of_its_times(tmp_path: Path) -> None:
+    times = [0.0, 0.2, 0.241, 0.282, 0.315, 0.348, 0.368, 0.388]
+    whole = GivenBoxes(_results(tmp_path, list(enumerate(times))))
+    first = round(times[2] * 25)  # as after --start
+    part = [(first + place, time_s) for place, time_s in enumerate(times[2:])]
+    assert [whole(Frame(PICTURE, *which))[0][0, 0] for which in part] == [2, 3, 4, 5, 6, 7]
+    other = GivenBoxes(_results(tmp_path, part))
+    found = [other(Frame(PICTURE, number, time_s))[0][:, 0].tolist() for number, time_s in enumerate(times)]
+    assert found == [[], [], [0], [1], [2], [3], [4], [5]]
+
+
+@pytest.mark.parametrize("stretched", [1.0, 25 / 24, 1.00001])
+def test_a_video_whose_times_were_changed_goes_by_number(tmp_path: Path, stretched: float) -> None:
+    given = GivenBoxes(_results(tmp_path, [(number, number / 25) for number in range(60)]))
+    found = [given(Frame(PICTURE, number, number / 25 * stretched))[0][0, 0] for number in range(60)]
+    assert found == list(range(60))

@@ -66,6 +66,30 @@ def test_track_follows_the_walkers(estimator: Estimator, walk: Path, figures: An
             assert np.abs(found - joints).mean() < 2.5
 
 
+def test_frames_of_ones_own_are_followed_as_those_of_a_video(estimator: Estimator, walk: Path) -> None:
+    """A generator, an array, RGB, times of their own; the clip's persons, ids and smoothed joints each time."""
+    options: dict[str, Any] = {"every": 2, "smooth": "online"}
+    known = list(estimator.track(walk, **options))
+    images = [frame.image for frame, _ in known]
+    timed = ((frame.time_s, frame.image) for frame, _ in known)
+    for source, fps, rgb in (
+        ((image for image in images), 12, False),
+        (np.stack(images)[..., ::-1], 12, True),
+        (timed, 3, False),  # their own times count
+    ):
+        found = list(estimator.track(source, fps=fps, rgb=rgb, **options))
+        assert [frame.index for frame, _ in found] == list(range(24))
+        np.testing.assert_allclose([f.time_s or 0 for f, _ in found], [f.time_s or 0 for f, _ in known], atol=1e-6)
+        for (_, poses), (_, expected) in zip(found, known, strict=True):
+            assert expected.ids is not None
+            np.testing.assert_array_equal(poses.ids, expected.ids)
+            np.testing.assert_allclose(poses.keypoints, expected.keypoints, atol=1e-3)
+    part = [f.index for f, _ in estimator.track(images, fps=12, start_s=0.5, end_s=1.5, stride=5, max_frames=2)]
+    assert part == [10, 15]
+    with pytest.raises(MediaError, match="Got int as an image"):
+        list(estimator.track([1, 2]))
+
+
 @pytest.mark.parametrize("every", [1, 2])
 def test_who_is_overlooked_for_a_while_is_followed(models: Path, walk: Path, every: int) -> None:
     with Estimator(models / "pose-flip.onnx", models / "detector.onnx", device="cpu") as seeing:
@@ -595,6 +619,10 @@ def test_an_output_that_cannot_be_written_is_named(
     result = _infer(models, walk, "-o", tmp_path / "file")
     assert isinstance(result.exception, UsageError)
     assert "is a file; expected a folder" in str(result.exception)
+    result = _infer(models, walk, "-o", tmp_path / "skeletons.MP4")
+    assert isinstance(result.exception, UsageError)
+    assert "looks like a file; expected a folder" in str(result.exception)
+    assert not (tmp_path / "skeletons.MP4").exists()
     monkeypatch.setattr(VideoSink, "_add", full)
     result = _infer(models, walk, "-o", tmp_path / "out", "--save", "video")
     assert isinstance(result.exception, MediaError)

@@ -381,6 +381,14 @@ def test_a_file_on_a_server_that_breaks_off_says_so(tmp_path: Path, suffix: str,
     assert re.search(message, source.problem)
 
 
+def test_a_page_on_a_server_is_told_from_a_server_that_is_down() -> None:
+    page = b"<html><body>a video</body></html>"
+    with _served(page, len(page)) as address, pytest.raises(MediaError, match="page that shows a video is none"):
+        _opened(address)
+    with pytest.raises(MediaError, match="Is the server running"):
+        _opened("http://127.0.0.1:9/none")
+
+
 def test_a_picture_on_a_server_is_one_frame() -> None:
     content = cv2.imencode(".png", np.full((48, 64, 3), (10, 90, 200), np.uint8))[1].tobytes()
     with _served(content, len(content)) as address:

@@ -216,3 +216,15 @@ def test_frames_that_share_a_time_are_smoothed_offline() -> None:
         found = np.array([poses.keypoints[0] for _, poses in done])
         assert found.shape == (frames, 17, 2)
         np.testing.assert_allclose(found, xy[:frames], atol=1e-2)
+
+
+@pytest.mark.parametrize(("fps", "start_s"), [(2.5, 0.0), (2.5, 7.2), (5.0, 0.0), (10.0, 0.0)])
+def test_online_forgets_after_the_same_time_however_the_clock_is_rounded(fps: float, start_s: float) -> None:
+    seen = 2.5  # sightings in a second: each lies just as long after the one before as a joint is remembered
+    noisy = _standing(np.random.default_rng(1))[:40]
+    smoother = OneEuroSmoother()
+    times = start_s + np.arange(40) * round(fps / seen) / fps
+    done = np.array([smoother.smoothed(_poses(xy), t).keypoints[0] for xy, t in zip(noisy, times, strict=True)])
+    exact = OneEuroSmoother(forget_s=0.5)
+    expected = np.array([exact.smoothed(_poses(xy), t * 0.4).keypoints[0] for t, xy in enumerate(noisy)])
+    np.testing.assert_allclose(done, expected, atol=1e-3)

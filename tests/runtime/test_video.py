@@ -2,6 +2,7 @@
 
 import gc
 import struct
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,70 @@ def test_times_rise_where_a_container_gives_those_of_b_frames_in_the_wrong_order
     assert [number for number, _ in frames] == list(range(200))
     assert times == sorted(times)
     np.testing.assert_allclose(times[4:], np.arange(4, 200) / 25 + times[4] - 4 / 25, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [("mpeg4", {"g": "12", "bf": "2"}), ("libx264", {"g": "12", "bf": "0"}), ("libx264", {"g": "12", "bf": "2"})],
+)
+def test_pictures_of_an_avi_keep_their_numbers_and_times_in_a_part(
+    tmp_path: Path, codec: str, options: dict[str, str]
+) -> None:
+    clip = _numbered_clip(tmp_path / "a.avi", codec, options)
+    whole = [(frame.index, frame.time_s, _number_of(frame.image)) for frame in VideoReader(clip)]
+    assert [(index, number) for index, _, number in whole] == [(number, number) for number in range(200)]
+    assert [time_s for _, time_s, _ in whole] == pytest.approx([number / 25 for number in range(200)])
+    part = [(frame.index, frame.time_s, _number_of(frame.image)) for frame in VideoReader(clip, start_s=3.0, end_s=4.0)]
+    assert part == whole[75:101]
+    strided = [_number_of(frame.image) for frame in VideoReader(clip, start_s=3.0, stride=7)]
+    assert strided == list(range(77, 200, 7))
+
+
+def _recording(path: Path, pictures: Sequence[int], sound_s: float = 0.0) -> Path:
+    """Write pictures at these times, in 25ths of a second, beside so much sound."""
+    with av.open(str(path), "w") as out:
+        stream: Any = out.add_stream("mpeg4", rate=25, options={"g": "12"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 25)
+        audio: Any = out.add_stream("mp2", rate=16000) if sound_s else None
+        noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+        packets = []
+        for time in pictures:
+            frame = av.VideoFrame.from_ndarray(np.roll(noise, time, 1), format="bgr24")
+            frame.pts, frame.time_base = time, Fraction(1, 25)
+            packets += stream.encode(frame)
+        packets += stream.encode(None)
+        for number in range(int(sound_s * 16000 / 1152)):
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), format="s16", layout="mono")
+            sound.rate, sound.pts, sound.time_base = 16000, number * 1152, Fraction(1, 16000)
+            packets += audio.encode(sound)
+        for packet in sorted(packets, key=lambda packet: float(packet.dts * packet.time_base)):
+            out.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "pictures", "sound_s"),
+    [
+        ("dropped.avi", [time for time in range(150) if time % 10 not in (3, 4, 7)], 0.0),
+        ("late.avi", range(50, 150), 0.0),
+        ("late.mkv", range(75, 175), 7.0),  # cut between key frames: the sound begins at once
+        ("late-and-alone.mkv", range(75, 175), 0.0),
+        ("long-sound.mkv", range(100), 8.0),
+    ],
+)
+def test_a_whole_recording_is_not_said_to_break_off(
+    tmp_path: Path, name: str, pictures: Sequence[int], sound_s: float
+) -> None:
+    path = _recording(tmp_path / name, pictures, sound_s)
+    reader = VideoReader(path)
+    assert sum(1 for _ in reader) == len(pictures)
+    assert reader.problem is None
+    cut = tmp_path / f"cut-{name}"
+    cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    broken = VideoReader(cut)
+    assert 0 < sum(1 for _ in broken) < len(pictures)
+    assert broken.problem is not None
 
 
 def test_refuses_files_without_pictures(tmp_path: Path, walk: Path) -> None:
