@@ -122,8 +122,8 @@ def _refuse_other_configuration(config: SearchConfig, folder: Path) -> None:
         before = {}
     if other := other_settings(before, tomllib.loads(to_toml(config))):
         raise ModelError(
-            f"{folder}: belongs to another configuration{in_brackets(other)}. Resume with the run's own "
-            "config.toml as --config, or start anew in another folder with -o."
+            f"{folder}: belongs to another configuration{in_brackets(other)}. Resume without --config and "
+            "--set: the run has its own. Or start anew in another folder with -o."
         )
 
 

@@ -24,6 +24,12 @@ def chosen_folder(out: Path | None, kind: str, *, resume: bool) -> Path:
     return Path("runs") / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
+def own_file(given: str | None, default: str, name: str, out: Path | None, *, resume: bool) -> str:
+    """Return what was given, else the run's own copy of it if a run is resumed, else the default."""
+    own = None if out is None else out / name
+    return given or (str(own) if resume and own is not None and own.is_file() else default)
+
+
 def stopped_code() -> int:
     """Return the exit code of a run that was stopped before its end, and saved: who waits for its result shall know.
 
@@ -32,10 +38,8 @@ def stopped_code() -> int:
     return 0 if "WORLD_SIZE" in os.environ else 3
 
 
-def resume_command(words: list[str], folder: Path) -> str:
-    """Return the command that goes on: its recipe is the run's own copy, which has what other options changed."""
+def resume_command(verb: str, folder: Path) -> str:
+    """Return the command that goes on: the run has its genotype and recipe itself."""
     # Several processes have to be as many again.
     start = ["torchrun", "--nproc-per-node", str(world()), "-m"] if world() > 1 else []
-    return command_line(
-        [*start, "autopose", *words, "--config", str(folder / "config.toml"), "-o", str(folder), "--resume"]
-    )
+    return command_line([*start, "autopose", verb, "-o", str(folder), "--resume"])

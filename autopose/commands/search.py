@@ -10,16 +10,16 @@ if TYPE_CHECKING:
 
 
 def search(
-    config: Annotated[str, typer.Option(help="A packaged recipe's name or a TOML file.")] = "smoke",
+    config: Annotated[
+        str | None, typer.Option(help="A packaged recipe's name or a TOML file [smoke; with --resume the run's own].")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="RUN", help="Run folder [runs/search-TIME].")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting; may be repeated.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in -o, with --config RUN/config.toml, where it was.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in -o, exactly where it was.")] = False,
     space: Annotated[Literal["autopose", "fabric"] | None, typer.Option(help="What is searched.")] = None,
     strategy: Annotated[
         Literal["bilevel", "random"] | None, typer.Option(help="The search, or its baseline of equal budget.")
@@ -49,7 +49,7 @@ def search(
     from autopose.files import write_atomic
 
     require("torch", extra="train", why="Searching")
-    from autopose.commands.run_folder import chosen_folder, resume_command, stopped_code
+    from autopose.commands.run_folder import chosen_folder, own_file, resume_command, stopped_code
     from autopose.search.ablation import ablated
     from autopose.search.config import SearchConfig
     from autopose.search.seeds import search as run_search
@@ -59,7 +59,8 @@ def search(
     overrides = list(settings or ())
     overrides += [f"space={space}"] if space else []
     overrides += [f"search.strategy={strategy}"] if strategy else []
-    recipe = load_config(SearchConfig, config, overrides, group="search")
+    named = own_file(config, "smoke", "config.toml", out, resume=resume)
+    recipe = load_config(SearchConfig, named, overrides, group="search")
     if ablation is not None:
         recipe = ablated(recipe, ablation)
     with progress(1, "searching") as bar:
@@ -81,7 +82,7 @@ def search(
     if rank() > 0:
         return  # rank 0 tells
     if result.genotype is None:
-        remark(f"Stopped and saved. Go on with: {resume_command(['search'], result.folder)}")
+        remark(f"Stopped and saved. Go on with: {resume_command('search', result.folder)}")
         raise typer.Exit(stopped_code())
     figures = {
         "genotype": str(folder / "genotype.json"),

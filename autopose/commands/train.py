@@ -12,18 +12,21 @@ log = logging.getLogger(__name__)
 
 def train(
     genotype: Annotated[
-        str, typer.Argument(metavar="GENOTYPE", help="A preset's or bundled model's name, or a JSON file.")
-    ],
-    config: Annotated[str, typer.Option(help="A packaged recipe's name or a TOML file.")] = "small",
+        str | None,
+        typer.Argument(
+            metavar="GENOTYPE", help="A preset's or bundled model's name, or a JSON file; with --resume the run's own."
+        ),
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option(help="A packaged recipe's name or a TOML file [small; with --resume the run's own].")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", metavar="RUN", help="Run folder [runs/train-TIME].")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting; may be repeated.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in -o, with --config RUN/config.toml, where it was.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in -o, exactly where it was.")] = False,
     init: Annotated[
         str | None,
         typer.Option(
@@ -50,25 +53,30 @@ def train(
 
         autopose train runs/search/genotype.json --config small -o runs/pose --set train.batch=64
 
-        autopose train small --config runs/smoke/config.toml -o runs/smoke --resume
+        autopose train -o runs/smoke --resume
     """
     from autopose.checkpoint import Checkpoint, load_checkpoint
     from autopose.config import load_config
     from autopose.console import command_line, progress, remark
     from autopose.data.skeletons import open_skeleton
-    from autopose.errors import require
+    from autopose.errors import UsageError, require
     from autopose.files import write_atomic
     from autopose.genotype import Genotype
 
     require("torch", extra="train", why="Training")
-    from autopose.commands.run_folder import chosen_folder, resume_command, stopped_code
+    from autopose.commands.run_folder import chosen_folder, own_file, resume_command, stopped_code
     from autopose.training.config import TrainConfig
     from autopose.training.distributed import rank
     from autopose.training.trainer import train as run_training
     from autopose.training.weights import initial_weights
 
-    recipe = load_config(TrainConfig, config, settings or (), group="train")
-    network = Genotype.load(genotype)
+    recipe = load_config(
+        TrainConfig, own_file(config, "small", "config.toml", out, resume=resume), settings or (), group="train"
+    )
+    wanted = own_file(genotype, "", "genotype.json", out, resume=resume)
+    if not wanted:
+        raise UsageError("Name the GENOTYPE to train: a preset such as small, a bundled model, or a JSON file.")
+    network = Genotype.load(wanted)
 
     def start() -> Checkpoint | None:
         return None if init is None else initial_weights(init, network, len(open_skeleton(recipe.skeleton)))
@@ -114,7 +122,7 @@ def train(
         return  # rank 0 tells
     figures = dict(load_checkpoint(best).metrics)
     if step < total:
-        again = resume_command(["train", genotype], folder)
+        again = resume_command("train", folder)
         remark(f"Stopped and saved at step {step} of {total}. Go on with: {again}")
         raise typer.Exit(stopped_code())
     remark(f"Best weights: {best}\nNext: {command_line(['autopose', 'export', str(folder)])}")

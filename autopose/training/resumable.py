@@ -111,9 +111,8 @@ def load_resumable(folder: Path, kind: type[P], identity: str) -> tuple[dict[str
             continue
         if (other := _differing(progress.identity, identity)) is not None:
             raise ModelError(
-                f"{path}: belongs to another configuration{other}. Resume with the "
-                "genotype of the first call and, as --config, the run's own config.toml, or start anew in another "
-                "folder with -o."
+                f"{path}: belongs to another configuration{other}. Resume without GENOTYPE, --config and --set: the "
+                "run has its own. Or start anew in another folder with -o."
             )
         if damage and rank() == 0:  # or the next save would keep the damaged one in place of this
             with suppress(OSError):

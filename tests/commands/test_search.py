@@ -106,7 +106,7 @@ def test_tells_each_epoch_its_alarms_and_how_to_go_on(monkeypatch: pytest.Monkey
         "genotype": str(folder / "genotype.json"), "fingerprint": found.fingerprint(), "score": 0.5,
     }  # fmt: skip
     stopped = run("--config", "smoke", "-o", folder, "--resume")
-    command = f"autopose search --config {folder / 'config.toml'} -o {folder} --resume"
+    command = f"autopose search -o {folder} --resume"
     assert stopped.stderr.splitlines() == [*told, f"Stopped and saved. Go on with: {command}"]
     assert (stopped.exit_code, stopped.stdout) == (3, "")
     assert resumed == [False, True]

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from autopose.checkpoint import load_checkpoint
 from autopose.cli import app
 from autopose.commands.run_folder import stopped_code
-from autopose.errors import AutoposeError, ConfigError, GenotypeError, ModelError
+from autopose.errors import AutoposeError, ConfigError, GenotypeError, ModelError, UsageError
 from autopose.zoo import bundled_weights, catalogue, zoo_folder
 
 
@@ -103,10 +103,17 @@ def test_train_runs_and_goes_on(tmp_path: Path) -> None:
     assert len(fitting) > 20
     for key in fitting:  # a step after
         assert float((learnt[key] - given[key].float()).norm()) < 0.1 * float(given[key].float().norm())
-    result = _run(*command, "--resume", "--json", str(tmp_path / "figures.json"))
+    assert f"Go on with: autopose train -o {out} --resume" in stopped.stderr
+    result = _run("train", "-o", str(out), "--resume", "--json", str(tmp_path / "figures.json"))
     assert json.loads(result.stdout)["step"] == 2
     assert json.loads((tmp_path / "figures.json").read_text()) == json.loads(result.stdout)
     assert (out / "best.safetensors").is_file()
+
+
+def test_train_wants_a_genotype_unless_it_resumes(tmp_path: Path) -> None:
+    for options in ([], ["--resume"]):
+        with pytest.raises(UsageError, match="Name the GENOTYPE to train"):
+            _run("train", "-o", str(tmp_path / "new"), *options)
 
 
 def test_train_counts_hours_and_tells_a_detectors_ap50(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

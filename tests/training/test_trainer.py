@@ -244,7 +244,7 @@ def test_refuses_to_overwrite_to_resume_nothing_and_to_mix_runs(
     error = _refused(tiny, figures, tmp_path, resume=True, settings=["train.lr=0.1"])
     assert isinstance(error, ModelError)
     assert "another configuration (train.lr was 0.005, is 0.1). Resume with" in str(error)
-    assert "as --config, the run's own config.toml" in str(error)
+    assert "Resume without GENOTYPE, --config and --set: the run has its own" in str(error)
     for generation in (NEWEST, PREVIOUS):
         (tmp_path / generation).write_bytes(b"not safetensors")
     assert "no state can be resumed" in str(_refused(tiny, figures, tmp_path, resume=True))
