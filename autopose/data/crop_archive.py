@@ -50,6 +50,7 @@ def write_crops(
     size_wh: tuple[int, int],
     *,
     coco: bytes = b"",
+    name_of_set: str | None = None,
     reader: ImageReader | None = None,
     largest: int = LARGEST,
     on_person: Callable[[], object] = lambda: None,
@@ -61,40 +62,60 @@ def write_crops(
         folder: made if need be.
         name: ``train`` or ``tune``.
         size_wh: the network's input.
-        coco: the tune split's annotations, kept with the last file.
+        coco: the tune split's annotations, kept with the first file.
+        name_of_set: what the files of one call are known by; None: :func:`name_set` of these persons.
         reader: source of the pictures; None: the files.
         largest: bytes of a file.
         on_person: called after each, for progress.
 
     Raises:
-        MediaError: a picture is missing or cannot be decoded.
+        MediaError: a picture is missing or cannot be decoded; what was written of this name is deleted.
         MissingDependencyError: safetensors is not installed.
     """
     save = require("safetensors.numpy", extra="train", why="Writing crops").save_file
     folder.mkdir(parents=True, exist_ok=True)
-    named = "".join(f"{person.image_path.name} {person.annotation_id} {person.weight_sample}\n" for person in persons)
     metadata = {
         "autopose_crops": VERSION,
         "joints": json.dumps(persons[0].skeleton.joints),
-        "set": f"{zlib.crc32(named.encode('utf-8', 'surrogateescape')):08x}",
+        "input": f"{size_wh[0]}x{size_wh[1]}",
+        "set": name_set(persons, size_wh) if name_of_set is None else name_of_set,
     }
-    groups = _groups(persons, size_wh, reader or DiskReader(), largest, on_person)
+    groups = _groups(persons, size_wh, reader or DiskReader(), largest, on_person, used=len(coco))
     paths: list[Path] = []
-    rows = next(groups, [])
-    while rows:
-        following = next(groups, [])
-        tensors = {"jpeg": np.concatenate([row["jpeg"] for row in rows])}
-        for key in OF_A_PERSON:
-            tensors[key] = np.stack([row[key] for row in rows])
-        tensors["end"] = np.cumsum(tensors["end"])
-        if coco and not following:
-            tensors["coco"] = np.frombuffer(coco, np.uint8).copy()
-        place = {"part": str(len(paths)), "last": str(not following).lower()}
-        paths.append(folder / f"{name}-{len(paths):02}.safetensors")
-        with atomic_path(paths[-1]) as temporary:
-            save(tensors, str(temporary), metadata | place)
-        rows = following
+    try:
+        rows = next(groups, [])
+        while rows:
+            following = next(groups, [])
+            tensors = {"jpeg": np.concatenate([row["jpeg"] for row in rows])}
+            for key in OF_A_PERSON:
+                tensors[key] = np.stack([row[key] for row in rows])
+            tensors["end"] = np.cumsum(tensors["end"])
+            if coco and not paths:
+                tensors["coco"] = np.frombuffer(coco, np.uint8).copy()
+            place = {"part": str(len(paths)), "last": str(not following).lower()}
+            paths.append(folder / f"{name}-{len(paths):02}.safetensors")
+            with atomic_path(paths[-1]) as temporary:
+                save(tensors, str(temporary), metadata | place)
+            rows = following
+    except BaseException:  # Ctrl-C, too: a part of a set is of no use, and in the way of the next call
+        for path in paths:
+            path.unlink(missing_ok=True)
+        raise
     return paths
+
+
+def name_set(persons: Sequence[Person], size_wh: tuple[int, int]) -> str:
+    """Return a checksum of who is cut out, and for which input."""
+    crc = zlib.crc32(f"{size_wh[0]}x{size_wh[1]}".encode())
+    for person in persons:
+        said = f"{person.image_path.name} {person.annotation_id} {person.weight_sample}\n"
+        crc = zlib.crc32(said.encode("utf-8", "surrogateescape"), crc)
+    return f"{crc:08x}"
+
+
+def fits_int64(number: object) -> bool:
+    """Return whether an id, which may be a text or of any size, is a number that the files have room for."""
+    return isinstance(number, int) and -(2**63) <= number < 2**63
 
 
 def _groups(
@@ -103,10 +124,11 @@ def _groups(
     reader: ImageReader,
     largest: int,
     on_person: Callable[[], object],
+    used: int,
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield the persons of one file after the other, as rows."""
+    """Yield the persons of one file after the other, as rows; of the first ``used`` bytes are taken."""
     rows: list[dict[str, Any]] = []
-    image, path, used = np.zeros((0, 0, 3), np.uint8), None, 0
+    image, path = np.zeros((0, 0, 3), np.uint8), None
     for person in sorted(persons, key=lambda person: person.image_path):
         if person.image_path != path:
             image, path = reader.read(person.image_path), person.image_path
@@ -141,7 +163,7 @@ def _row(image: NDArray[np.uint8], person: Person, size_wh: tuple[int, int]) -> 
         "area": np.float64(person.area * scale.prod()),
         "score": np.float64(person.score),
         "repeat": np.float64(person.weight_sample),
-        "image": np.int64(person.image_id),
-        "annotation": np.int64(person.annotation_id),
+        "image": np.int64(person.image_id if fits_int64(person.image_id) else -1),
+        "annotation": np.int64(person.annotation_id if fits_int64(person.annotation_id) else -1),
         "origin": origin,
     }

@@ -17,7 +17,8 @@ from autopose.image_files import read_image
 #: How the folder of pictures is told to a command, and to a recipe.
 IMAGES_OPTION = """--images DIR, or, to train and search, with images="DIR" in data.sources"""
 _MAGIC = b"APPACK01"
-#: So many pictures tell how large a pack will be, well enough to stop before the disk is full after hours.
+#: So many pictures, from all over the list, tell how large a pack will be, well enough to stop before hours and a full
+#: disk.
 _TELLING = 200
 
 
@@ -144,7 +145,7 @@ def pack_images(
 
     Raises:
         MediaError: one is missing or cannot be decoded.
-        DataError: there are none, or, judged by the first few hundred, the disk has no room for all.
+        DataError: there are none, or, judged by a few hundred, the disk has no room for all.
     """
     absolute = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths))
     if not absolute:
@@ -152,13 +153,13 @@ def pack_images(
     root = Path(os.path.abspath(root)) if root is not None else _common_folder(absolute)
     reader, index, offset = DiskReader(), {}, 0
     with atomic_path(out) as temporary, temporary.open("wb") as file:
-        for path in absolute:
+        for path in _telling_first(absolute):
             image = reader.read(path)
             file.write(np.ascontiguousarray(image).data)
             index[path_from(root, path)] = (offset, image.shape[0], image.shape[1])
             offset += image.size
             if len(index) == _TELLING:
-                _need_room(out, offset * (len(absolute) - _TELLING) // _TELLING, len(absolute))
+                _need_room(out, temporary.parent, offset * (len(absolute) - _TELLING) // _TELLING, len(absolute))
             if on_image is not None:
                 on_image(path)
         text = json.dumps({"root": str(root), "images": index}).encode()
@@ -166,8 +167,14 @@ def pack_images(
     return Path(out)
 
 
-def _need_room(out: Path, more: int, count: int) -> None:
-    if more > (free := shutil.disk_usage(Path(out).absolute().parent).free):
+def _telling_first(paths: Sequence[Path]) -> list[Path]:
+    """Return all, those first that tell how large a pack will be: from everywhere, as sources differ in size."""
+    telling = dict.fromkeys(paths[:: max(len(paths) // _TELLING, 1)][:_TELLING])
+    return [*telling, *(path for path in paths if path not in telling)]
+
+
+def _need_room(out: Path, folder: Path, more: int, count: int) -> None:
+    if more > (free := shutil.disk_usage(folder).free):
         raise DataError(
             f"{out}: {count:,} decoded pictures would take some {more / 1e9:.1f} GB more, and {free / 1e9:.1f} GB are "
             "free there (3 bytes a pixel).\nPack them onto another disk, scale them down, or train without a pack: "

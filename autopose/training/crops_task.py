@@ -1,14 +1,16 @@
 """Pose training from a folder of ``autopose data crops``: no annotation file and no photograph is read."""
 
+import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autopose.data.crop_set import read_crops
+from autopose.data.crop_set import read_both
 from autopose.data.pose_dataset import PoseDataset
 from autopose.data.skeletons import open_skeleton
+from autopose.errors import DataError
 from autopose.evaluation.predict import predict_persons
 from autopose.files import write_atomic
 from autopose.training.config import TrainConfig
@@ -25,15 +27,16 @@ class CropsTask(PoseTask):
         assert config.data.crops is not None
         self.config, self.device = config, device
         self.skeleton = open_skeleton(config.skeleton)
-        self.crops = read_crops(Path(config.data.crops), "train", self.skeleton)
-        self.tune_reader = self.tune_crops = read_crops(Path(config.data.crops), "tune", self.skeleton)
+        self.crops, self.tune_crops = read_both(Path(config.data.crops), self.skeleton, config.codec.input_size_wh)
+        self.tune_reader = self.tune_crops
         self.held_out = list(self.tune_crops.persons)
         self.tune = folder / "tune.json"
         write_atomic(self.tune, self.tune_crops.coco.decode())
         self.source = PoseDataset(self.crops.persons, config.codec, config.augment, self.crops)
         self.weights = np.array([person.weight_sample for person in self.crops.persons])
         self.teacher = load_teacher(config, device)
-        self.data = data_checksum(self.crops.persons, [person.image_path for person in self.held_out])
+        # Pictures have no names here: those that they had are in the set's.
+        self.data = zlib.crc32(self.crops.set.encode(), data_checksum(self.crops.persons, ())) or 1
 
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         """Return the ten COCO figures, in the frames of the photographs."""
@@ -56,7 +59,14 @@ class ResidentTask(CropsTask):
 
     def __init__(self, config: TrainConfig, folder: Path, device: torch.device) -> None:
         super().__init__(config, folder, device)
-        self.resident = Resident(self.crops, device)
+        try:
+            self.resident = Resident(self.crops, device)
+        except torch.OutOfMemoryError:
+            raise DataError(
+                f"{config.data.crops}: its {len(self.crops.persons):,} training pictures take "
+                f"{self.crops.pixels.nbytes / 1e9:.1f} GB decoded, which do not fit into the memory of {device}.\n"
+                "Write crops of fewer persons or for a smaller input, or train from photographs, without data.crops."
+            ) from None
         persons = self.crops.persons
         del self.crops  # with its pictures, which are the device's now
         self.source = DrawSource(PoseDataset(persons, config.codec, config.augment))

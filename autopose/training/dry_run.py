@@ -191,7 +191,7 @@ def _batch(config: TrainConfig, skeleton: Skeleton, count: int, rng: np.random.G
 def _data(config: TrainConfig, skeleton: Skeleton) -> tuple[list[dict[str, Any]], int | None]:
     """Return what is known of each source, and the samples drawn per epoch (None if a source's size is not known)."""
     if config.data.crops is not None:
-        return _crops(Path(config.data.crops), skeleton)
+        return _crops(Path(config.data.crops), skeleton, config.codec.input_size_wh)
     found, samples = [], 0.0
     counted = "images" if config.task == "detector" else "persons"
     for source in config.data.sources:
@@ -202,9 +202,11 @@ def _data(config: TrainConfig, skeleton: Skeleton) -> tuple[list[dict[str, Any]]
     return found, round(samples) if known else None
 
 
-def _crops(folder: Path, skeleton: Skeleton) -> tuple[list[dict[str, Any]], int | None]:
+def _crops(
+    folder: Path, skeleton: Skeleton, size_wh: tuple[int, int]
+) -> tuple[list[dict[str, Any]], int | None]:  # fmt: skip
     try:
-        files = draws_per_epoch(folder, skeleton)
+        files = draws_per_epoch(folder, skeleton, size_wh)
     except DataError as error:
         return [{"annotations": str(folder), "found": False, "problem": _sentence(error), "persons": None}], None
     entries = [{"annotations": str(file), "found": True, "persons": count} for file, (count, _) in files.items()]

@@ -1,14 +1,17 @@
 """The persons of a recipe, cut out for :mod:`autopose.data.crop_archive`."""
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from autopose.data.coco import persons_from_coco
 from autopose.data.coco_file import read_coco, reading_once
-from autopose.data.crop_archive import LARGEST, write_crops
+from autopose.data.crop_archive import LARGEST, fits_int64, name_set, write_crops
 from autopose.data.skeletons import open_skeleton
 from autopose.errors import UsageError
+from autopose.poses import Person
 from autopose.training.config import TrainConfig
 from autopose.training.sources import image_reader, pose_persons, tune_reader, write_tune_split
 
@@ -47,8 +50,32 @@ def write_crops_of(
         on_start(len(persons) + len(held_out))
         reader = image_reader(config.data.pack, [person.image_path for person in persons])
         of_tune = tune_reader(config, reader, [person.image_path for person in held_out])
-        size_wh, coco = config.codec.input_size_wh, tune.read_bytes()
+        size_wh, named = config.codec.input_size_wh, name_set([*persons, *held_out], config.codec.input_size_wh)
+        held_out, coco = _numbered(held_out, tune)
         files = write_crops(
-            held_out, out, "tune", size_wh, coco=coco, reader=of_tune, largest=largest, on_person=on_person
-        )
-        return files + write_crops(persons, out, "train", size_wh, reader=reader, largest=largest, on_person=on_person)
+            held_out, out, "tune", size_wh, coco=coco, name_of_set=named, reader=of_tune, largest=largest,
+            on_person=on_person,
+        )  # fmt: skip
+        try:
+            return files + write_crops(
+                persons, out, "train", size_wh, name_of_set=named, reader=reader, largest=largest, on_person=on_person
+            )  # fmt: skip
+        except BaseException:  # Ctrl-C, too: half of what training reads is of no use
+            for file in files:
+                file.unlink(missing_ok=True)
+            raise
+
+
+def _numbered(persons: list[Person], tune: Path) -> tuple[list[Person], bytes]:
+    """Return the persons of a tune split, and it, its pictures numbered where their ids are no numbers of 64 bits.
+
+    Nor do the folders of the machine that writes belong where the files are carried to.
+    """
+    content = json.loads(tune.read_bytes())
+    kept = all(fits_int64(image["id"]) for image in content["images"])
+    number = {image["id"]: image["id"] if kept else place for place, image in enumerate(content["images"], 1)}
+    for image in content["images"]:
+        image |= {"id": number[image["id"]], "file_name": Path(image["file_name"]).name}
+    for record in content["annotations"]:
+        record["image_id"] = number[record["image_id"]]
+    return [replace(person, image_id=number[person.image_id]) for person in persons], json.dumps(content).encode()

@@ -1,6 +1,7 @@
 """Persons cut out of photographs: the same crops as from the photographs, in files that another reader opens."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from autopose.data.crop_archive import DETAIL, write_crops
-from autopose.data.crop_set import draws_per_epoch, read_crops
+from autopose.data.crop_set import draws_per_epoch, read_both, read_crops
 from autopose.data.pose_dataset import PoseDataset
-from autopose.errors import DataError
+from autopose.errors import DataError, MediaError
 from autopose.heatmap import Codec
 from autopose.poses import Person
 from autopose.skeleton import COCO17, MPII16
@@ -82,6 +83,7 @@ def test_files_are_no_larger_than_asked_and_open_elsewhere(persons: list[Person]
         assert (opened.metadata()["part"], opened.metadata()["last"]) == ("0", "false")
         picture = np.asarray(cv2.imdecode(opened.get_tensor("jpeg"), cv2.IMREAD_COLOR))
         assert (picture.shape[1], picture.shape[0]) == tuple(opened.get_tensor("size_wh")[0])
+        assert "coco" in opened.keys()  # noqa: SIM118 - no mapping
     crops = read_crops(folder, "tune", COCO17)
     assert crops.coco == b'{"images": []}'
     np.testing.assert_array_equal(crops.read(crops.persons[0].image_path), picture)
@@ -96,6 +98,7 @@ def test_what_is_no_set_of_crops_is_told(persons: list[Person], tmp_path: Path) 
     files = write_crops(persons, folder, "train", SIZE_WH, largest=1)
     with pytest.raises(DataError, match=r"has the joints nose, .*skeleton is mpii16"):
         read_crops(folder, "train", MPII16)
+    write_crops(persons, tmp_path / "whole", "train", SIZE_WH)
     whole = load_file(files[0])
     with safe_open(str(files[0]), framework="numpy") as opened:
         metadata = opened.metadata()
@@ -123,6 +126,60 @@ def test_what_is_no_set_of_crops_is_told(persons: list[Person], tmp_path: Path) 
         missing.unlink()
         with pytest.raises(DataError, match=r"are not the files of one set, numbered to the last"):
             read_crops(folder, "train", COCO17)
+    for size_wh in ((48, 66), (50, 64), (48, 48)):
+        with pytest.raises(DataError, match=rf"cut for inputs of 48x64; the recipe has {size_wh[0]}x{size_wh[1]}"):
+            read_crops(tmp_path / "whole", "train", COCO17, size_wh)
+    assert len(read_crops(tmp_path / "whole", "train", COCO17, (24, 32)).persons) == 3
     write_crops(persons, folder, "tune", SIZE_WH)
     with pytest.raises(DataError, match="no annotations to score with"):
         read_crops(folder, "tune", COCO17)
+
+
+def test_files_of_two_calls_are_told(persons: list[Person], tmp_path: Path) -> None:
+    """Else who is learnt from could be scored on, and better weights would be those that know them by heart."""
+    write_crops(persons, tmp_path, "train", SIZE_WH)
+    write_crops(persons[:2], tmp_path, "tune", SIZE_WH, coco=b"{}")
+    with pytest.raises(DataError, match="are of two calls"):
+        draws_per_epoch(tmp_path, COCO17)
+    with pytest.raises(DataError, match="are of two calls"):
+        read_both(tmp_path, COCO17, SIZE_WH)
+
+
+def test_nothing_is_left_of_a_call_that_fails(persons: list[Person], tmp_path: Path) -> None:
+    persons[1].image_path.unlink()  # the second picture's, after the first file is written
+    folder = tmp_path / "crops"
+    with pytest.raises(MediaError, match="No image"):
+        write_crops(persons, folder, "train", SIZE_WH, largest=1)
+    assert not list(folder.iterdir())
+
+
+def test_annotations_count_as_part_of_a_file(persons: list[Person], tmp_path: Path) -> None:
+    room = 100_000  # for all three persons
+    assert len(write_crops(persons, tmp_path / "a", "tune", SIZE_WH, coco=b"{}", largest=room)) == 1
+    assert len(write_crops(persons, tmp_path / "b", "tune", SIZE_WH, coco=b" " * room, largest=room)) == 2
+
+
+def test_no_memory_for_them_is_told(persons: list[Person], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    write_crops(persons, tmp_path, "train", SIZE_WH)
+    monkeypatch.setattr("autopose.data.crop_set.np.empty", full)
+    with pytest.raises(DataError, match=r"3 train pictures take 0\.0 GB of memory decoded"):
+        read_crops(tmp_path, "train", COCO17)
+
+
+def test_loader_processes_that_are_not_forked_share_the_pixels(persons: list[Person], tmp_path: Path) -> None:
+    """On Windows, on macOS, and from Python 3.14 on everywhere, each would else hold a copy of its own."""
+    write_crops(persons, tmp_path, "train", SIZE_WH)
+    crops = read_crops(tmp_path, "train", COCO17)
+    copies = [pickle.loads(pickle.dumps(crops)) for _ in range(2)]
+    assert len(pickle.dumps(crops).replace(crops.pixels.tobytes(), b"")) == len(pickle.dumps(crops))
+    for copy in copies:
+        assert not copy.pixels.flags.owndata
+        for person, other in zip(crops.persons, copy.persons, strict=True):
+            np.testing.assert_array_equal(copy.read(other.image_path), crops.read(person.image_path))
+    file = Path(copies[0]._file)
+    assert file.is_file()
+    del crops, copies, copy
+    assert not file.exists()

@@ -160,3 +160,37 @@ def test_a_disk_that_is_too_small_for_a_pack_is_told_early(tmp_path: Path, monke
             pack_images(large, out, on_image=seen.append)
         assert not seen
         assert not out.exists()
+
+
+def test_pictures_from_everywhere_tell_how_large_a_pack_will_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Sources lie one after the other: the first one's large photographs say nothing of the others' small ones."""
+    pictures = [tmp_path / f"{number}.png" for number in range(10)]
+    for number, path in enumerate(pictures):
+        cv2.imwrite(str(path), np.zeros((40, 50, 3) if number < 5 else (1, 1, 3), np.uint8))
+    monkeypatch.setattr("autopose.data.images._TELLING", 4)
+    whole = 5 * 40 * 50 * 3 + 5 * 3
+    monkeypatch.setattr("autopose.data.images.shutil.disk_usage", lambda _: SimpleNamespace(free=whole))
+    reader = PackedReader(pack_images(pictures, tmp_path / "all.pack"))
+    assert [len(reader.read(path)) for path in pictures] == [40] * 5 + [1] * 5
+
+
+def test_the_disk_that_a_link_leads_to_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (large := tmp_path / "large").mkdir()
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((20, 30, 3), np.uint8))
+    try:
+        (tmp_path / "link.pack").symlink_to(large / "real.pack")
+    except OSError:
+        pytest.skip("no links here")
+    monkeypatch.setattr("autopose.data.images._TELLING", 1)
+    asked: list[Path] = []
+
+    def usage(folder: Path) -> SimpleNamespace:
+        asked.append(Path(folder))
+        return SimpleNamespace(free=10**9)
+
+    monkeypatch.setattr("autopose.data.images.shutil.disk_usage", usage)
+    pack_images([tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "link.pack")
+    assert [folder.resolve() for folder in asked] == [large.resolve()]

@@ -1,6 +1,8 @@
 """Crops painted by torch are those that OpenCV paints, for each thing that is varied."""
 
-from collections.abc import Sequence
+import json
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -178,6 +180,53 @@ def test_a_run_from_crops(made: Path, folder: Path, tiny: AutoPoseGenotype, tmp_
     assert rehearsed["samples"] == len(read_crops(folder, "train", COCO17).persons)
     missing = dry_run(tiny, recipe(made, 'data.crops="nowhere"'))
     assert "holds no train-00.safetensors" in missing["problems"][0]
+    larger = dry_run(tiny, recipe(made, *more).model_copy(update={"codec": Codec(input_size_wh=(96, 128))}))
+    assert "cut for inputs of 64x96; the recipe has 96x128" in larger["problems"][0]
+
+
+@pytest.mark.parametrize("id_of", ["picture-{}".format, "{:06}".format, lambda number: 2**63 + number])
+def test_pictures_may_be_known_by_any_id(
+    made: Path, tiny: AutoPoseGenotype, tmp_path: Path, id_of: Callable[[int], str | int]
+) -> None:
+    """The regular training takes them, too. What is carried tells no folder of this machine."""
+    content = json.loads(made.read_text())
+    for image in content["images"]:
+        image |= {"id": id_of(image["id"]), "file_name": str(made.parent / image["file_name"])}
+    for record in content["annotations"]:
+        record["image_id"] = id_of(record["image_id"])
+    (tmp_path / "named.json").write_text(json.dumps(content))
+    write_crops_of(recipe(tmp_path / "named.json"), tmp_path / "crops")
+    task = make_task(recipe(made, f'data.crops="{(tmp_path / "crops").as_posix()}"'), tiny, tmp_path, CPU)
+    assert isinstance(task, CropsTask)
+    assert b"/" not in task.tune_crops.coco
+    task.evaluate(build_network(tiny, 17))
+
+
+def test_a_run_goes_on_with_its_own_crops_only(
+    made: Path, folder: Path, tiny: AutoPoseGenotype, tmp_path: Path
+) -> None:  # fmt: skip
+    """As many other persons to be scored on are other data."""
+    crops, more = tmp_path / "crops", ("train.steps=4", "train.batch=4", "train.eval_every=4", "train.save_every=2")
+    shutil.copytree(folder, crops)
+    config = recipe(made, *more, f'data.crops="{crops.as_posix()}"')
+    train(tiny, config, tmp_path / "run", max_seconds=0)
+    shutil.rmtree(crops)
+    other = write_synthetic(tmp_path / "other", images=24, seed=4, size_wh=(200, 160))
+    write_crops_of(recipe(made, f'data.tune_annotations="{other.as_posix()}"'), crops)
+    with pytest.raises(UsageError, match="the data have changed"):
+        train(tiny, config, tmp_path / "run", resume=True)
+
+
+def test_a_gpu_too_small_for_them_is_told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A smaller batch, which what is said of a full GPU elsewhere advises, would not help."""
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("autopose.training.crops_task.Resident", full)
+    config = recipe(Path("nowhere.json"), f'data.crops="{folder.as_posix()}"')
+    with pytest.raises(DataError, match=r"training pictures take \d\.\d GB decoded, which do not fit .* of cpu"):
+        ResidentTask(config, tmp_path, CPU)
 
 
 def test_what_crops_are_not_for_is_told(made: Path, folder: Path) -> None:

@@ -116,3 +116,15 @@ def test_a_loaded_state_lets_go_of_its_file(tmp_path: Path) -> None:
     tensors, _ = load_resumable(tmp_path, Progress, "id")
     assert float(tensors["w"][0, 0]) == 1
     assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+
+
+def test_crops_may_lie_elsewhere(tmp_path: Path) -> None:
+    """What they are is known by their checksum; that crops were trained on, and not photographs, still counts."""
+
+    def identity(crops: str) -> str:
+        return f'id {{"data": {{"crops": {crops}, "pack": null}}}}'
+
+    save_resumable(tmp_path, {"w": torch.ones(1)}, Progress(step=3, identity=identity('"here"')))
+    assert load_resumable(tmp_path, Progress, identity('"there"'))[1].step == 3
+    with pytest.raises(ModelError, match=r'data.crops was "here", is not set'):
+        load_resumable(tmp_path, Progress, identity("null"))
