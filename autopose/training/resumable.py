@@ -142,9 +142,7 @@ def other_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
     """Return what differs in two dumped configurations, but for what changes no result."""
     found = changes(before, now)
     if all((dumped.get("data") or {}).get("crops") for dumped in (before, now)):
-        found.pop(
-            "data.crops", None
-        )  # they may lie elsewhere now; whether they are the same is known by their checksum
+        found.pop("data.crops", None)  # they may lie elsewhere now; that they are the same is known by their checksum
     return [said for key, said in found.items() if key not in WITHOUT_EFFECT]
 
 
