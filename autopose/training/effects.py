@@ -1,8 +1,7 @@
 """What :mod:`autopose.data.looks` does to one crop by OpenCV, done to many on a device.
 
 A batch is a float32 tensor ``(N, h, w, 3)``, BGR 0 to 255, which the functions change in place, and a table ``(N, C)``
-of numbers (:func:`look_row`), which stays with the processor: so it knows which rows to change without waiting for the
-device.
+of numbers (:func:`look_row`), which stays with the processor: it chooses the rows that are changed.
 """
 
 import numpy as np
@@ -80,7 +79,7 @@ def corners(part: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 
 def _rows(chosen: Tensor, device: torch.device) -> Tensor | None:
-    """Return the numbers of the chosen rows; chosen on the processor, so that the device is not waited for."""
+    """Return the numbers of the chosen rows."""
     rows = torch.nonzero(chosen)[:, 0]
     return rows.to(device) if len(rows) else None
 
@@ -170,7 +169,7 @@ def compress(image: Tensor, table: Tensor) -> None:
     chroma = _quantised(F.avg_pool2d(ycc[:, 1:], 2), steps[1].to(image.device))
     chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear")
     planes = torch.cat([luma, chroma], 1)[:, :, :height, :width].permute(0, 2, 3, 1)
-    image[rows] = (planes @ torch.linalg.inv(to_ycc).T).clamp_(0, 255)
+    image[rows] = (planes @ torch.linalg.inv(torch.tensor(_YCC)).T.to(image.device)).clamp_(0, 255)
 
 
 def _quantised(planes: Tensor, step: Tensor) -> Tensor:
