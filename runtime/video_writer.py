@@ -46,6 +46,8 @@ class VideoWriter:
         time_base: unit of the timestamps.
         crf: quality of x264, lower is better.
         preset: of x264: the slower, the smaller the file.
+        limit: bits per second and bits at once that the pictures may take, at the price of their quality; None for as
+            many as ``crf`` asks for.
 
     Raises:
         MediaError: the encoder or the destination cannot be opened.
@@ -61,6 +63,7 @@ class VideoWriter:
         time_base: Fraction,
         crf: int = 20,
         preset: str = "veryfast",
+        limit: tuple[int, int] | None = None,
     ) -> None:
         self.path = path
         self.part = path.with_name(f"{path.stem}.part.mp4")
@@ -81,6 +84,8 @@ class VideoWriter:
             self._container: Any = av.open(str(self.part.absolute()), "w", format="mp4", options=fragments)
             rate = fps.limit_denominator(100_000)
             options = {"crf": str(crf), "preset": preset, "g": str(max(1, round(2 * fps)))}
+            if limit is not None:
+                options |= {"maxrate": str(limit[0]), "bufsize": str(limit[1])}
             self._stream: Any = self._container.add_stream("libx264", rate=rate, options=options)
         except (FFmpegError, OSError, ValueError) as error:
             raise MediaError(f"{path}: cannot write H.264 video there: {error}.") from None

@@ -152,7 +152,9 @@ def _write_pages(specs: "Sequence[SourceSpec]", reports: "Sequence[RunReport]") 
     for spec, report in zip(specs, reports, strict=False):  # q in the window ends a run before its end
         for path in report.files:
             if path.name == f"{spec.name}.json":  # an older one may lie there after a failure
-                typer.echo(f"report: {write_viewer(path)}")
+                with _bar(spec) as bar:
+                    page = write_viewer(path, progress=bar)
+                typer.echo(f"report: {page}")
 
 
 def _tell(report: "RunReport") -> None:

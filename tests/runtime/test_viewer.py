@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from autopose.errors import DataError, UsageError
 from autopose.poses import Poses
 from autopose.runtime.estimator import Estimator
 from autopose.runtime.inference import InferOptions, infer_source
+from autopose.runtime.preview import SPARSE_FRAME, _located, limit_of
 from autopose.runtime.sources import find_sources
-from autopose.runtime.viewer import _located, write_viewer
+from autopose.runtime.viewer import write_viewer
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +97,46 @@ def test_page_of_images(models: Path, tmp_path: Path, figures: Any, monkeypatch:
     data = _data(write_viewer(results))
     assert len(data["images"]) == len(data["frames"]) == 2
     assert data["tracked"] is False
-    monkeypatch.setattr("autopose.runtime.viewer.MAX_IMAGES", 1)
+    assert [frame["name"] for frame in data["frames"]] == ["a.png", "b.png"]
+    monkeypatch.setattr("autopose.runtime.viewer.PAGE_SIZE", 0)
     many = _data(write_viewer(results))
     assert "images" not in many
-    assert "2 images are more than the 1" in many["note"]
+    assert "pictures are more than such a page holds" in many["note"]
+    assert len(_data(write_viewer(results, stride=1))["images"]) == 2
+
+
+def test_a_page_of_a_long_video_keeps_every_nth_frame(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As many as it has room for; which, is said on it and in a warning. Asked for, it keeps more."""
+    whole = write_viewer(results, tmp_path / "whole.html", pictures=False)
+    poses = [len(json.dumps(frame, separators=(",", ":"))) + 1 for frame in _data(whole)["frames"]]
+    rest = len((resources.files("autopose.runtime") / "viewer.html").read_text(encoding="utf-8"))
+    monkeypatch.setattr("autopose.runtime.viewer.PAGE_SIZE", rest + sum(poses[::3]) + 8 * SPARSE_FRAME)
+    page = write_viewer(results, tmp_path / "page.html")
+    data = _data(page)
+    assert [frame["f"] for frame in data["frames"]] == list(range(0, 24, 3))
+    assert (data["stride"], len(data["frames"])) == (3, 8)
+    assert data["note"].endswith("every 3rd of 24 frames, pictures of at most 640 pixels")
+    assert "'autopose view --stride 1' keeps all" in caplog.text
+    assert len(page.read_text()) < rest + sum(poses[::3]) + 8 * SPARSE_FRAME + 1000
+    (tmp_path / "inside.mp4").write_bytes(base64.b64decode(data["video"].partition(",")[2]))
+    with av.open(str(tmp_path / "inside.mp4")) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    np.testing.assert_allclose(times, [frame["t"] for frame in data["frames"]], atol=1e-5)
+    caplog.clear()
+    for stride, count in ((1, 24), (5, 5)):
+        chosen = tmp_path / f"{stride}.html"
+        result = CliRunner().invoke(app, ["view", str(results), "-o", str(chosen), "--stride", str(stride)])
+        assert result.exit_code == 0, result.output
+        assert len(_data(chosen)["frames"]) == count
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(("most", "frames", "seconds"), [(1_000_000, 500, 20.0), (50_000, 8, 2.0), (90_000, 1, 0.0)])
+def test_pictures_take_no_more_than_there_is_room_for(most: int, frames: int, seconds: float) -> None:
+    rate, at_once = limit_of(most, frames, seconds)
+    assert 0.9 * most < (rate * max(seconds, 0.04) + at_once) / 8 < 1.01 * most
 
 
 def test_names_cannot_break_out_of_the_page(results: Path, tmp_path: Path) -> None:
