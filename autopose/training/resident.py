@@ -108,29 +108,28 @@ class Resident:
 
     def _sampled(self, persons: Tensor, table: Tensor, size_wh: tuple[int, int]) -> Tensor:
         """Return ``(N, h, w, 3)`` float32 sampled from the pictures, at low resolution where the table says so."""
-        places = grid(size_wh, self.device).expand(len(persons), -1, -1, -1)
+        places = grid(size_wh, self.device)
+        image = torch.empty((len(persons), *places.shape[:-1], 3), device=self.device)
         coarse = table[:, COARSE][:, 0] > 0
-        image = torch.empty((*places.shape[:-1], 3), device=self.device)
-        for rows in (torch.nonzero(~coarse)[:, 0], torch.nonzero(coarse)[:, 0]):
-            if len(rows) == 0:
-                continue
-            inverse, at = self._on(table[rows, INVERSE]), rows.to(self.device)
-            who = persons[rows].to(self.device)
-            if not coarse[rows[0]]:
-                image[at] = self._bilinear(who, moved(places[at], inverse))
-                continue
-            small, blocks = (
-                self._on(table[rows, COARSE][:, :2])[:, None, None],
-                table[rows, COARSE][:, 2].bool().to(self.device),
-            )
-            exact = (places[at] + 0.5) * small / torch.tensor(size_wh, device=self.device)
-            smooth = (exact - 0.5).clamp_(min=0)
-            place = torch.where(blocks[:, None, None, None], exact.floor(), smooth).minimum(small - 1)
-            low = place.floor()
-            image[at] = sum(
-                self._bilinear(who, moved(torch.minimum(low + shift, small - 1), inverse)) * share
-                for shift, share in corners(place - low)
-            )
+        for chosen, sampled in ((~coarse, self._sharp), (coarse, self._coarse)):
+            if chosen.any():
+                rows = torch.nonzero(chosen)[:, 0].to(self.device)
+                image[rows] = sampled(persons[chosen].to(self.device), table[chosen], places)
+        return image
+
+    def _sharp(self, who: Tensor, table: Tensor, places: Tensor) -> Tensor:
+        return self._bilinear(who, moved(places.expand(len(who), -1, -1, -1), self._on(table[:, INVERSE])))
+
+    def _coarse(self, who: Tensor, table: Tensor, places: Tensor) -> Tensor:
+        """Sample the pixels of the smaller picture that are around each place, and enlarge as OpenCV does."""
+        inverse, kind = self._on(table[:, INVERSE]), self._on(table[:, COARSE])[:, None, None]
+        small, blocks = kind[..., :2], kind[..., 2:] > 0
+        exact = (places + 0.5) * small / torch.tensor([places.shape[1], places.shape[0]], device=self.device)
+        place = torch.where(blocks, exact.floor(), (exact - 0.5).clamp(min=0)).minimum(small - 1)
+        low = place.floor()
+        image = torch.zeros((*place.shape[:-1], 3), device=self.device)
+        for shift, share in corners(place - low):
+            image += self._bilinear(who, moved(torch.minimum(low + shift, small - 1), inverse)) * share
         return image
 
     def _add_neighbours(self, image: Tensor, neighbours: Tensor, alpha: Tensor) -> None:
