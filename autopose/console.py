@@ -85,18 +85,23 @@ def progress(total: int | None, what: str) -> Iterator[Bar]:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.table import Column
 
+    console = Console(stderr=True)
+    # In a narrow window the bar becomes shorter, not the figures; a long file name would push both out of the line.
+    whole = Column(no_wrap=True)
+    short = Column(no_wrap=True, overflow="ellipsis", max_width=max(10, console.width // 4))
     columns = (
-        TextColumn("{task.description}", markup=False),  # a file name may hold braces and brackets
+        TextColumn("{task.description}", markup=False, table_column=short),  # a file name may hold braces and brackets
         BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
+        MofNCompleteColumn(table_column=whole),
+        TimeElapsedColumn(table_column=whole),
         TextColumn("to go"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(table_column=whole),
         TextColumn("{task.fields[note]}", markup=False),
     )
     disable = is_quiet() or not sys.stderr.isatty()
-    with Progress(*columns, console=Console(stderr=True), disable=disable) as bar:
+    with Progress(*columns, console=console, disable=disable) as bar:
         task = bar.add_task(what, total=total, note="")
         yield _RichBar(bar, task)
 

@@ -104,8 +104,17 @@ def text_of(figures: dict[str, Any]) -> str:
             "(one cell pair per branch, shared by all stages; the paper says 10^61)"
         )
     if "published" in figures:
-        lines.append(f"  published     {figures['published']}")
+        lines.append(f"  published     {_said(figures['published'])}")
     for key, value in figures.get("provenance", {}).items():
         if key not in ("published", "input_size_wh"):  # shown above
-            lines.append(f"  {key:13s} {value}")
+            lines.append(f"  {key.replace('_', ' '):13s} {_said(value)}")
     return "\n".join(lines)
+
+
+def _said(value: Any) -> str:
+    """Return a value of JSON in words: what a search has recorded, its candidates each on a line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key.replace('_', ' ')} {_said(inner)}" for key, inner in value.items())
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return ("\n" + " " * 16).join(map(_said, value))
+    return ", ".join(map(_said, value)) if isinstance(value, list) else str(value)

@@ -39,7 +39,7 @@ def draw(
     for i in range(len(poses)):
         draw_person(canvas, poses, i, min_score=min_score)
         track = None if poses.ids is None else int(poses.ids[i])
-        colour = TRACK_COLOURS[(track or 0) % len(TRACK_COLOURS)]
+        colour = TRACK_COLOURS[((track or 1) - 1) % len(TRACK_COLOURS)]  # ids count from 1, as on the page of 'view'
         if boxes:
             x0, y0, x1, y1 = np.round(poses.boxes[i]).astype(int).tolist()
             # Edges lie between pixels: the last one inside is drawn.
@@ -83,7 +83,7 @@ def side_colour(first: str, second: str) -> tuple[int, int, int]:
 def _write_id(
     canvas: NDArray[np.uint8], poses: Poses, index: int, text: str, colour: tuple[int, int, int], min_score: float
 ) -> None:
-    """Write a track id above the person's highest joint."""
+    """Write a track id above the person's highest joint, black or white on its colour: some colours are dark."""
     seen = (poses.keypoint_scores[index] >= min_score) & np.isfinite(poses.keypoints[index]).all(-1)
     box = poses.boxes[index]
     top = float(poses.keypoints[index][seen, 1].min()) if seen.any() else float(box[1])
@@ -93,5 +93,7 @@ def _write_id(
     (width, tall), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, weight)
     x = round(float(np.clip((box[0] + box[2]) / 2 - width / 2, 2, max(canvas.shape[1] - width - 2, 2))))
     y = round(float(np.clip(top - height * 1.2, tall + 3, canvas.shape[0] - 3)))
-    cv2.rectangle(canvas, (x - 3, y - tall - 3), (x + width + 3, y + 4), (30, 30, 30), -1, cv2.LINE_AA)
-    cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, weight, cv2.LINE_AA)
+    cv2.rectangle(canvas, (x - 3, y - tall - 3), (x + width + 3, y + 4), colour, -1, cv2.LINE_AA)
+    light = 0.114 * colour[0] + 0.587 * colour[1] + 0.299 * colour[2] > 140
+    ink = (0, 0, 0) if light else (255, 255, 255)
+    cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, ink, weight, cv2.LINE_AA)

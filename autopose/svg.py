@@ -1,6 +1,6 @@
 """A minimal SVG canvas: rectangles, lines, arrows, circles, text. Coordinates are pixels, y down."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
 
 FONT = "Helvetica, Arial, sans-serif"
@@ -66,6 +66,11 @@ class Canvas:
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="{radius}" fill="{fill}" '
             f'stroke="{stroke}"{_dash(dash)}/>'
         )
+
+    def steps(self, x: float, y: float, width: float, depths: Sequence[float], *, fill: str) -> None:
+        """Fill from the level ``y`` down to one depth after the other, each ``width`` wide, from ``x`` to the right."""
+        path = "".join(f"V{depth:.1f}H{x + (position + 1) * width:.1f}" for position, depth in enumerate(depths))
+        self._shapes.append(f'<path d="M{x:.1f},{y:.1f}{path}V{y:.1f}z" fill="{fill}"/>')
 
     def circle(self, x: float, y: float, radius: float, *, fill: str, stroke: str = "none") -> None:
         """Draw a disc by its centre."""

@@ -29,6 +29,9 @@ _MP4_AUDIO = frozenset({"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"})
 _LONGEST_TICKS = 2**31 - 2**24
 #: FFmpeg's number of the colour range in which Y goes from 16 to 235.
 _NARROW = 1
+#: FFmpeg's SWS_BILINEAR and SWS_ACCURATE_RND (libswscale/swscale.h; PyAV 17 has no name for the latter). Without it
+#: grey 128 is written as red 125, green 128, blue 127: everything darker, and less red.
+_EXACT = 0x2 | 0x40000
 #: Samples per second that AAC knows (ISO 14496-3, table 1.16).
 _AAC_RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 
@@ -131,7 +134,7 @@ class VideoWriter:
             position = self._last + self._step
         self._last = position
         rgb = av.VideoFrame.from_ndarray(image, format="bgr24")
-        frame = rgb.reformat(format="yuv420p", dst_colorspace=BT709)
+        frame = rgb.reformat(format="yuv420p", dst_colorspace=BT709, interpolation=_EXACT)
         frame.pts, frame.time_base = position, self._time_base
         self._container.mux(self._stream.encode(frame))
         self.frames += 1

@@ -3,7 +3,8 @@
 import html
 import json
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -66,8 +67,13 @@ def write_viewer(
     content["note"] = " · ".join(fact for fact in facts if fact)
     text = _json(content)
     title = html.escape(Path(str(source.get("path") or results_path)).name)
-    write_atomic(out, page.replace("{{title}}", title).replace("{{data}}", text))
+    write_atomic(out, _filled(page, {"title": title, "data": text}))
     return out
+
+
+def _filled(page: str, texts: Mapping[str, str]) -> str:
+    """Put texts into their places, ``{{name}}``; in a text itself, where a file is named so, these are no places."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: texts[place[1]], page)
 
 
 def _json(value: Any) -> str:

@@ -21,6 +21,7 @@ table { border-collapse: collapse; } td, th { padding: 3px 14px 3px 0; text-alig
 .charts { display: flex; flex-wrap: wrap; gap: 18px; } .wide { overflow-x: auto; }
 .alarm { background: #fff3e0; border-left: 4px solid #e65100; padding: 8px 12px; }
 pre { background: #f6f6f6; padding: 12px; overflow-x: auto; font-size: 12px; } svg { max-width: 100%; height: auto; }
+.wide svg { max-width: none; } table { overflow-wrap: anywhere; }
 """
 
 
@@ -53,6 +54,7 @@ def write_report(
         sections += ["<h2>Configuration</h2>", f"<pre>{escape(config.read_text(encoding='utf-8'))}</pre>"]
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Search {escape(folder.name)}</title><style>{_STYLE}</style></head>\n<body>\n"
         + "\n".join(sections)
         + "\n</body></html>\n"
@@ -134,7 +136,7 @@ def _network(genotype: Genotype) -> list[str]:
 
 
 def _cells(log: list[dict[str, Any]], choices: Mapping[str, Sequence[str]]) -> list[str]:
-    sections = ["<h2>Cells over time</h2><p>Per edge, from left to right the epochs: the share of each operation.</p>"]
+    sections: list[str] = []
     legends: set[tuple[str, ...]] = set()
     for name, names in choices.items():
         history = [entry["probabilities"][name] for entry in log if name in entry.get("probabilities", {})]
@@ -144,4 +146,7 @@ def _cells(log: list[dict[str, Any]], choices: Mapping[str, Sequence[str]]) -> l
             legends.add(tuple(names))
             sections.append(op_legend(names))
         sections.append(probability_chart(name, history, names))
-    return sections
+    if not sections:  # a search of branches alone
+        return []
+    heading = "<h2>Cells over time</h2><p>Per edge, from left to right the epochs: the share of each operation.</p>"
+    return [heading, *sections]

@@ -76,6 +76,18 @@ def test_a_bar_is_for_terminals(
     assert not capsys.readouterr().out.strip()
 
 
+def test_a_long_name_leaves_room_for_the_bar_and_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "stderr", stream := Terminal())
+    set_verbosity()
+    with progress(90_000, "a name that phones and cameras make, and nobody would type by hand, 2026-11-30.mp4") as bar:
+        bar(45_000, "loss 0.0123")
+    assert "45000/90000" in stream.getvalue()
+    assert "━" in stream.getvalue()
+    assert "loss 0.0123" in stream.getvalue()
+
+
 def test_a_log_line_that_nobody_reads_does_not_end_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     class Closed(io.StringIO):
         def write(self, text: str) -> int:

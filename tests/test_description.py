@@ -37,6 +37,18 @@ def test_describe_and_text() -> None:
     assert "not the genotype of the paper" in text
 
 
+def test_what_a_search_recorded_is_shown_in_words() -> None:
+    candidates = [{"macro": "1100 0011 0111", "score": 0.07}, {"macro": "1000 0101 0110", "score": 0.06}]
+    provenance = {"search": {"strategy": "bilevel", "seed": 0}, "candidates": candidates}
+    genotype = Genotype.load("small").model_copy(update={"provenance": provenance})
+    lines = text_of(describe(genotype, (64, 64))).splitlines()
+    assert lines[-3:] == [
+        "  search        strategy bilevel, seed 0",
+        "  candidates    macro 1100 0011 0111, score 0.07",
+        "                macro 1000 0101 0110, score 0.06",
+    ]
+
+
 @pytest.mark.parametrize("text", ["192", "x", "100x100", "0x32", "-32x32", "axb", "²x32"])
 def test_refuses_sizes(text: str) -> None:
     with pytest.raises(UsageError, match="--size"):

@@ -106,10 +106,26 @@ def test_tracks_have_colours_and_numbers_of_their_own() -> None:
     ground = np.zeros((100, 100, 3), np.uint8)
     plain = poses.plot(ground, boxes=True, ids=False)
     nearest = np.abs(np.array(TRACK_COLOURS) - plain[75, 20]).sum(1).argmin()  # edges are soft
-    assert nearest == 16 - len(TRACK_COLOURS)
+    assert nearest == 16 - 1 - len(TRACK_COLOURS)  # ids count from 1, as on the page of 'view'
     assert not plain[:58].any()
     assert poses.plot(ground)[30:60, 30:70].any()  # above the box
     np.testing.assert_array_equal(poses.plot(ground, ids=False), ground)
+
+
+def test_numbers_are_legible_in_every_colour() -> None:
+    ground = np.full((100, 100, 3), 120, np.uint8)
+    for number in range(1, len(TRACK_COLOURS) + 1):
+        poses = Poses(
+            _f32([[20, 60, 80, 90]]),
+            _f32([1]),
+            _f32(np.zeros((1, 17, 2))),
+            _f32(np.zeros((1, 17))),
+            ids=np.array([number]),
+        )
+        drawn = poses.plot(ground)
+        rows, columns = np.nonzero((drawn != ground).any(-1))
+        inside = drawn[rows.min() + 2 : rows.max() - 1, columns.min() + 2 : columns.max() - 1]  # of the label
+        assert np.ptp(inside @ (0.114, 0.587, 0.299)) > 80
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ class Entry:
     Attributes:
         name: how the command line and ``Estimator`` call it.
         task: ``pose`` or ``detector``.
-        size_mb: of all its files, in MB.
+        size_mb: of all its files, in MB, with the weights that it shares with another model.
         figures: measured figures by name, the set they were measured on in the name.
     """
 
@@ -62,6 +62,7 @@ def catalogue() -> list[Entry]:
         name = path.name.removesuffix(".figures.json")
         content = json.loads(path.read_text(encoding="utf-8"))
         files = [*folder.glob(f"{name}.*"), *folder.glob(f"{name}-flip.*")]
+        files += folder.glob(f"{content.get('weights')}.data")  # without which its graph is nothing
         size = sum(file.stat().st_size for file in files) / 1e6
         entries.append(Entry(name, content["task"], round(size, 1), content["figures"]))
     return sorted(entries, key=lambda entry: (entry.task != "pose", entry.name))

@@ -47,6 +47,9 @@ def test_show_refuses_unknown_names() -> None:
 def test_models_lists_what_is_bundled(tmp_path: Path) -> None:
     result = _run("models", "--json", str(tmp_path / "models.json"))
     names = [entry.name for entry in catalogue()]
+    sizes = {entry.name: entry.size_mb for entry in catalogue()}
+    shared = (zoo_folder() / "detector-default.data").stat().st_size / 1e6
+    assert shared < sizes["detector-fast"] < shared + 0.2  # its graph has no weights of its own
     assert {"default", "detector-default"} <= set(names)
     assert all(name in result.stdout for name in names)
     assert [entry["name"] for entry in json.loads((tmp_path / "models.json").read_text())] == names

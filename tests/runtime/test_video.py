@@ -419,6 +419,17 @@ def test_colours_are_written_as_the_file_says(tmp_path: Path) -> None:
     assert [planes[:48].mean(), planes[48:60].mean(), planes[60:].mean()] == pytest.approx(expected, abs=1.5)
 
 
+@pytest.mark.parametrize("level", [64, 128, 200, 255])
+def test_grey_stays_grey(tmp_path: Path, level: int) -> None:
+    writer = VideoWriter(tmp_path / "grey.mp4", (64, 48), fps=Fraction(10), time_base=Fraction(1, 10), crf=4)
+    writer.write(np.full((48, 64, 3), level, np.uint8), 0)
+    writer.close()
+    with av.open(str(tmp_path / "grey.mp4")) as container:
+        planes = next(container.decode(video=0)).to_ndarray(format="yuv420p")
+    assert np.abs(planes[:48] - (16 + 219 * level / 255)).max() < 0.6  # ITU-R BT.709-6, 3.4: the nearest level
+    assert np.unique(planes[48:]).tolist() == [128]  # no colour
+
+
 @pytest.mark.parametrize(
     ("codec", "size_wh", "bgr"),
     [

@@ -5,6 +5,8 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
+from fractions import Fraction
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,12 @@ from typer.testing import CliRunner
 from autopose.cli import app
 from autopose.errors import DataError, UsageError
 from autopose.poses import Poses
+from autopose.results import frame_record, results_header
 from autopose.runtime.estimator import Estimator
 from autopose.runtime.inference import InferOptions, infer_source
 from autopose.runtime.preview import SPARSE_FRAME, _located, limit_of
 from autopose.runtime.sources import find_sources
+from autopose.runtime.video_writer import VideoWriter
 from autopose.runtime.viewer import write_viewer
 
 
@@ -145,6 +149,11 @@ def test_names_cannot_break_out_of_the_page(results: Path, tmp_path: Path) -> No
     (tmp_path / "evil.json").write_text(json.dumps(content))
     text = write_viewer(tmp_path / "evil.json").read_text()
     assert "<script>alert" not in text
+    content["source"]["path"] = "a {{data}} {{title}}.mp4"
+    (tmp_path / "braces.json").write_text(json.dumps(content))
+    text = write_viewer(tmp_path / "braces.json").read_text()
+    assert "<h1>a {{data}} {{title}}.mp4</h1>" in text
+    assert len(_data(tmp_path / "braces.html")["frames"]) == 24
 
 
 def test_view_command(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,6 +244,17 @@ def test_every_image_has_its_size(two_sizes: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_browser_shows_no_charts_of_nobody(results: Path, tmp_path: Path) -> None:
+    content = json.loads(results.read_text())
+    content["frames"] = [{**content["frames"][0], "persons": []}]
+    (tmp_path / "nobody.json").write_text(json.dumps(content))
+    page = _browse(write_viewer(tmp_path / "nobody.json"), tmp_path, "0", "--dump-dom").decode()
+    assert 'data-ready="yes"' in page
+    assert ">Nobody was found.</ul>" in page
+    assert page.count('<section class="wide charts" hidden="">') == 2
+
+
+@pytest.mark.slow
 def test_a_browser_fits_the_stage_to_each_image(two_sizes: Path, tmp_path: Path) -> None:
     page = _browse(two_sizes, tmp_path, "1", "--dump-dom").decode()
     stage = re.search(r'<div id="stage" style="([^"]*)"', page)
@@ -319,3 +339,44 @@ def test_a_browser_that_cannot_be_started_is_told(
 def test_results_from_windows_find_their_source_beside_them(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     assert _located(r"C:\photos\a.png", tmp_path / "a.json") == tmp_path / "a.png"
+
+
+@pytest.mark.parametrize("gap", [1, 45])
+def test_a_video_with_a_limit_keeps_to_it_however_far_its_frames_lie_apart(tmp_path: Path, gap: int) -> None:
+    rng, most, frames = np.random.default_rng(0), 60_000, 100
+    bits = limit_of(most, frames, (frames - 1) * gap / 25)
+    sizes = {}
+    for name, limit in (("free", None), ("held", bits)):
+        writer = VideoWriter(
+            tmp_path / f"{name}.mp4", (128, 96), fps=Fraction(25), time_base=Fraction(1, 25), crf=27, limit=limit
+        )
+        for number in range(frames):
+            writer.write(rng.integers(0, 255, (96, 128, 3), np.uint8), number * gap)
+        path = writer.close()
+        assert path is not None
+        sizes[name] = path.stat().st_size
+    assert sizes["free"] > 3 * most  # noise takes all that it can get
+    assert sizes["held"] < 1.2 * most
+
+
+def test_many_pictures_become_smaller_until_they_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = np.random.default_rng(0)
+    record = Poses.empty(image_size_wh=(900, 600))
+    frames = []
+    for number in range(4):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), rng.integers(0, 255, (600, 900, 3), np.uint8))
+        frames.append(frame_record(replace(record, source=str(tmp_path / f"{number}.png")), number))
+    content = {**results_header(record.skeleton, {"kind": "images", "path": str(tmp_path)}), "frames": frames}
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    monkeypatch.setattr("autopose.runtime.viewer.PAGE_SIZE", 400_000)
+    page = write_viewer(tmp_path / "r.json")
+    assert page.stat().st_size <= 400_000
+    data = _data(page)
+    assert len(data["images"]) == 4
+    assert "pictures of at most" in data["note"]
+    assert "pictures of at most" in caplog.text
+    shown = cv2.imdecode(np.frombuffer(base64.b64decode(data["images"][0].partition(",")[2]), np.uint8), 1)
+    assert shown is not None
+    assert 200 <= shown.shape[1] < 900

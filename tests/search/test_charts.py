@@ -1,5 +1,6 @@
 """The drawings of a search's report: everything lies where the axes say."""
 
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -56,21 +57,21 @@ def test_shares_are_stacked_over_time_edge_by_edge() -> None:
     svg = probability_chart("cells", history, choices)
     labels = {text: place for text, place in _texts(svg, "start").items() if text != "cells"}
     assert list(labels) == [f"{edge}: skip 0.62" for edge in range(6)]
-    boxes = _shapes(svg, "rect")[1:]  # after the paper
-    frames, areas = ([box for box in boxes if (box["stroke"] == "none") == filled] for filled in (False, True))
+    frames = _shapes(svg, "rect")[1:]  # after the paper
+    areas = _shapes(svg, "path")
     assert [(float(box["x"]), float(box["y"]) + 52 + 13) for box in frames] == list(labels.values())
     assert float(frames[5]["y"]) > float(frames[4]["y"]) == float(frames[0]["y"])  # five in a row
     for edge, frame in enumerate(frames):
         left, top, width, height = (float(frame[key]) for key in ("x", "y", "width", "height"))
-        own = iter(areas[6 * edge : 6 * (edge + 1)])
-        for epoch in range(2):
-            y = top
-            for op, share in zip(choices, history[epoch][edge], strict=True):
-                box = next(own)
-                assert box["fill"] == OP_COLOURS.get(op, PALETTE[2])
-                assert float(box["x"]) == pytest.approx(left + epoch * width / 2, abs=0.06)
-                assert (float(box["y"]), float(box["height"])) == pytest.approx((y, share * height), abs=0.06)
-                y += share * height
+        for op, share in enumerate(((0.5, 0.125), (0.75, 0.75), (1.0, 1.0))):  # with those of the operations before
+            area = areas[3 * edge + 2 - op]  # the deepest first
+            assert area["fill"] == OP_COLOURS.get(choices[op], PALETTE[2])
+            assert [float(number) for number in re.findall(r"[\d.]+", area["d"])] == pytest.approx(
+                [left, top, top + share[0] * height, left + width / 2, top + share[1] * height, left + width, top],
+                abs=0.06,
+            )
+    long = probability_chart("cells", history * 25, choices)
+    assert len(long) < 40_000  # 50 epochs of 6 edges: an element of each share would be 90 kB
     legend = op_legend(choices)
     assert list(_texts(legend, "start")) == list(choices)
     assert [box["fill"] for box in _shapes(legend, "rect")[1:]] == [OP_COLOURS["conv3"], OP_COLOURS["skip"], PALETTE[2]]

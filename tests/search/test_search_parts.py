@@ -592,4 +592,7 @@ def test_a_report_has_the_figures_of_the_result(tmp_path: Path) -> None:
     assert "<td>1000 0000 0000</td><td>0.250</td>" in page
     assert "<td>&lt;1&gt;</td><td>0.125</td>" in page
     assert "0: conv3 0.75" in page
+    assert "Cells over time" in page
+    assert "Cells over time" not in write_report(tmp_path, {}, (64, 96), joints=5).read_text()  # nothing would follow
+    assert '<meta name="viewport"' in page  # telephones would shrink it
     assert "x = &quot;&lt;&amp;&gt;&quot;" in page
