@@ -3,7 +3,7 @@
 :mod:`autopose.data.augment` draws; :mod:`autopose.training.resident` paints many at once on a device.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -64,7 +64,7 @@ class Look:
 
     coarse: Coarse | None = None
     colour: Colour | None = None
-    patches: tuple[Patch, ...] = field(default=())
+    patches: tuple[Patch, ...] = ()
     blur: float = 0.0
     jpeg: int = 0
 

@@ -172,9 +172,7 @@ def place_neighbour(
 def paint_neighbour(crop: Image, image: Image, neighbour: Neighbour) -> Image:
     """Return the crop ``(h, w, 3)`` with the other person, of whose picture ``image`` is, in it."""
     size_wh = (crop.shape[1], crop.shape[0])
-    painted = cv2.warpAffine(
-        image, neighbour.matrix, size_wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )  # fmt: skip
+    painted = cv2.warpAffine(image, neighbour.matrix, size_wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return blend(np.asarray(painted, np.uint8), crop, neighbour.alpha)
 
 

@@ -2,6 +2,7 @@
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,6 @@ from autopose.data.crop_set import read_both
 from autopose.data.pose_dataset import PoseDataset
 from autopose.data.skeletons import open_skeleton
 from autopose.errors import DataError
-from autopose.evaluation.predict import predict_persons
 from autopose.files import write_atomic
 from autopose.training.config import TrainConfig
 from autopose.training.data_checksum import data_checksum
@@ -38,18 +38,14 @@ class CropsTask(PoseTask):
         # Pictures have no names here: those that they had are in the set's.
         self.data = zlib.crc32(self.crops.set.encode(), data_checksum(self.crops.persons, ())) or 1
 
-    def evaluate(self, network: nn.Module) -> dict[str, float]:
-        """Return the ten COCO figures, in the frames of the photographs."""
-        from autopose.evaluation.coco import evaluate_keypoints
-
-        results = predict_persons(
-            self.predictor(network), self.held_out, self.config.codec, batch_size=32, reader=self.tune_reader
-        )
+    def results(self, network: nn.Module) -> list[dict[str, Any]]:
+        """Return COCO results of the held-out persons, moved from their cut pictures into the photographs."""
+        results = super().results(network)
         for number, result in enumerate(results):
             joints = np.reshape(result["keypoints"], (-1, 3))
             joints[:, :2] = self.tune_crops.in_photograph(number, joints[:, :2])
             result["keypoints"] = joints.ravel().tolist()
-        return evaluate_keypoints(results, self.tune, skeleton=self.skeleton)
+        return results
 
 
 class ResidentTask(CropsTask):

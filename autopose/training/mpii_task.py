@@ -8,7 +8,6 @@ from torch import nn
 from autopose.data.annotations import load_persons
 from autopose.data.skeletons import open_skeleton
 from autopose.evaluation.pckh import evaluate_pckh, head_lengths
-from autopose.evaluation.predict import predict_persons
 from autopose.poses import Person
 from autopose.skeleton import MPII16
 from autopose.training.config import TrainConfig
@@ -49,8 +48,5 @@ class MpiiTask(PoseTask):
 
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         """Return PCKh in percent: totals and the columns of the published tables."""
-        results = predict_persons(
-            self.predictor(network), self.held_out, self.config.codec, batch_size=32, reader=self.tune_reader
-        )
-        figures = evaluate_pckh(results, self.held_out)
+        figures = evaluate_pckh(self.results(network), self.held_out)
         return {key: value for key, value in figures.items() if key.partition(" ")[2] not in MPII16.joints}

@@ -138,12 +138,16 @@ class PoseTask(Task):
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         """Return the ten COCO figures."""
         from autopose.evaluation.coco import evaluate_keypoints
+
+        return evaluate_keypoints(self.results(network), self.tune, skeleton=self.skeleton)
+
+    def results(self, network: nn.Module) -> list[dict[str, Any]]:
+        """Return COCO results of the held-out persons, in their order and in pixels of their photographs."""
         from autopose.evaluation.predict import predict_persons
 
-        results = predict_persons(
+        return predict_persons(
             self.predictor(network), self.held_out, self.config.codec, batch_size=32, reader=self.tune_reader
         )
-        return evaluate_keypoints(results, self.tune, skeleton=self.skeleton)
 
 
 class DetectorTask(Task):
