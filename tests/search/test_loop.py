@@ -69,16 +69,15 @@ def test_killed_and_resumed_equals_unbroken(variant: str, tiny_search: Make, tmp
     changes = dict(VARIANTS[variant])
     if "autopose" in changes:
         changes["autopose"] = {"channels": [4] * 4, "stem_channels": 4, "stem_expansion": 1} | changes["autopose"]
-    config = tiny_search(save_minutes=0, **changes)
+    config = tiny_search(**changes)
     whole = Run(config, tmp_path / "whole").search()
     assert whole.genotype is not None
-    with pytest.raises(KilledError):
-        Run(config, tmp_path / "broken").search(_die_at(2))
-    with pytest.raises(KilledError):
-        Run(config, tmp_path / "broken", resume=True).search(_die_at(3))
+    saving = tiny_search(save_minutes=0, **changes)
+    with pytest.raises(KilledError):  # between two epochs, or within the second
+        Run(saving, tmp_path / "broken").search(_die_at(2 + list(VARIANTS).index(variant) % 2))
     with pytest.raises(KilledError):  # at the first candidate that is ranked
-        Run(config, tmp_path / "broken", resume=True).search(_die_at(5))
-    resumed = Run(tiny_search(save_minutes=1e-9, **changes), tmp_path / "broken", resume=True).search()
+        Run(saving, tmp_path / "broken", resume=True).search(_die_at(5))
+    resumed = Run(config, tmp_path / "broken", resume=True).search()
     assert resumed.genotype is not None
     assert resumed.genotype.fingerprint() == whole.genotype.fingerprint()
     for found in ("candidates", "ranked", "shared_weight_score"):
