@@ -13,10 +13,11 @@ import numpy as np
 
 from autopose.data.augment import Augment
 from autopose.data.coco import load_coco
+from autopose.data.coco_file import read_coco
 from autopose.data.detection_dataset import DetectionAugment, DetectionDataset
 from autopose.data.images import DiskReader, ImageReader, PackedReader, pack_images
 from autopose.data.pose_dataset import PoseDataset
-from autopose.data.scenes import load_scenes
+from autopose.data.scenes import scenes_from_coco
 from autopose.data.synthetic import write_synthetic
 from autopose.heatmap import Codec
 
@@ -45,7 +46,7 @@ def main() -> None:
             print(
                 f"drawing a picture of 480x360 with 1 to 3 persons: {(time.process_time() - start) / 64 * 1000:.0f} ms"
             )
-        persons, scenes = load_coco(annotations)[:500], load_scenes(annotations)[:500]
+        persons, scenes = load_coco(annotations)[:500], scenes_from_coco(read_coco(annotations))[:500]
         paths = [person.image_path for person in persons] + [scene.image_path for scene in scenes]
         pack = PackedReader(pack_images(paths, folder / "set.pack"))
         readers: tuple[tuple[str, ImageReader], ...] = (("files", DiskReader()), ("a pack", pack))

@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.data.coco_file import CocoFile, box_numbers, box_score, read_coco
+from autopose.data.coco_file import CocoFile, box_numbers, box_score
 from autopose.data.posetrack import ignored_regions, is_annotated
 
 #: A teacher's box of a lesser score may show a person or not.
 MIN_SCORE = 0.3
+#: From this score on a teacher's box counts as much as a human's.
+FULL_SCORE = 0.6
+#: Values of an image's ``dataset`` whose every person is labelled.
+COMPLETE_SOURCES = ("coco",)
 #: What COCO calls its pictures; shorter numbers are those of frames and of drawn figures.
 _COCO_NUMBER = re.compile(r"\d{12}")
 
@@ -41,52 +45,18 @@ class Scene:
     weight_sample: float = 1.0
 
 
-def load_scenes(
-    annotations: Path,
-    *,
-    images: Path | None = None,
-    positive_score: float = MIN_SCORE,
-    full_score: float = 0.6,
-    complete_sources: Sequence[str] = ("coco",),
-    sample_weight: float = 1.0,
-) -> list[Scene]:
-    """Read every image of a COCO file with all its person boxes; images without annotations show nobody.
+def scenes_from_coco(file: CocoFile, *, sample_weight: float = 1.0) -> list[Scene]:
+    """Return every image of a COCO file with all its person boxes; images without annotations show nobody.
 
-    A record with a ``score`` is a teacher's: below ``positive_score`` it becomes a region to ignore, from there its
-    weight grows with the score up to 1 at ``full_score``. Crowds are ignored. In images that say ``complete: false``,
-    or name a ``dataset`` that labels one person per image, everything outside of the boxes is ignored. Boxes without
-    size, or wholly outside of their image, are left out, and so are PoseTrack's frames that nobody annotated; the
-    regions that it says nobody annotated are ignored (:mod:`autopose.data.posetrack`).
+    A record with a ``score`` is a teacher's: below ``MIN_SCORE`` it becomes a region to ignore, from there its weight
+    grows with the score up to 1 at ``FULL_SCORE``. Crowds are ignored. In images that say ``complete: false``, or name
+    a ``dataset`` that labels one person per image, everything outside of the boxes is ignored. Boxes without size, or
+    wholly outside of their image, are left out, and so are PoseTrack's frames that nobody annotated; the regions that
+    it says nobody annotated are ignored (:mod:`autopose.data.posetrack`).
 
     Args:
-        annotations: COCO JSON.
-        images: folder of the images, see :func:`autopose.data.coco_file.read_coco`.
-        positive_score: from which score on a teacher's box is a person.
-        full_score: from which score on it counts as much as a human's.
-        complete_sources: values of an image's ``dataset`` whose every person is labelled.
+        file: the annotations.
         sample_weight: becomes ``Scene.weight_sample``.
-
-    Raises:
-        DataError: the file (its record and field named) cannot be used.
-    """
-    return scenes_from_coco(
-        read_coco(annotations, images=images),
-        positive_score=positive_score,
-        full_score=full_score,
-        complete_sources=complete_sources,
-        sample_weight=sample_weight,
-    )
-
-
-def scenes_from_coco(
-    file: CocoFile,
-    *,
-    positive_score: float = MIN_SCORE,
-    full_score: float = 0.6,
-    complete_sources: Sequence[str] = ("coco",),
-    sample_weight: float = 1.0,
-) -> list[Scene]:
-    """Return the scenes of a file that was read before, see :func:`load_scenes`.
 
     Raises:
         DataError: a record (named) cannot be used.
@@ -97,20 +67,11 @@ def scenes_from_coco(
     for number, record in enumerate(file.annotations):
         if record.get("category_id", 1) == 1 and record["image_id"] in grouped:
             grouped[record["image_id"]].append((f"{file.path}: annotations[{number}]", record))
-    return [
-        _scene(file, image_id, records, positive_score, full_score, complete_sources, sample_weight)
-        for image_id, records in grouped.items()
-    ]
+    return [_scene(file, image_id, records, sample_weight) for image_id, records in grouped.items()]
 
 
 def _scene(
-    file: CocoFile,
-    image_id: int,
-    records: Sequence[tuple[str, Mapping[str, Any]]],
-    positive_score: float,
-    full_score: float,
-    complete_sources: Sequence[str],
-    sample_weight: float,
+    file: CocoFile, image_id: int, records: Sequence[tuple[str, Mapping[str, Any]]], sample_weight: float
 ) -> Scene:
     image = file.images[image_id]
     size_wh = (int(image["width"]), int(image["height"]))
@@ -125,12 +86,12 @@ def _scene(
         if not (box[2:] > box[:2]).all():
             continue  # COCO train2017 has a person whose box is 0 pixels high
         score = box_score(record, where)
-        if record.get("iscrowd") or score < positive_score:
+        if record.get("iscrowd") or score < MIN_SCORE:
             ignore.append(box)
         else:
             boxes.append(box)
-            weight.append(min(1.0, score / full_score))
-    single = image.get("dataset") is not None and image["dataset"] not in complete_sources
+            weight.append(min(1.0, score / FULL_SCORE))
+    single = image.get("dataset") is not None and image["dataset"] not in COMPLETE_SOURCES
     if single or image.get("complete") is False:
         ignore.extend(outside(np.array(boxes).reshape(-1, 4), size_wh))
     return Scene(

@@ -11,7 +11,7 @@ import pytest
 from autopose.data.coco import load_coco, nobody_from_coco, persons_from_coco
 from autopose.data.coco_file import picture_folder, read_coco, reading_once
 from autopose.data.images import DiskReader
-from autopose.data.scenes import load_scenes
+from autopose.data.scenes import scenes_from_coco
 from autopose.errors import AutoposeError, DataError, MediaError
 from autopose.evaluation.coco import evaluate_keypoints
 from autopose.skeleton import COCO17, MPII16
@@ -286,7 +286,7 @@ def test_persons_are_found_by_their_category(
     _with(path, categories, first=numbers[0], second=numbers[1])
     found = load_coco(path)
     assert len(found) == persons
-    assert sum(len(scene.boxes) for scene in load_scenes(path)) == persons
+    assert sum(len(scene.boxes) for scene in scenes_from_coco(read_coco(path))) == persons
     results = [{"image_id": p.image_id, "category_id": 1, "score": 0.9, "keypoints": flat(p.keypoints)} for p in found]
     assert evaluate_keypoints(results, path)["AP"] == pytest.approx(1)
 

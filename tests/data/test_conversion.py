@@ -10,7 +10,7 @@ from autopose.data.coco import load_coco
 from autopose.data.coco_file import read_coco
 from autopose.data.conversion import SYNONYMS, convert_coco, convert_joints, convert_persons, load_native, write_coco
 from autopose.data.conversion import write_coco as write_coco_as_file
-from autopose.data.scenes import load_scenes
+from autopose.data.scenes import scenes_from_coco
 from autopose.errors import DataError
 from autopose.evaluation.coco import evaluate_boxes
 from autopose.skeleton import COCO17, CROWDPOSE14, LSP14, MPII16, POSETRACK17, SKELETONS, Skeleton
@@ -165,7 +165,7 @@ def test_whoever_is_not_listed_is_no_background(write_coco_of: Any, tmp_path: Pa
     """Of LSP, MPII and OCHuman only persons with labelled joints are known: a detector learns nothing beside them."""
     person = load_native(write_coco_of(LSP14))[0]
     out = write_coco([replace(person, box_xyxy=np.array([10.0, 20.0, 40.0, 60.0]))], tmp_path / "out.json")
-    (scene,) = load_scenes(out)
+    (scene,) = scenes_from_coco(read_coco(out))
     learnt = np.ones((80, 100), bool)
     for x0, y0, x1, y1 in scene.ignore.astype(int):
         learnt[y0:y1, x0:x1] = False

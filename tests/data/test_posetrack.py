@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from autopose.data.coco_file import read_coco
 from autopose.data.posetrack import ignored_regions, is_annotated
-from autopose.data.scenes import load_scenes
+from autopose.data.scenes import scenes_from_coco
 from autopose.errors import DataError
 from autopose.evaluation.coco import evaluate_boxes, evaluate_keypoints, mean_oks
 
@@ -28,7 +29,7 @@ def with_fields(path: Path, **fields: list[Any]) -> Path:
 
 def test_nothing_is_learnt_from_frames_that_nobody_annotated(write_coco: Any) -> None:
     path = with_fields(write_coco(PERSON, images=3), is_labeled=[True, False])
-    scenes = load_scenes(path)
+    scenes = scenes_from_coco(read_coco(path))
     assert [scene.image_id for scene in scenes] == [1, 3]  # the second is no negative; the third says nothing: it is
     assert [len(scene.boxes) for scene in scenes] == [1, 0]
 
@@ -56,7 +57,7 @@ def test_regions_that_nobody_annotated_are_ignored(write_coco: Any) -> None:
         "ignore_regions_y": [[[5, 10, 70], [1, 1, 9], []]],
     }
     path = with_fields(write_coco(PERSON, images=1), **polygons)
-    (scene,) = load_scenes(path)
+    (scene,) = scenes_from_coco(read_coco(path))
     np.testing.assert_array_equal(scene.boxes, [[10, 10, 50, 70]])
     np.testing.assert_array_equal(scene.ignore, [[60, 5, 95, 70], [0, 1, 5, 9]])  # clipped to the picture
     found = [

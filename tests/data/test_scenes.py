@@ -4,7 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autopose.data.scenes import Scene, load_scenes, merge_scenes, outside
+from autopose.data.coco_file import read_coco
+from autopose.data.scenes import Scene, merge_scenes, outside, scenes_from_coco
 from autopose.errors import DataError
 
 
@@ -17,19 +18,17 @@ def test_scores_become_weights_and_doubtful_boxes_are_ignored(write_coco: Any) -
         {"bbox": [80, 0, 10, 20]},  # a human's
         {"bbox": [0, 40, 10, 20], "category_id": 3},
     )
-    first, nobody = load_scenes(path)
+    first, nobody = scenes_from_coco(read_coco(path))
     np.testing.assert_array_equal(first.boxes, [[0, 0, 10, 20], [20, 0, 30, 20], [80, 0, 90, 20]])
     np.testing.assert_allclose(first.weight, [1, 0.5, 1])
     np.testing.assert_array_equal(first.ignore, [[40, 0, 50, 20], [60, 0, 70, 20]])
     assert first.size_wh == (100, 80)
     assert len(nobody.boxes) == len(nobody.ignore) == 0  # known to show nobody: a negative
-    strict, _ = load_scenes(path, positive_score=0.5, full_score=1.0)
-    np.testing.assert_allclose(strict.weight, [0.9, 1])
 
 
 @pytest.mark.parametrize("fields", [{"dataset": "lspet"}, {"complete": False}])
 def test_where_only_one_person_is_labelled_the_rest_is_unknown(write_coco: Any, fields: dict[str, Any]) -> None:
-    scene = load_scenes(write_coco({"bbox": [10, 20, 30, 40]}, images=1, **fields))[0]
+    scene = scenes_from_coco(read_coco(write_coco({"bbox": [10, 20, 30, 40]}, images=1, **fields)))[0]
     covered = np.zeros((80, 100), int)
     for x0, y0, x1, y1 in scene.ignore.astype(int):
         covered[y0:y1, x0:x1] += 1
@@ -39,7 +38,9 @@ def test_where_only_one_person_is_labelled_the_rest_is_unknown(write_coco: Any, 
 
 
 def test_complete_coco_images_have_no_unknown_part(write_coco: Any) -> None:
-    scene = load_scenes(write_coco({"bbox": [10, 20, 30, 40]}, images=1, dataset="coco", complete=True))[0]
+    scene = scenes_from_coco(
+        read_coco(write_coco({"bbox": [10, 20, 30, 40]}, images=1, dataset="coco", complete=True))
+    )[0]
     assert len(scene.ignore) == 0
     (everything,) = outside(np.zeros((0, 4)), (100, 80))
     np.testing.assert_array_equal(everything, [0, 0, 100, 80])
@@ -48,11 +49,13 @@ def test_complete_coco_images_have_no_unknown_part(write_coco: Any) -> None:
 def test_boxes_without_size_or_outside_are_left_out(write_coco: Any) -> None:
     """As a person of COCO train2017 whose box is 0 pixels high."""
     outside_boxes = [[10, 20, 30, 0], [10, 20, 0, 5], [200, 20, 10, 10], [10, -30, 20, 30]]
-    scene = load_scenes(write_coco(*({"bbox": box} for box in outside_boxes), {"bbox": [90, 70, 30, 40]}, images=1))[0]
+    scene = scenes_from_coco(
+        read_coco(write_coco(*({"bbox": box} for box in outside_boxes), {"bbox": [90, 70, 30, 40]}, images=1))
+    )[0]
     np.testing.assert_array_equal(scene.boxes, [[90, 70, 100, 80]])
     assert scene.weight.shape == (1,)
     with pytest.raises(DataError, match="four numbers"):
-        load_scenes(write_coco({"bbox": [1, 2, 3]}, images=1))
+        scenes_from_coco(read_coco(write_coco({"bbox": [1, 2, 3]}, images=1)))
 
 
 def test_human_labels_win_over_a_teachers() -> None:
@@ -79,10 +82,10 @@ def test_human_labels_win_over_a_teachers() -> None:
 
 
 def test_every_scene_of_the_real_files_loads(data_root: Path) -> None:
-    scenes = load_scenes(data_root / "scenes" / "teacher.json")
+    scenes = scenes_from_coco(read_coco(data_root / "scenes" / "teacher.json"))
     assert len(scenes) == 1009
     assert sum(len(s.boxes) == 0 and len(s.ignore) == 0 for s in scenes) == 137
-    human = load_scenes(data_root / "pose" / "train.json")
+    human = scenes_from_coco(read_coco(data_root / "pose" / "train.json"))
     assert (
         len(merge_scenes(human, scenes)) == 4602 + 1009 - 101
     )  # not the two street scenes with a number and sides like COCO's
