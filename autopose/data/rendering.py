@@ -6,9 +6,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.data.figure import Figure
+from autopose.data.figure import Figure, Part
 
 Colour = tuple[float, float, float]
+
+#: Per pixel and axis, against jagged edges.
+_SAMPLES = 2
 
 #: Towards the light: up, from the left, from the viewer's side.
 _LIGHT = np.array([-0.45, -0.65, -0.62])
@@ -85,9 +88,7 @@ class Layer:
     depth: NDArray[np.float32]
 
 
-def render_figure(
-    figure: Figure, outfit: Outfit, pelvis_xy: tuple[float, float], height_px: float, *, oversample: int = 2
-) -> Layer:
+def render_figure(figure: Figure, outfit: Outfit, pelvis_xy: tuple[float, float], height_px: float) -> Layer:
     """Draw a figure.
 
     Args:
@@ -95,7 +96,6 @@ def render_figure(
         outfit: its colours.
         pelvis_xy: where its pelvis is in the picture, in pixels (centre of the left top pixel = 0).
         height_px: pixels per body height.
-        oversample: samples per pixel and axis, against jagged edges.
     """
     points = np.array([[*part.start, *part.end] for part in figure.parts]).reshape(-1, 2, 3)
     radii = np.array([part.radii for part in figure.parts])
@@ -103,28 +103,25 @@ def render_figure(
     high = (points[..., :2] + radii[..., None]).max((0, 1)) * height_px + pelvis_xy
     x0, y0 = (int(v) for v in np.floor(low - 1))
     x1, y1 = (int(v) for v in np.ceil(high + 2))
-    shape = ((y1 - y0) * oversample, (x1 - x0) * oversample)
+    shape = ((y1 - y0) * _SAMPLES, (x1 - x0) * _SAMPLES)
     # Sample positions in body heights around the pelvis.
-    xs = (((np.arange(shape[1]) + 0.5) / oversample - 0.5 + x0 - pelvis_xy[0]) / height_px).astype(np.float32)
-    ys = (((np.arange(shape[0]) + 0.5) / oversample - 0.5 + y0 - pelvis_xy[1]) / height_px).astype(np.float32)
+    xs = (((np.arange(shape[1]) + 0.5) / _SAMPLES - 0.5 + x0 - pelvis_xy[0]) / height_px).astype(np.float32)
+    ys = (((np.arange(shape[0]) + 0.5) / _SAMPLES - 0.5 + y0 - pelvis_xy[1]) / height_px).astype(np.float32)
     depth = np.full(shape, np.inf, np.float32)
     colour = np.zeros((*shape, 3), np.float32)
     for part in figure.parts:
-        _draw(part.start, part.end, part.radii, part.material, figure, outfit, xs, ys, depth, colour)
+        _draw(part, figure, outfit, xs, ys, depth, colour)
     alpha = np.isfinite(depth).astype(np.float32)
     size = (x1 - x0, y1 - y0)
     coverage = cv2.resize(alpha, size, interpolation=cv2.INTER_AREA)
     mixed = cv2.resize(colour * alpha[..., None], size, interpolation=cv2.INTER_AREA)
-    nearest = depth.reshape(size[1], oversample, size[0], oversample).min((1, 3))
+    nearest = depth.reshape(size[1], _SAMPLES, size[0], _SAMPLES).min((1, 3))
     paint = (mixed / np.maximum(coverage, 1e-6)[..., None]).astype(np.float32)
     return Layer((x0, y0), paint, np.asarray(coverage, np.float32), nearest)
 
 
 def _draw(
-    start: NDArray[np.float64],
-    end: NDArray[np.float64],
-    radii: tuple[float, float],
-    material: str,
+    part: Part,
     figure: Figure,
     outfit: Outfit,
     xs: NDArray[np.float32],
@@ -133,6 +130,7 @@ def _draw(
     colour: NDArray[np.float32],
 ) -> None:
     """Draw one round cone into the buffers where it is nearest."""
+    start, end, radii, material = part.start, part.end, part.radii, part.material
     reach = max(radii)
     columns = slice(*np.searchsorted(xs, [min(start[0], end[0]) - reach, max(start[0], end[0]) + reach]))
     rows = slice(*np.searchsorted(ys, [min(start[1], end[1]) - reach, max(start[1], end[1]) + reach]))
