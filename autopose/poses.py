@@ -20,6 +20,11 @@ VISIBLE_SCORE = 0.15
 #: training data (``docs/reproduce.md``); HRNet and SimpleBaseline count it as it is, 1.
 BOX_POWER = 0.5
 
+#: Boxes that overlap a better one by more than this IoU are the same person's.
+SAME_PERSON_IOU = 0.6
+#: Poses more like a better one than this OKS are the same person's (HRNet, ``TEST.OKS_THRE``).
+SAME_PERSON_OKS = 0.9
+
 
 def person_scores(
     box_scores: NDArray[np.floating],

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from autopose.affine import BOX_PADDING
 from autopose.errors import ParityError
 from autopose.heatmap import Codec
+from autopose.poses import SAME_PERSON_IOU
 from autopose.runtime.boxes import keep_best_boxes
-from autopose.runtime.detector import MAX_PERSONS, SAME_PERSON_IOU
+from autopose.runtime.detector import MAX_PERSONS
 from autopose.skeleton import Skeleton
 
 Precision = Literal["fp32", "fp16", "int8"]

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.poses import Poses
+from autopose.poses import SAME_PERSON_OKS, Poses
 
 
 def box_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -32,7 +32,7 @@ def box_area(boxes: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def keep_best_boxes(
-    boxes: NDArray[np.floating], scores: NDArray[np.floating], iou: float = 0.65, limit: int | None = None
+    boxes: NDArray[np.floating], scores: NDArray[np.floating], iou: float, limit: int | None = None
 ) -> NDArray[np.int64]:
     """Suppress boxes that overlap a better one; return the kept indices in falling order of score."""
     order = np.argsort(-np.asarray(scores), kind="stable")
@@ -78,12 +78,12 @@ def _joint_similarity(a: Poses, b: Poses, min_score: float) -> tuple[NDArray[np.
     return np.exp(-distance / (2 * variance * np.maximum(area, 1.0)[..., None])) * seen, seen
 
 
-def keep_best_poses(poses: Poses, threshold: float = 0.9) -> Poses:
-    """Drop a pose whose OKS with a better one exceeds the threshold: two boxes then led to the same person."""
+def keep_best_poses(poses: Poses) -> Poses:
+    """Drop a pose too much like a better one (``SAME_PERSON_OKS``): two boxes then led to the same person."""
     if len(poses) < 2:
         return poses
     best_first = np.argsort(-poses.scores, kind="stable")
-    kept = best_first[first_of_alike(oks(poses[best_first], poses[best_first]) > threshold)]
+    kept = best_first[first_of_alike(oks(poses[best_first], poses[best_first]) > SAME_PERSON_OKS)]
     return poses if len(kept) == len(poses) else poses[np.sort(kept)]
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from autopose.affine import invert, letterbox_matrix, transform_boxes, warp
 from autopose.errors import DataError
 from autopose.manifest import of_another_task
+from autopose.poses import SAME_PERSON_IOU
 from autopose.runtime.boxes import clip_boxes, keep_best_boxes
 from autopose.runtime.models import Backend, open_model, resolve_model
 from autopose.runtime.session import Device, Session
@@ -18,8 +19,6 @@ from autopose.runtime.session import Device, Session
 DEFAULT_THRESHOLD = 0.25
 #: Persons per image, at most; the best by score.
 MAX_PERSONS = 100
-#: Boxes that overlap a better one by more than this are the same person's.
-SAME_PERSON_IOU = 0.6
 
 
 @runtime_checkable
@@ -81,15 +80,13 @@ class SessionDetector:
     Args:
         session: an opened detector; owned, ``close()`` closes it.
         threshold: least score of a box.
-        iou: boxes that overlap a better one by more than this are dropped.
     """
 
-    def __init__(self, session: Session, *, threshold: float = DEFAULT_THRESHOLD, iou: float = SAME_PERSON_IOU) -> None:
+    def __init__(self, session: Session, *, threshold: float = DEFAULT_THRESHOLD) -> None:
         if session.manifest.task != "detector":
             raise of_another_task(session.path, session.manifest.task, "detector")
         self.session = session
         self.threshold = threshold
-        self.iou = iou
 
     def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Find the persons of one image."""
@@ -101,7 +98,7 @@ class SessionDetector:
         input_wh = self.session.manifest.codec.input_size_wh
         matrix = letterbox_matrix(size_wh, input_wh)
         boxes, scores = self.session.run(warp(image, matrix, input_wh)[None])
-        return finished_boxes(boxes[0], scores[0], matrix, size_wh, threshold, self.iou)
+        return finished_boxes(boxes[0], scores[0], matrix, size_wh, threshold)
 
     def close(self) -> None:
         """Close the session."""
@@ -114,11 +111,10 @@ def finished_boxes(
     matrix: NDArray[np.floating],
     image_size_wh: tuple[int, int],
     threshold: float,
-    iou: float,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Turn raw boxes ``(n, 4)`` in input pixels into the persons of the image: threshold, suppress, map back, clip."""
     chosen = np.flatnonzero(scores >= threshold)
-    chosen = chosen[keep_best_boxes(boxes[chosen], scores[chosen], iou, MAX_PERSONS)]
+    chosen = chosen[keep_best_boxes(boxes[chosen], scores[chosen], SAME_PERSON_IOU, MAX_PERSONS)]
     clipped = clip_boxes(transform_boxes(boxes[chosen], invert(matrix)), image_size_wh)
     solid = (clipped[:, 2:] - clipped[:, :2] >= 1).all(-1)
     return clipped[solid], np.asarray(scores[chosen][solid], np.float32)

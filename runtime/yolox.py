@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from autopose.affine import letterbox_matrix, warp
 from autopose.errors import ModelError
 from autopose.manifest import METADATA_KEY
-from autopose.runtime.detector import DEFAULT_THRESHOLD, SAME_PERSON_IOU, finished_boxes
+from autopose.runtime.detector import DEFAULT_THRESHOLD, finished_boxes
 from autopose.runtime.ort_session import open_ort, usable_cores
 from autopose.runtime.session import Device
 
@@ -35,7 +35,6 @@ class YoloxDetector:
         device: see :func:`autopose.runtime.session.open_session`.
         threads: CPU threads of one run; None for all.
         threshold: least score (objectness times class score) of a box.
-        iou: boxes that overlap a better one by more than this are dropped.
 
     Raises:
         ModelError: the file has another layout.
@@ -48,10 +47,9 @@ class YoloxDetector:
         device: Device = "auto",
         threads: int | None = None,
         threshold: float = DEFAULT_THRESHOLD,
-        iou: float = SAME_PERSON_IOU,
     ) -> None:
         self.path = Path(path)
-        self.threshold, self.iou = threshold, iou
+        self.threshold = threshold
         self._session: Any = open_ort(self.path, device=device, threads=threads or usable_cores())
         (image, *more), (output, *others) = self._session.get_inputs(), self._session.get_outputs()
         shape = image.shape
@@ -89,7 +87,7 @@ class YoloxDetector:
         center = (raw[:, :2] + self._cells[likely]) * self._stride[likely]
         half = np.exp(raw[:, 2:4]) * self._stride[likely] / 2
         boxes = np.concatenate([center - half, center + half], -1)
-        return finished_boxes(boxes, scores, matrix, size_wh, threshold, self.iou)
+        return finished_boxes(boxes, scores, matrix, size_wh, threshold)
 
     def close(self) -> None:
         """Free the network."""

@@ -14,7 +14,14 @@ from autopose.affine import center_scale_from_box, crop_matrix, invert, letterbo
 from autopose.data.coco_file import read_coco
 from autopose.data.images import DiskReader, ImageReader
 from autopose.heatmap import Codec
-from autopose.poses import BOX_POWER, VISIBLE_SCORE, Person, person_scores
+from autopose.poses import (
+    BOX_POWER,
+    SAME_PERSON_IOU,
+    SAME_PERSON_OKS,
+    VISIBLE_SCORE,
+    Person,
+    person_scores,
+)
 from autopose.skeleton import COCO17, Skeleton
 
 #: Crops ``(N, h, w, 3)`` uint8 BGR -> joints ``(N, K, 2)`` in crop pixels, scores ``(N, K)``.
@@ -25,11 +32,6 @@ BoxPredictor = Callable[[NDArray[np.uint8]], tuple[NDArray[np.floating], NDArray
 ImageDetector = Callable[[NDArray[np.uint8]], tuple[NDArray[np.floating], NDArray[np.floating]]]
 #: Called with how many more persons or images are done.
 Advance = Callable[[int], None]
-
-#: The papers' rule: only joints above this count towards a pose's score (HRNet, ``TEST.IN_VIS_THRE``).
-PUBLISHED_VISIBLE_SCORE = 0.2
-#: The papers' power of the box score.
-PUBLISHED_BOX_POWER = 1.0
 
 
 def predict_persons(
@@ -96,10 +98,8 @@ def _result(
     }
 
 
-def suppress_poses(
-    results: Sequence[dict[str, Any]], *, threshold: float = 0.9, skeleton: Skeleton = COCO17
-) -> list[dict[str, Any]]:
-    """Drop results that repeat a better one of the same image (OKS above the threshold).
+def suppress_poses(results: Sequence[dict[str, Any]], *, skeleton: Skeleton = COCO17) -> list[dict[str, Any]]:
+    """Drop results that repeat a better one of the same image (OKS above ``SAME_PERSON_OKS``).
 
     Source: HRNet ``lib/nms/nms.py``, ``oks_nms``: all joints count, the area is the mean of both.
     """
@@ -117,7 +117,7 @@ def suppress_poses(
         oks = np.exp(-distance / (2 * variance * mean_area[..., None])).mean(-1)
         alive: list[int] = []
         for i in range(len(group)):
-            if not (oks[i, alive] > threshold).any():
+            if not (oks[i, alive] > SAME_PERSON_OKS).any():
                 alive.append(i)
         kept.extend(group[i] for i in alive)
     return kept
@@ -131,11 +131,10 @@ def predict_boxes(
     images: Path | None = None,
     batch_size: int = 8,
     min_score: float = 0.01,
-    iou: float = 0.6,
     reader: ImageReader | None = None,
     advance: Advance | None = None,
 ) -> list[dict[str, Any]]:
-    """Return COCO box results of all images of an annotation file.
+    """Return COCO box results of all images of an annotation file, each person once, as the runtime does.
 
     Args:
         detect: the detector.
@@ -144,7 +143,6 @@ def predict_boxes(
         images: folder of the images, see :func:`autopose.data.coco_file.read_coco`.
         batch_size: images per call.
         min_score: boxes below are left out.
-        iou: boxes that overlap a better one by more are left out, as the runtime does.
         reader: source of the pictures, which then need not be there as files; None: the files.
         advance: called with the number of images done, for progress.
 
@@ -171,7 +169,7 @@ def predict_boxes(
             # Boxes are pixel edges; the letterbox starts at the top left edge, so scaling is the whole map.
             limit = np.array([*sizes[i], *sizes[i]], np.float64)
             xyxy = np.clip(boxes[i] / scales[i], 0, limit)
-            kept = keep_best(xyxy, scores[i], min_score, iou)
+            kept = keep_best(xyxy, scores[i], min_score, SAME_PERSON_IOU)
             results += box_results(image_id, xyxy[kept], scores[i][kept])
         if advance is not None:
             advance(len(batch))

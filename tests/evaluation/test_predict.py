@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from autopose.commands.eval import eval as eval_command
 from autopose.evaluation.predict import (
-    PUBLISHED_BOX_POWER,
-    PUBLISHED_VISIBLE_SCORE,
     box_results,
     detect_images,
     keep_best,
@@ -21,7 +19,6 @@ from autopose.evaluation.predict import (
 )
 from autopose.heatmap import Codec
 from autopose.poses import Person
-from autopose.runtime.detector import SAME_PERSON_IOU
 from autopose.skeleton import COCO17, MPII16, Skeleton
 
 CODEC = Codec(input_size_wh=(96, 128))
@@ -79,14 +76,7 @@ def test_score_is_root_of_box_times_mean_of_joints_or_as_published() -> None:
     assert result["score"] == pytest.approx(0.8**0.5 * (0.1 + 0.3 + 15 * 0.5) / 17)
     (by_default,) = predict_persons(find_dot, somebody, CODEC, reader=Pictures())
     assert by_default["score"] == pytest.approx(0.8**0.5 * (0.3 + 15 * 0.5) / 16)
-    (result,) = predict_persons(
-        find_dot,
-        somebody,
-        CODEC,
-        reader=Pictures(),
-        visible_score=PUBLISHED_VISIBLE_SCORE,
-        box_power=PUBLISHED_BOX_POWER,
-    )
+    (result,) = predict_persons(find_dot, somebody, CODEC, reader=Pictures(), visible_score=0.2, box_power=1)
     assert result["score"] == pytest.approx(0.8 * (0.3 + 15 * 0.5) / 16)
     # 80x160 widens to 120x160, padded 1.25 each way.
     assert result["area"] == pytest.approx(120 * 160 * 1.25**2)
@@ -97,10 +87,6 @@ def test_the_command_says_how_the_library_scores_persons(option: str) -> None:
     default = signature(predict_persons).parameters[option].default
     described = signature(eval_command).parameters[option].annotation.__metadata__[0].help
     assert f"({default:g} if not given" in described
-
-
-def test_boxes_of_a_checkpoint_overlap_as_little_as_those_of_the_runtime() -> None:
-    assert signature(predict_boxes).parameters["iou"].default == SAME_PERSON_IOU
 
 
 def test_unsure_everywhere_scores_zero() -> None:

@@ -27,7 +27,7 @@ def test_raw_boxes_become_persons_of_the_image() -> None:
     ]
     boxes, scores = np.array([box for box, _ in raw], np.float32), np.array([score for _, score in raw], np.float32)
     matrix = letterbox_matrix((200, 100), (100, 100))
-    found, found_scores = finished_boxes(boxes, scores, matrix, (200, 100), 0.25, 0.6)
+    found, found_scores = finished_boxes(boxes, scores, matrix, (200, 100), 0.25)
     np.testing.assert_allclose(found, [[22, 20, 62, 80], [36, 20, 76, 80], [180, 60, 200, 100], [120, 20, 160, 80]])
     np.testing.assert_allclose(found_scores, [0.9, 0.8, 0.7, 0.25])
 
@@ -35,7 +35,7 @@ def test_raw_boxes_become_persons_of_the_image() -> None:
 def test_of_a_crowd_the_best_hundred_are_kept() -> None:
     corners = 10.0 * np.stack(np.divmod(np.arange(120), 12), -1)
     boxes, scores = np.concatenate([corners, corners + 8], 1), np.linspace(0.3, 0.9, 120)
-    found, found_scores = finished_boxes(boxes, scores, np.eye(3)[:2], (120, 120), 0.25, 0.6)
+    found, found_scores = finished_boxes(boxes, scores, np.eye(3)[:2], (120, 120), 0.25)
     np.testing.assert_allclose(found, boxes[:19:-1])
     np.testing.assert_allclose(found_scores, scores[:19:-1], rtol=1e-6)
 
