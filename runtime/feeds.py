@@ -16,6 +16,8 @@ from autopose.runtime.video import Orientation, as_shown, reason_of
 #: FFmpeg's options against delay. What is read to find out the format is thrown away, so that a file on a server would
 #: lose its first group of pictures.
 AT_ONCE = {"fflags": "nobuffer", "flags": "low_delay"}
+#: A server that says nothing for so long, when it is called or later, is dead.
+TIMEOUT_S = 5.0
 
 
 class Feed(Protocol):
@@ -41,8 +43,8 @@ class Feed(Protocol):
 class StreamFeed:
     """A network stream through FFmpeg, with time limits, so that a dead server is noticed."""
 
-    def __init__(self, address: str, timeout_s: float = 5.0) -> None:
-        self._container = _opened(address, timeout_s, AT_ONCE)
+    def __init__(self, address: str) -> None:
+        self._container = _opened(address, AT_ONCE)
         # A picture on a server has no length, and FFmpeg reads it with jpeg_pipe, png_pipe and the like.
         self.finite = bool(self._container.duration) or self._container.format.name.endswith("_pipe")
         self._stream = self._container.streams.video[0]
@@ -70,20 +72,20 @@ class StreamFeed:
         self._container.close()
 
 
-def open_recording(address: str, timeout_s: float = 5.0) -> InputContainer:
+def open_recording(address: str) -> InputContainer:
     """Open a file on a server for :class:`~autopose.runtime.video.VideoReader`.
 
     Raises:
         MediaError: it cannot be opened.
     """
-    return _opened(address, timeout_s, {})
+    return _opened(address, {})
 
 
-def _opened(address: str, timeout_s: float, options: dict[str, str]) -> InputContainer:
+def _opened(address: str, options: dict[str, str]) -> InputContainer:
     """Open a stream that has pictures."""
     transport = {"rtsp_transport": "tcp"} if address.lower().startswith("rtsp") else {}
     try:
-        container = av.open(address, timeout=(timeout_s, timeout_s), options=transport | options)
+        container = av.open(address, timeout=(TIMEOUT_S, TIMEOUT_S), options=transport | options)
     except (FFmpegError, OSError) as error:
         hint = "Is the server running?"
         if isinstance(error, InvalidDataError):  # it answered, with something else

@@ -15,15 +15,16 @@ if TYPE_CHECKING:
 
 Found = tuple[NDArray[np.float32], NDArray[np.float32]]
 
-
 #: Share of the detector's threshold down to which a box may continue a track.
 DOUBTFUL = 0.4
+#: Share of a person's usual mean joint score below which a guess is dropped.
+KEPT = 0.65
 
 
 class Follower:
     """Estimates one frame after the other; where nothing was detected, boxes come from the frame before.
 
-    A guess is dropped when its mean joint score falls below ``keep`` of what the person had, and the detector is asked
+    A guess is dropped when its mean joint score falls below ``KEPT`` of what the person had, and the detector is asked
     at once, as it is when it has not been for ``Tracker.bridge_s``: people walk out of guesses that old. Where the
     detector overlooks a person who is still well seen, the guess goes on for as long.
     Doubtful boxes count where a person was before, and nowhere else.
@@ -31,14 +32,13 @@ class Follower:
     Args:
         estimator: to use.
         tracker: keeps the persons.
-        keep: share of a person's usual mean joint score below which a guess is dropped.
 
     Attributes:
         redetected: frames in which the detector was asked out of turn.
     """
 
-    def __init__(self, estimator: "Estimator", tracker: Tracker, *, keep: float = 0.65) -> None:
-        self.estimator, self.tracker, self.keep = estimator, tracker, keep
+    def __init__(self, estimator: "Estimator", tracker: Tracker) -> None:
+        self.estimator, self.tracker = estimator, tracker
         self.redetected = 0
         self._detected_s = -np.inf
 
@@ -81,7 +81,7 @@ class Follower:
         (poses,) = self.estimator.estimate([crops], [(all_boxes, all_scores)], [size_wh], unique=False)
         guessed = np.arange(len(poses)) >= len(boxes)
         usual = np.concatenate([np.zeros(len(boxes)), [self.tracker.usual_score(t) for t in _ids(guesses)]])
-        certain = poses.keypoint_scores.mean(-1) >= self.keep * usual if len(poses) else np.zeros(0, np.bool_)
+        certain = poses.keypoint_scores.mean(-1) >= KEPT * usual if len(poses) else np.zeros(0, np.bool_)
         lost = bool((guessed & ~certain).any())
         return poses[certain], guessed[certain], lost
 

@@ -11,6 +11,13 @@ from autopose.poses import Poses
 from autopose.runtime.smoother import CLOCK_S, Smoother
 from autopose.runtime.tracker import joined
 
+#: Of joints that are trusted.
+MIN_SCORE = 0.2
+#: Frames further away in time say nothing of the one that is smoothed, where frames are few in a second.
+HALF_WINDOW_S = 0.25
+#: Longest time from sighting to sighting that is a straight line.
+MAX_GAP_S = 0.5
+
 
 @dataclass
 class _Waiting:
@@ -33,28 +40,16 @@ class OfflineSmoother(Smoother):
     """A quadratic fitted to each joint's neighbourhood in time (Savitzky and Golay 1964), after gaps were filled.
 
     A person missing from up to ``max_gap`` frames, and seen before and after, is put back on the straight line between,
-    with half the score of the weaker end. Joints below ``min_score`` take no part in a fit; their places are filled by
+    with half the score of the weaker end. Joints below ``MIN_SCORE`` take no part in a fit; their places are filled by
     the fit of the others. At most ``max_gap + half_window`` frames wait at a time, whatever the length of the video.
 
     Args:
         half_window: frames on either side of the one that is smoothed.
         max_gap: longest gap to fill, in frames.
-        min_score: of joints that are trusted.
-        half_window_s: frames further away in time say nothing of this one, where frames are few in a second.
-        max_gap_s: longest time from sighting to sighting that is a straight line.
     """
 
-    def __init__(
-        self,
-        *,
-        half_window: int = 4,
-        max_gap: int = 10,
-        min_score: float = 0.2,
-        half_window_s: float = 0.25,
-        max_gap_s: float = 0.5,
-    ) -> None:
-        self.half_window, self.max_gap, self.min_score = half_window, max_gap, min_score
-        self.half_window_s, self.max_gap_s = half_window_s, max_gap_s
+    def __init__(self, *, half_window: int, max_gap: int) -> None:
+        self.half_window, self.max_gap = half_window, max_gap
         self._unfilled: deque[_Waiting] = deque()
         self._before_gap: _Waiting | None = None
         self._filled: deque[_Waiting] = deque()
@@ -83,7 +78,7 @@ class OfflineSmoother(Smoother):
         if previous is not None and previous.poses.ids is not None and frame.poses.ids is not None:
             for track in previous.poses.ids.tolist():
                 later = self._next_sighting(track) if frame.row(track) is None else None
-                if later is not None and later.time_s - previous.time_s < self.max_gap_s + CLOCK_S:
+                if later is not None and later.time_s - previous.time_s < MAX_GAP_S + CLOCK_S:
                     _insert(frame, track, previous, later)
         self._before_gap = self._unfilled.popleft()
         self._filled.append(self._before_gap)
@@ -112,13 +107,13 @@ class OfflineSmoother(Smoother):
             return poses
         last = min(len(self._filled), at + self.half_window + 1)
         near = (self._filled[i] for i in range(max(0, at - self.half_window), last))
-        window = [other for other in near if abs(other.time_s - frame.time_s) < self.half_window_s + CLOCK_S]
+        window = [other for other in near if abs(other.time_s - frame.time_s) < HALF_WINDOW_S + CLOCK_S]
         keypoints = poses.keypoints.copy()
         for i, track in enumerate(poses.ids.tolist()):
             rows = [(other, row) for other in window if (row := other.row(track)) is not None]
             times = np.array([other.time_s - frame.time_s for other, _ in rows])
             xy = np.stack([other.poses.keypoints[row] for other, row in rows]).astype(np.float64)
-            weight = np.stack([other.poses.keypoint_scores[row] for other, row in rows]) >= self.min_score
+            weight = np.stack([other.poses.keypoint_scores[row] for other, row in rows]) >= MIN_SCORE
             keypoints[i] = _local_quadratic(times, xy, weight, keypoints[i])
         return replace(poses, keypoints=keypoints)
 

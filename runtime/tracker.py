@@ -20,6 +20,8 @@ KNOWN = 8
 LIKENESS = 0.5
 #: The same share for any box: with hardly a joint of this person, a sure box is something else as well.
 HARDLY = 0.25
+#: Mean of box overlap and OKS below which nothing is matched.
+LEAST_ALIKE = 0.12
 #: OKS of clearly seen joints from which two tracked poses are one person's, seen twice: the older id is shown.
 TWICE = 0.75
 #: Share of an untracked pose's joints that are those of known persons, from which it is no other person.
@@ -43,7 +45,6 @@ class Tracker:
     Args:
         start_score: box score from which a pose may start a track.
         lost_s: a track that was not seen for longer, nor in the frame before, is forgotten.
-        least: similarity below which nothing is matched.
         bridge_s: for so long the detector may overlook a person whose own poses go on.
         trusting: every box is a person's, as its giver says: each pose gets an id at once and is returned.
     """
@@ -53,12 +54,11 @@ class Tracker:
         *,
         start_score: float = 0.3,
         lost_s: float = 2.0,
-        least: float = 0.12,
         bridge_s: float = 1.0,
         trusting: bool = False,
     ) -> None:
         self.start_score = -np.inf if trusting else start_score
-        self.lost_s, self.least, self.bridge_s, self.trusting = lost_s, least, bridge_s, trusting
+        self.lost_s, self.bridge_s, self.trusting = lost_s, bridge_s, trusting
         self.tracks: list[Track] = []
         self._next_id = 1
         self._next_unsure = -1
@@ -133,10 +133,10 @@ class Tracker:
         unlike = (candidates.keypoint_scores.mean(-1)[:, None] < needed) & ~guessed[group][:, None]
         alike = np.where(unlike, 0, alike)
         # Pairs that may not be matched all cost the same, so that they never push a good pair aside.
-        pairs = assign(1 - np.where(alike >= self.least, alike, 0))
+        pairs = assign(1 - np.where(alike >= LEAST_ALIKE, alike, 0))
         taken = set()
         for row, column in pairs:
-            if alike[row, column] < self.least:
+            if alike[row, column] < LEAST_ALIKE:
                 continue
             track = self.tracks[free[column]]
             sure = bool(candidates.box_scores[row] >= self.start_score)

@@ -76,7 +76,6 @@ class TrtSession(Session):
 
     Args:
         path: ``.engine`` with its sidecar.
-        cuda: ``pycuda`` or ``cuda-python``; None: whichever is installed.
         graphs: use CUDA graphs.
 
     Raises:
@@ -89,7 +88,7 @@ class TrtSession(Session):
     device = "cuda"
     threads = 1
 
-    def __init__(self, path: Path, *, cuda: str | None = None, graphs: bool = True) -> None:
+    def __init__(self, path: Path, *, graphs: bool = True) -> None:
         sidecar = read_sidecar(path)
         trt = load_library(sidecar, path)
         gpu = gpu_here()
@@ -110,7 +109,7 @@ class TrtSession(Session):
         if gpu is None:
             raise BackendError(f"{path}: a TensorRT engine runs on an NVIDIA GPU, and no driver or device is here.\n"
                                "Use the .onnx on the CPU, or see 'autopose doctor'.")  # fmt: skip
-        memory = open_cuda(cuda)
+        memory = open_cuda()
         try:
             self._state = self._open(trt, memory, path, sidecar.manifest)
         except Exception:

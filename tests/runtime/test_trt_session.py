@@ -171,7 +171,7 @@ def painted(monkeypatch: pytest.MonkeyPatch) -> tuple[HostCuda, list[Context]]:
         monkeypatch.setitem(sys.modules, library, painted_tensorrt(cuda, contexts))
     monkeypatch.setattr(trt_session, "gpu_here", lambda: Gpu("Painted", "8.9", "13.0", 24.0))
 
-    def open_painted(which: str | None = None) -> HostCuda:
+    def open_painted() -> HostCuda:
         cuda.enter()
         return cuda
 
