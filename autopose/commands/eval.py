@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from autopose.skeleton import Skeleton
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -70,48 +73,50 @@ def eval(
     """
     from autopose.console import progress, remark
     from autopose.data.coco_file import read_coco
-    from autopose.data.mpii import is_mpii
+    from autopose.data.mpii import is_mpii, load_mpii
     from autopose.data.skeletons import named_skeleton
     from autopose.errors import UsageError
     from autopose.evaluation.coco import DRAWS, evaluate_boxes, evaluate_keypoints
     from autopose.evaluation.pck import evaluate_pck
+    from autopose.evaluation.pckh import evaluate_pckh, pckh_table
     from autopose.files import write_atomic
     from autopose.skeleton import COCO17
 
+    given = model.endswith(".json")  # results, which were made already
     if task != "keypoints" and boxes != "gt":
         raise UsageError(f"--boxes {boxes} goes with --task keypoints only.")
     if complete_only and task != "bbox":
         raise UsageError("--complete-only goes with --task bbox only.")
     if interval and task == "pck":
         raise UsageError("--interval is of AP: it goes with --task keypoints or bbox.")
-    if nms is not None and (task != "keypoints" or model.endswith(".json")):
+    if nms is not None and (given or task != "keypoints"):
         raise UsageError("--nms and --no-nms go with a MODEL and --task keypoints only.")
-    if boxes != "gt" and model.endswith(".json"):
+    if boxes != "gt" and given:
         raise UsageError(f"--boxes {boxes}: results have their boxes already; it goes with a MODEL.")
-    if (threads is not None or device != "auto") and model.endswith(".json"):
+    if (threads is not None or device != "auto") and given:
         raise UsageError("--device and --threads are of a network's run: results have been made already.")
-    if flip is not None and (model.endswith(".json") or task == "bbox"):
+    if flip is not None and (given or task == "bbox"):
         raise UsageError("--flip and --no-flip go with a pose MODEL only.")
-    if model.endswith(".json") or task != "keypoints":
+    if given or task != "keypoints":
         for name, value in (("--visible-score", visible_score), ("--box-power", box_power)):
             if value is not None:
                 raise UsageError(f"{name} is of the scores that poses are given here: it goes with a pose MODEL only.")
-    flip, draws = flip is not False, DRAWS if interval else 0
-    if is_mpii(annotations):
-        if task != "pck":
-            raise UsageError(f"{annotations}: is of MPII, which is scored by PCKh: add --task pck.")
-        _evaluate_mpii(model, annotations, images, head_boxes, flip, batch, device, threads, results_out, json_out)
-        return
-    if head_boxes is not None:
+    mpii = is_mpii(annotations)
+    if mpii and task != "pck":
+        raise UsageError(f"{annotations}: is of MPII, which is scored by PCKh: add --task pck.")
+    if head_boxes is not None and not mpii:
         raise UsageError("--head-boxes goes with annotations of MPII only.")
-    skeleton = COCO17
-    if model.endswith(".json"):
+    if given and task == "pck" and not mpii:
+        raise UsageError("--task pck needs a MODEL: results do not say which annotated person each is of.")
+    skeleton, persons = COCO17, []
+    if mpii:
+        folder = annotations.parent if given and images is None else images  # no picture of results is read
+        persons = load_mpii(annotations, images=folder, head_boxes=head_boxes)
+    if given:
         if task == "keypoints":
             skeleton = named_skeleton(annotations) or COCO17
             if not skeleton.is_known:
                 remark(f"OKS constants: those of the joints that {annotations} names; of names unknown 0.079.")
-        if task == "pck":
-            raise UsageError("--task pck needs a MODEL: results do not say which annotated person each is of.")
         results = _read_results(Path(model))
     elif task == "bbox":
         from autopose.commands.scored_models import run_detector
@@ -126,10 +131,13 @@ def eval(
         from autopose.evaluation.predict import predict_persons, suppress_poses
         from autopose.poses import BOX_POWER, VISIBLE_SCORE
 
-        read_coco(annotations, images=images)  # a wrong path should not wait for the model
-        with open_pose_model(model, flip=flip, device=device, threads=threads, batch=batch) as opened:
+        if not mpii:
+            read_coco(annotations, images=images)  # a wrong path should not wait for the model
+        with open_pose_model(model, flip=flip is not False, device=device, threads=threads, batch=batch) as opened:
             skeleton = opened.skeleton
-            if boxes == "detector":
+            if mpii:
+                _require_mpii16(skeleton, model, annotations)
+            elif boxes == "detector":
                 persons = detected_persons(
                     annotations, skeleton, images=images, device=device, threads=threads
                 )  # fmt: skip
@@ -150,60 +158,35 @@ def eval(
             results = suppress_poses(results, skeleton=skeleton)
     if results_out is not None:
         write_atomic(results_out, json.dumps(results))
-    if task == "pck":
+    draws = DRAWS if interval else 0
+    if mpii:
+        figures = evaluate_pckh(results, persons)
+    elif task == "pck":
         figures = evaluate_pck(results, persons, skeleton)
     elif task == "bbox":
         figures = evaluate_boxes(results, annotations, complete_only=complete_only, draws=draws)
     else:
         figures = evaluate_keypoints(results, annotations, skeleton=skeleton, draws=draws)
-    _report(figures, json_out)
-
-
-def _evaluate_mpii(
-    model: str,
-    annotations: Path,
-    images: Path | None,
-    head_boxes: Path | None,
-    flip: bool,
-    batch: int,
-    device: Device,
-    threads: int | None,
-    results_out: Path | None,
-    json_out: Path | None,
-) -> None:
-    """Print PCKh in the layout of the published tables; MODEL may be results, one per person in the file's order."""
-    from autopose.console import progress
-    from autopose.data.mpii import load_mpii
-    from autopose.data.skeletons import conversion_to
-    from autopose.errors import DataError
-    from autopose.evaluation.pckh import evaluate_pckh, pckh_table
-    from autopose.evaluation.predict import predict_persons
-    from autopose.files import write_atomic
-    from autopose.skeleton import MPII16
-
-    if model.endswith(".json"):
-        results = _read_results(Path(model))
-        persons = load_mpii(annotations, images=images or annotations.parent, head_boxes=head_boxes)
+    if mpii:
+        print(pckh_table(figures))  # in the layout of the published tables
     else:
-        from autopose.commands.scored_models import open_pose_model
-
-        persons = load_mpii(annotations, images=images, head_boxes=head_boxes)
-        with (
-            open_pose_model(model, flip=flip, device=device, threads=threads, batch=batch) as opened,
-            progress(len(persons), "persons") as bar,
-        ):
-            if opened.skeleton.joints != MPII16.joints:
-                raise DataError(
-                    f"{annotations}: is of MPII, whose skeleton is mpii16; {model} finds {opened.skeleton.name}.\n"
-                    f"Convert it, and score on what that writes: {conversion_to(opened.skeleton, annotations)}"
-                )
-            results = predict_persons(opened.predict, persons, opened.codec, batch_size=batch, advance=bar.advance)
-    if results_out is not None:
-        write_atomic(results_out, json.dumps(results))
-    figures = evaluate_pckh(results, persons)
-    print(pckh_table(figures))
+        width = max(map(len, figures))
+        for name, figure in figures.items():
+            print(f"{name:<{width}}  {figure:.3f}")
     if json_out is not None:
         write_atomic(json_out, json.dumps(figures, indent=2) + "\n")
+
+
+def _require_mpii16(skeleton: "Skeleton", model: str, annotations: Path) -> None:
+    from autopose.data.skeletons import conversion_to
+    from autopose.errors import DataError
+    from autopose.skeleton import MPII16
+
+    if skeleton.joints != MPII16.joints:
+        raise DataError(
+            f"{annotations}: is of MPII, whose skeleton is mpii16; {model} finds {skeleton.name}.\n"
+            f"Convert it, and score on what that writes: {conversion_to(skeleton, annotations)}"
+        )
 
 
 def _read_results(path: Path) -> list[dict[str, Any]]:
@@ -217,13 +200,3 @@ def _read_results(path: Path) -> list[dict[str, Any]]:
             "bbox. 'autopose eval MODEL ANNOTATIONS.json --results FILE' writes one."
         )
     return content
-
-
-def _report(figures: dict[str, float], json_out: Path | None) -> None:
-    from autopose.files import write_atomic
-
-    width = max(map(len, figures))
-    for name, value in figures.items():
-        print(f"{name:<{width}}  {value:.3f}")
-    if json_out is not None:
-        write_atomic(json_out, json.dumps(figures, indent=2) + "\n")
