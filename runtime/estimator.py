@@ -257,22 +257,21 @@ class Estimator:
 
         Yields:
             Each frame (``image``, ``index``, ``time_s``) with its poses, which carry ids (images': with ``tracking``).
+
+        Raises:
+            MediaError: the source cannot be read.
+            UsageError: options contradict each other, or the source stands for several.
+            ValueError: ``smooth`` is no such word, or a number is out of its range.
+            TypeError: the source is none, an option is unknown, or a number of frames is not whole.
         """
         from autopose.runtime.pipeline import track
+        from autopose.runtime.sources import Selection
 
-        return track(
-            self,
-            source,
-            every=every,
-            tracking=tracking,
-            smooth=smooth,
-            start_s=start_s,
-            end_s=end_s,
-            stride=stride,
-            max_frames=max_frames,
-            fps=fps,
-            rgb=rgb,
-        )
+        check_count("every", every, optional=True)
+        check_count("stride", stride)
+        check_count("max_frames", max_frames, optional=True)
+        selection = Selection(start_s, end_s, stride, max_frames)
+        return track(self, source, selection, every=every, tracking=tracking, smooth=smooth, fps=fps, rgb=rgb)
 
     def warmup(self) -> Self:
         """Run both networks once on black images, so that the first real image meets ready ones; return self."""

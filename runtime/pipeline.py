@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from autopose.errors import UsageError
 from autopose.poses import Poses
-from autopose.runtime.arguments import check_choice, check_count
+from autopose.runtime.arguments import check_choice
 from autopose.runtime.crops import Crops
 from autopose.runtime.follow import Follower, Found, find_all
 from autopose.runtime.own_frames import OwnFrames
@@ -205,43 +205,16 @@ def pipeline_for(
 def track(
     estimator: "Estimator",
     source: str | Path | int | Iterable[Any],
+    selection: Selection,
     *,
-    every: int | None = None,
-    tracking: bool | None = None,
-    smooth: Smoothing | None = None,
-    start_s: float = 0.0,
-    end_s: float | None = None,
-    stride: int = 1,
-    max_frames: int | None = None,
-    fps: float | None = None,
-    rgb: bool = False,
+    every: int | None,
+    tracking: bool | None,
+    smooth: Smoothing | None,
+    fps: float | None,
+    rgb: bool,
 ) -> Iterator[tuple[Frame, Poses]]:
-    """Yield each frame of one source with its poses; stop iterating to stop all threads.
-
-    Args:
-        estimator: to use.
-        source: file, folder, glob, webcam number or stream address; or frames of one's own: any iterable of images, or
-            of pairs of seconds and image.
-        every: frames from one detection to the next; None for the default.
-        tracking: give ids; None for videos and streams only.
-        smooth: ``online``, ``offline`` (frames come some later) or ``none``; None for online on videos.
-        start_s: skip what comes before.
-        end_s: stop there.
-        stride: take every n-th frame.
-        max_frames: stop after so many.
-        fps: of frames of one's own without times; None: 25.
-        rgb: arrays of one's own are RGB.
-
-    Raises:
-        MediaError: the source cannot be read.
-        UsageError: options contradict each other, or the source stands for several.
-        ValueError: ``smooth`` is no such word, or a number is out of its range.
-        TypeError: the source is none, an option is unknown, or a number of frames is not whole.
-    """
-    check_count("every", every, optional=True)
-    check_count("stride", stride)
-    check_count("max_frames", max_frames, optional=True)
-    opened = _opened(source, Selection(start_s, end_s, stride, max_frames), fps, rgb)
+    """Yield each frame of one source with its poses, see :meth:`~autopose.runtime.estimator.Estimator.track`."""
+    opened = _opened(source, selection, fps, rgb)
     try:
         pipeline = pipeline_for(estimator, opened, every=every, tracking=tracking, smooth=smooth)
     except BaseException:

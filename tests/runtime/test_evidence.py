@@ -12,7 +12,6 @@ from autopose.commands.infer import infer
 from autopose.poses import Poses
 from autopose.runtime.estimator import Estimator
 from autopose.runtime.evidence import evidence
-from autopose.runtime.pipeline import track
 
 
 def boxed(image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -47,7 +46,7 @@ def test_folders_of_images_as_single_ones(tmp_path: Path) -> None:
     for name in "ab":
         cv2.imwrite(str(tmp_path / f"{name}.png"), grey)
     with Estimator(detector=boxed, flip=False) as estimator:
-        counts = [len(poses) for _, poses in track(estimator, tmp_path)]
+        counts = [len(poses) for _, poses in estimator.track(tmp_path)]
     assert counts == [1, 1]
 
 
