@@ -25,7 +25,7 @@ from autopose.export.slim import compact_weights, number_names, strip_notes
 from autopose.export.torch_reference import TorchReference
 from autopose.files import atomic_path
 from autopose.manifest import METADATA_KEY, Looks, Manifest
-from autopose.models.center import MAX_PERSONS
+from autopose.models.center import MAX_PERSONS, head_stride
 from autopose.skeleton_record import skeleton_record
 
 #: Every runtime that is supported reads it (ONNX Runtime >= 1.17, TensorRT >= 10.0).
@@ -70,7 +70,7 @@ def deployed_module(checkpoint: Checkpoint, manifest: Manifest) -> PoseGraph | D
     network = checkpoint.build()
     if manifest.task == "pose":
         return PoseGraph(network, manifest).eval()
-    return DetectorGraph(network, manifest, getattr(checkpoint.genotype, "head_stride", 4)).eval()
+    return DetectorGraph(network, manifest, head_stride(checkpoint.genotype)).eval()
 
 
 def export_onnx(

@@ -95,9 +95,10 @@ def run_detector(
     """
     if is_checkpoint(model):
         checkpoint, network = _checkpoint(model, "detector", device, threads)
+        from autopose.models.center import head_stride
         from autopose.training.predictor import TorchDetector
 
-        detect = TorchDetector(network, getattr(checkpoint.genotype, "head_stride", 4))
+        detect = TorchDetector(network, head_stride(checkpoint.genotype))
         size_wh = checkpoint.codec.input_size_wh
         return predict_boxes(detect, annotations, size_wh, images=images, min_score=min_score, advance=advance)
     from autopose.runtime.detector import open_detector

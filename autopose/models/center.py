@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from autopose.genotype import AutoPoseGenotype, Genotype
+
 #: Persons reported per image at most.
 MAX_PERSONS = 100
 #: Gaussian's standard deviation as a share of the box's side (TTFNet: alpha / 6 = 0.54 / 6).
@@ -22,6 +24,12 @@ SIGMA_SHARE = 0.09
 TYPICAL_AGREEMENT = 0.7
 #: Power of a cell's IoU with the middle one in its vote on the box.
 _VOTE_POWER = 4
+
+
+def head_stride(genotype: Genotype) -> int:
+    """Return the input pixels per cell of a detector's maps."""
+    assert isinstance(genotype, AutoPoseGenotype)  # no other kind has the centre head
+    return genotype.head_stride
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from autopose.data.pasted import persons_to_paint
 from autopose.data.skeletons import open_skeleton
 from autopose.errors import AutoposeError, DataError
 from autopose.genotype import Genotype
+from autopose.models.center import head_stride
 from autopose.models.network import build_network
 from autopose.skeleton import Skeleton
 from autopose.training.bfloat16 import autocast, in_bfloat16
@@ -152,7 +153,7 @@ def _step(
             if config.task == "pose":
                 loss = pose_loss(network, batch, config, device, teacher)
             else:
-                loss = detector_loss(network, batch, config, getattr(genotype, "head_stride", 4), device)
+                loss = detector_loss(network, batch, config, head_stride(genotype), device)
         if attempt == 0:
             saved_bytes = sum(saved.values())
         optimizer.zero_grad(set_to_none=True)

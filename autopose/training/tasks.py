@@ -16,8 +16,8 @@ from autopose.data.detection_dataset import DetectionDataset, DetectionSample
 from autopose.data.mpii import is_mpii
 from autopose.data.pose_dataset import PoseDataset, PoseSample
 from autopose.data.skeletons import open_skeleton
-from autopose.genotype import AutoPoseGenotype, Genotype
-from autopose.models.center import center_loss, center_targets
+from autopose.genotype import Genotype
+from autopose.models.center import center_loss, center_targets, head_stride
 from autopose.training.config import TrainConfig
 from autopose.training.data_checksum import data_checksum
 from autopose.training.distill import distilled, load_teacher
@@ -156,8 +156,7 @@ class DetectorTask(Task):
     metric = "AP50"
 
     def __init__(self, config: TrainConfig, genotype: Genotype, folder: Path, device: torch.device) -> None:
-        assert isinstance(genotype, AutoPoseGenotype)
-        self.config, self.device, self.stride = config, device, genotype.head_stride
+        self.config, self.device, self.stride = config, device, head_stride(genotype)
         scenes = detector_scenes(config, folder)
         self.tune = write_detector_tune_split(config, folder)
         self.reader = image_reader(config.data.pack, [scene.image_path for scene in scenes])
