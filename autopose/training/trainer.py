@@ -132,14 +132,14 @@ def train(
     def checkpoint(metrics: dict[str, float]) -> Checkpoint:
         source = average.network if average is not None else network
         return Checkpoint(
-            genotype,
-            source.state_dict(),
-            config.codec,
-            config.task,
-            skeleton,
-            genotype.name,
-            config.model_dump(mode="json"),
-            metrics,
+            genotype=genotype,
+            state=source.state_dict(),
+            codec=config.codec,
+            task=config.task,
+            skeleton=skeleton,
+            name=genotype.name,
+            config=config.model_dump(mode="json"),
+            metrics=metrics,
         )
 
     sampler = KeySampler(task.weights, settings.batch, settings.seed, progress.step, total, rank, world)
