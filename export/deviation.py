@@ -114,7 +114,7 @@ class Deviation:
             )
 
 
-def tied(heatmaps: NDArray[np.float32], margin: float = TIE) -> NDArray[np.bool_]:
+def tied(heatmaps: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Tell which joints ``(N, K)`` of maps ``(N, K, h, w)`` sit on a tie of their peak or of a neighbour comparison."""
     count, joints, height, width = heatmaps.shape
     flat = heatmaps.reshape(count, joints, -1)
@@ -126,9 +126,9 @@ def tied(heatmaps: NDArray[np.float32], margin: float = TIE) -> NDArray[np.bool_
         index = np.clip(y + dy, 0, height - 1) * width + np.clip(x + dx, 0, width - 1)
         return np.asarray(np.take_along_axis(flat, index[..., None], -1)[..., 0])
 
-    ties = top[..., 1] - top[..., 0] < margin
-    ties |= np.abs(at(1, 0) - at(-1, 0)) < margin  # at the border the peak and one neighbour: a tie already
-    return np.asarray(ties | (np.abs(at(0, 1) - at(0, -1)) < margin))
+    ties = top[..., 1] - top[..., 0] < TIE
+    ties |= np.abs(at(1, 0) - at(-1, 0)) < TIE  # at the border the peak and one neighbour: a tie already
+    return np.asarray(ties | (np.abs(at(0, 1) - at(0, -1)) < TIE))
 
 
 def compare_keypoints(

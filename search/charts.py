@@ -8,11 +8,10 @@ from autopose.svg import FAINT, INK, OP_COLOURS, Canvas
 PALETTE = ("#1b9e77", "#d95f02", "#7570b3", "#e7298a", "#66a61e", "#e6ab02", "#a6761d", "#666666")
 
 
-def line_chart(
-    title: str, lines: Mapping[str, Sequence[tuple[float, float]]], *, width: float = 420, height: float = 220
-) -> str:
+def line_chart(title: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """Return an SVG of named lines of (epoch, value); lines without points are left out."""
     lines = {name: points for name, points in lines.items() if points}
+    width, height = 420, 220
     canvas = Canvas(width, height, title)
     canvas.text(12, 18, title, size=13, bold=True)
     if not lines:

@@ -105,10 +105,10 @@ class Controller(nn.Module):
         with torch.no_grad():
             return self._unroll(1, lambda _, log_p: log_p.argmax(-1)).macros[0]
 
-    def entropy(self, generator: torch.Generator, samples: int = 64) -> float:
+    def entropy(self, generator: torch.Generator) -> float:
         """Return an estimate of the sequence entropy in nats (its maximum is the sum of log choices)."""
         with torch.no_grad():
-            return float(self.sample(samples, generator).entropy.mean())
+            return float(self.sample(64, generator).entropy.mean())
 
 
 @dataclass(frozen=True)

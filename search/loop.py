@@ -58,15 +58,12 @@ class Run:
         config: the search.
         folder: ``genotype.json``, ``log.jsonl``, ``config.toml``, ``checkpoints/``, ``tensorboard/`` are written here.
         resume: go on from the folder's last state.
-        device: a GPU if there is one.
 
     Raises:
         UsageError: the folder holds a run and ``resume`` is not set, or nothing to resume.
     """
 
-    def __init__(
-        self, config: SearchConfig, folder: Path, *, resume: bool = False, device: torch.device | None = None
-    ) -> None:
+    def __init__(self, config: SearchConfig, folder: Path, *, resume: bool = False) -> None:
         self.config, self.loop, self.folder = config, config.search, folder
         self.states = folder / "checkpoints"
         if is_resumable(self.states) and not resume:
@@ -74,7 +71,7 @@ class Run:
                 f"{folder}: holds a search already. Add --resume to go on, or choose another folder with -o."
             )
         refuse_other_run(folder, "epoch")
-        self.device = device or own_device()
+        self.device = own_device()
         self.group = Group(self.device)
         self.space: SearchSpace = open_space(config.space, config.space_settings())
         torch.manual_seed(self.loop.seed)

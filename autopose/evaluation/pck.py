@@ -44,11 +44,7 @@ def head_size(head_box_xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def evaluate_pck(
-    results: Sequence[Mapping[str, Any]],
-    persons: Sequence[Person],
-    skeleton: Skeleton,
-    *,
-    thresholds: Sequence[float] = (0.05, 0.1, 0.2),
+    results: Sequence[Mapping[str, Any]], persons: Sequence[Person], skeleton: Skeleton
 ) -> dict[str, float]:
     """Return PCK of results that were made for these persons, in their order: ``PCK@T``, then ``PCK@0.1 JOINT``.
 
@@ -65,7 +61,7 @@ def evaluate_pck(
     truth = np.stack([person.keypoints for person in persons])
     labelled = np.stack([person.weight > 0 for person in persons])
     reference = np.array([(person.box_xyxy[2:] - person.box_xyxy[:2]).max() for person in persons])
-    figures = {f"PCK@{t:g}": pck(predicted, truth, labelled, reference, t)[1] for t in thresholds}
+    figures = {f"PCK@{t:g}": pck(predicted, truth, labelled, reference, t)[1] for t in (0.05, 0.1, 0.2)}
     per_joint, _ = pck(predicted, truth, labelled, reference, 0.1)
     return figures | {
         f"PCK@0.1 {name}": float(value)

@@ -52,10 +52,8 @@ def head_lengths(persons: Sequence[Person]) -> tuple[NDArray[np.float64], str]:
     return np.array(lengths, np.float64), "PCKh-segment"
 
 
-def evaluate_pckh(
-    results: Sequence[Mapping[str, Any]], persons: Sequence[Person], *, thresholds: Sequence[float] = (0.5, 0.1)
-) -> dict[str, float]:
-    """Return PCKh in percent: for each threshold the total, the columns of the published tables, and every joint.
+def evaluate_pckh(results: Sequence[Mapping[str, Any]], persons: Sequence[Person]) -> dict[str, float]:
+    """Return PCKh in percent, at 0.5 and at 0.1: the total, the columns of the published tables, and every joint.
 
     Keys: ``PCKh@0.5``, ``PCKh@0.5 Head`` ... ``PCKh@0.5 Ankle``, ``PCKh@0.5 right_ankle`` ...; a joint that is nowhere
     labelled is left out. The total weighs joints by how often they are labelled, pelvis and thorax not counted; a
@@ -64,7 +62,6 @@ def evaluate_pckh(
     Args:
         results: COCO keypoint results, one per person and in their order.
         persons: the truth, skeleton ``mpii16``.
-        thresholds: shares of the head's size.
 
     Raises:
         DataError: the results are not one per person, the skeleton is another, or head boxes are missing.
@@ -86,7 +83,7 @@ def evaluate_pckh(
     reference = np.nan_to_num(reference)
     counted = np.array([joint not in IGNORED for joint in MPII16.joints])
     figures: dict[str, float] = {}
-    for threshold in thresholds:
+    for threshold in (0.5, 0.1):
         per_joint, _ = pck(predicted, truth, labelled, reference, threshold)
         _, total = pck(predicted, truth, labelled & counted, reference, threshold)
         found = {joint: 100 * float(value) for joint, value in zip(MPII16.joints, per_joint, strict=True)}
