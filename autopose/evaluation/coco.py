@@ -22,6 +22,8 @@ KEYPOINT_FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "A
 BOX_FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL")
 #: How often an interval draws the images anew.
 DRAWS = 200
+#: Share of the draws' APs that it holds.
+LEVEL = 0.95
 
 Results = Sequence[Mapping[str, Any]]
 
@@ -37,7 +39,8 @@ def evaluate_keypoints(
             images that say ``is_labeled: false``, with their results, are left out. A joint of a teacher's confidence
             below 0.3 is not labelled, as in training.
         skeleton: whose joints and OKS constants.
-        draws: how often to draw the images anew for AP_low and AP_high (:func:`bootstrap_interval`); 0: not at all.
+        draws: how often to draw the images anew, with replacement, for AP_low and AP_high, between which 95 % of the
+            APs lie; 0: not at all.
 
     Raises:
         DataError: the annotation file or the results cannot be used.
@@ -95,39 +98,18 @@ def evaluate_boxes(
     return _figures(evaluation, BOX_FIGURES, annotations, draws)
 
 
-def bootstrap_interval(
-    results: Results,
-    annotations: Path,
-    *,
-    task: Literal["keypoints", "bbox"] = "keypoints",
-    skeleton: Skeleton = COCO17,
-    complete_only: bool = False,
-    draws: int = DRAWS,
-    level: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Return an interval of AP: percentiles over evaluations of images drawn with replacement.
+def _interval(evaluation: Any, annotations: Path, draws: int) -> tuple[float, float]:
+    """Return percentiles of AP over evaluations of images drawn with replacement.
 
-    Each image is matched once; only the accumulation is repeated.
-
-    Raises:
-        DataError: as :func:`evaluate_keypoints` or :func:`evaluate_boxes`, or no annotation counts.
-        MissingDependencyError: pycocotools is not installed.
+    Each image is matched once; only the accumulation is repeated. The evaluation's own figures are no longer to be had
+    after it.
     """
-    evaluation = _evaluated(results, annotations, task, skeleton, complete_only)
-    return _interval(evaluation, annotations, draws, level, seed)
-
-
-def _interval(
-    evaluation: Any, annotations: Path, draws: int, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """Return percentiles of AP of images drawn anew; the evaluation's own figures are no longer to be had after it."""
     ids = list(evaluation.params.imgIds)
     matches = np.empty(len(ids), object)
     matches[:] = evaluation.evalImgs[: len(ids)]  # one category; the first size is all of them, others follow
     for settings in (evaluation.params, evaluation._paramsEval):  # AP is of all sizes and the most results per image
         settings.areaRng, settings.maxDets = settings.areaRng[:1], settings.maxDets[-1:]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     values = []
     for _ in range(draws):
         drawn = rng.integers(len(ids), size=len(ids))
@@ -140,7 +122,7 @@ def _interval(
             values.append(float(precision[precision > -1].mean()))
     if not values:
         raise DataError(f"{annotations}: no annotation counts, so AP has no interval.")
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

@@ -13,7 +13,6 @@ from autopose.evaluation.coco import (
     BOX_FIGURES,
     KEYPOINT_FIGURES,
     _evaluated,
-    bootstrap_interval,
     evaluate_boxes,
     evaluate_keypoints,
     mean_oks,
@@ -150,6 +149,10 @@ def test_mean_oks_by_hand(tmp_path: Path) -> None:
         mean_oks([], truth)
 
 
+def interval(figures: dict[str, float]) -> tuple[float, float]:
+    return figures["AP_low"], figures["AP_high"]
+
+
 def test_box_ap_by_hand(tmp_path: Path) -> None:
     """A box of 100x100 found as 100x72: IoU 0.72, five of ten thresholds; incomplete images do not count."""
     box = {"category_id": 1, "iscrowd": 0, "area": 10000.0, "bbox": [50, 50, 100, 100]}
@@ -161,10 +164,8 @@ def test_box_ap_by_hand(tmp_path: Path) -> None:
     truth.write_text(json.dumps(content))
     found = [{"image_id": 1, "score": 0.5, "bbox": [50, 50, 100, 72]}]
     assert evaluate_boxes(found, truth, complete_only=True)["AP"] == pytest.approx(0.5)
-    interval = bootstrap_interval(found, truth, task="bbox", complete_only=True, draws=9)
-    assert interval == pytest.approx((0.5, 0.5))  # of one image, however often it is drawn
     drawn = evaluate_boxes(found, truth, complete_only=True, draws=9)
-    assert (drawn["AP"], drawn["AP_low"], drawn["AP_high"]) == pytest.approx((0.5, *interval))
+    assert (drawn["AP"], *interval(drawn)) == pytest.approx((0.5, 0.5, 0.5))  # of one image, however often it is drawn
     car = {"image_id": 1, "score": 0.9, "bbox": [0, 0, 20, 20], "category_id": 3}
     assert evaluate_boxes([car, *found], truth, complete_only=True)["AP"] == pytest.approx(0.5)
     half = evaluate_boxes(found, truth)["AP"]  # recall stops at 1/2: 51 of pycocotools' 101 recall points
@@ -185,7 +186,7 @@ def test_perfect_results_and_their_interval(tmp_path: Path) -> None:
     truth = ground_truth(tmp_path / "gt.json")
     results = noisy_results(truth, 0, extra=0)
     assert evaluate_keypoints(results, truth)["AP"] == pytest.approx(1)
-    assert bootstrap_interval(results, truth, draws=20) == pytest.approx((1, 1))
+    assert interval(evaluate_keypoints(results, truth, draws=20)) == pytest.approx((1, 1))
 
 
 def test_an_interval_is_of_the_draws_that_have_a_person(tmp_path: Path) -> None:
@@ -195,37 +196,31 @@ def test_an_interval_is_of_the_draws_that_have_a_person(tmp_path: Path) -> None:
     content["annotations"].append({"image_id": 1, "bbox": box})
     path.write_text(json.dumps(content))
     results = [{"image_id": 1, "score": 0.9, "bbox": box}]
-    assert bootstrap_interval(results, path, task="bbox", draws=20) == pytest.approx((1, 1))
+    assert interval(evaluate_boxes(results, path, draws=20)) == pytest.approx((1, 1))
     path.write_text(json.dumps(content | {"annotations": []}))
     with pytest.raises(DataError, match="no annotation counts, so AP has no interval"):
-        bootstrap_interval(results, path, task="bbox", draws=2)
+        evaluate_boxes(results, path, draws=2)
 
 
 def test_interval_surrounds_the_figure(tmp_path: Path) -> None:
     truth = ground_truth(tmp_path / "gt.json", persons=60, images=25)
     results = noisy_results(truth, 4.0)
-    low, high = bootstrap_interval(results, truth, draws=60, seed=3)
     figures = evaluate_keypoints(results, truth)
-    assert low < figures["AP"] < high
     drawn = evaluate_keypoints(results, truth, draws=60)
-    assert {key: drawn.pop(key) for key in ("AP_low", "AP_high")} == dict(
-        zip(("AP_low", "AP_high"), bootstrap_interval(results, truth, draws=60), strict=True)
-    )
+    low, high = drawn.pop("AP_low"), drawn.pop("AP_high")
     assert drawn == figures  # drawing comes after them
-    assert high - low < 0.5
-    first, again, other = (bootstrap_interval(results, truth, draws=3, seed=seed) for seed in (3, 3, 4))
-    assert first == again != other
-    middle = bootstrap_interval(results, truth, draws=2, level=0)
-    assert middle[0] == middle[1]
-    low, high = bootstrap_interval(results, truth, task="bbox", draws=20)
-    assert low < evaluate_boxes(results, truth)["AP"] < high
+    assert low < figures["AP"] < high < low + 0.5
+    first, again, more = (interval(evaluate_keypoints(results, truth, draws=draws)) for draws in (3, 3, 4))
+    assert first == again != more
+    boxes = evaluate_boxes(results, truth, draws=20)
+    assert boxes["AP_low"] < boxes["AP"] < boxes["AP_high"]
 
 
 def test_other_skeletons_have_their_own_constants(tmp_path: Path) -> None:
     truth = ground_truth(tmp_path / "gt.json", joints=16)
     results = noisy_results(truth, 0, extra=0)
     assert evaluate_keypoints(results, truth, skeleton=MPII16)["AP"] == pytest.approx(1)
-    assert bootstrap_interval(results, truth, skeleton=MPII16, draws=2) == pytest.approx((1, 1))
+    assert interval(evaluate_keypoints(results, truth, skeleton=MPII16, draws=2)) == pytest.approx((1, 1))
     assert evaluate_boxes(results, truth)["AP50"] > 0.9  # all but one, whatever their joints
     with pytest.raises(DataError, match="has 48 numbers; expected 51"):
         evaluate_keypoints([], truth)
@@ -375,7 +370,8 @@ def test_an_interval_is_that_of_whole_evaluations(
         accumulated.append(self.eval["precision"].size)
 
     monkeypatch.setattr(COCOeval, "accumulate", watched)
-    interval = bootstrap_interval(results, truth, task=kind, draws=5)
+    evaluate = evaluate_keypoints if kind == "keypoints" else evaluate_boxes
+    found = interval(evaluate(results, truth, draws=5))
     monkeypatch.undo()
     evaluation = _evaluated(results, truth, kind, COCO17)
     ids = list(evaluation.params.imgIds)
@@ -388,5 +384,5 @@ def test_an_interval_is_that_of_whole_evaluations(
         evaluation.accumulate()
         precision = evaluation.eval["precision"][:, :, 0, 0, -1]
         values.append(precision[precision > -1].mean())
-    assert interval == tuple(np.quantile(values, [0.025, 0.975]))
+    assert found == tuple(np.quantile(values, [0.025, 0.975]))
     assert accumulated[1] * (3 if kind == "keypoints" else 12) == accumulated[0]
