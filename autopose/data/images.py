@@ -132,15 +132,12 @@ def _common_folder(paths: Sequence[Path]) -> Path:
         return paths[0].parent
 
 
-def pack_images(
-    paths: Iterable[Path], out: Path, *, root: Path | None = None, on_image: Callable[[Path], None] | None = None
-) -> Path:
-    """Decode pictures once into one file for :class:`PackedReader`.
+def pack_images(paths: Iterable[Path], out: Path, *, on_image: Callable[[Path], None] | None = None) -> Path:
+    """Decode pictures once into one file for :class:`PackedReader`; names are relative to their common folder.
 
     Args:
         paths: the pictures; one that occurs twice is packed once.
         out: the file to write, in one step at the end.
-        root: folder that their names are stored relative to; None: their common folder.
         on_image: called after each, for progress.
 
     Raises:
@@ -150,7 +147,7 @@ def pack_images(
     absolute = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths))
     if not absolute:
         raise DataError("There are no images to pack.")
-    root = Path(os.path.abspath(root)) if root is not None else _common_folder(absolute)
+    root = _common_folder(absolute)
     reader, index, offset = DiskReader(), {}, 0
     with atomic_path(out) as temporary, temporary.open("wb") as file:
         for path in _telling_first(absolute):

@@ -181,7 +181,6 @@ def detect_images(
     annotations: Path,
     *,
     images: Path | None = None,
-    reader: ImageReader | None = None,
     advance: Advance | None = None,
 ) -> list[dict[str, Any]]:
     """Return COCO box results of a detector that takes one image of any size, such as the runtime's.
@@ -190,8 +189,7 @@ def detect_images(
         DataError: the annotation file cannot be used.
         MediaError: a picture is missing or cannot be decoded.
     """
-    reader = reader if reader is not None else DiskReader()
-    file = read_coco(annotations, images=images)
+    reader, file = DiskReader(), read_coco(annotations, images=images)
     results: list[dict[str, Any]] = []
     for image_id in file.images:
         boxes, scores = detector(reader.read(file.image_path(image_id)))
