@@ -158,7 +158,10 @@ def check(
             for sentence in report.examples[fault]:
                 print("    " + sentence.replace("\n", "\n    "))
     if not reports:
-        print(f"{folder}: holds no annotations that autopose knows (COCO's format, MPII, LSP, OCHuman, detections).")
+        print(
+            f"{folder}: holds no annotations that autopose knows (COCO's format, MPII, LSP, OCHuman, YOLO-pose with "
+            "its YAML file, labelme, DeepLabCut, detections)."
+        )
     for published in absent:
         print(f"Not here: {published.name}; {published.terms}")
         for step in published.steps:
@@ -185,27 +188,35 @@ def convert(
 ) -> None:
     """Write annotations of any known format in COCO's, with another skeleton if asked.
 
-    Of a COCO file pictures keep their ids; crowds and persons without joints stay. Other formats, and folders, list
-    labelled persons only: their pictures say "complete": false.
+    Besides COCO's: MPII, LSP, OCHuman; YOLO-pose (the YAML file: all its splits; or the folder of a split's labels),
+    labelme (the folder of its JSON files) and DeepLabCut (CollectedData_*.csv, or the folder of the project).
+
+    Of a COCO file and of YOLO pictures that show nobody stay, of a COCO file also ids and crowds. Other formats, and
+    folders of COCO files, list labelled persons only: their pictures say "complete": false.
 
     Examples:
         autopose data convert lsp/joints.mat -o lsp.json
 
         autopose data convert crowdpose_train.json --to coco17 -o crowdpose17.json
+
+        autopose data convert yolo/data.yaml -o mine.json
     """
+    from collections import Counter
+
     from autopose.console import progress
-    from autopose.data.annotations import is_coco
-    from autopose.data.coco_file import read_coco
-    from autopose.data.conversion import convert_coco, convert_persons, load_native, write_coco
+    from autopose.data.conversion import convert_coco, convert_persons, load_native, read_records, write_coco
     from autopose.data.skeletons import open_skeleton, skeleton_of
     from autopose.errors import DataError
 
     target = open_skeleton(to) if to is not None else None
-    if not annotations.is_dir() and is_coco(annotations):
-        file = read_coco(annotations, images=images)
+    if (file := read_records(annotations, images=images)) is not None:
         target = target or skeleton_of(file)
         count = convert_coco(file, target, out, middles=middles)
         print(f"{out}: {len(file.images)} pictures, {count} persons with {target.name}")
+        splits = Counter(str(image["split"]) for image in file.images.values() if "split" in image)
+        if annotations.suffix.lower() != ".json" and len(splits) > 1:
+            listed = ", ".join(f"{pictures} of {split}" for split, pictures in splits.items())
+            print(f"  {listed}, together; name the folder of a split's labels to have that one alone")
         return
     persons = load_native(annotations, images=images)
     if target is not None:

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autopose.data.coco import PSEUDO_WEIGHT, load_coco
+from autopose.data.coco_file import CocoFile
+from autopose.data.deeplabcut import is_deeplabcut, read_deeplabcut
+from autopose.data.labelme import is_labelme, read_labelme
 from autopose.data.lsp import is_lsp, load_lsp
 from autopose.data.mpii import is_mpii, load_mpii
 from autopose.data.ochuman import is_ochuman, load_ochuman
 from autopose.data.skeletons import conversion_to
+from autopose.data.yolo import is_yolo, read_yolo
 from autopose.errors import DataError
 from autopose.poses import Person
 from autopose.skeleton import LSP14, MPII16, OCHUMAN19, Skeleton
@@ -39,6 +43,33 @@ OWN_FORMATS = (
 )
 
 
+@dataclass(frozen=True)
+class LabelTool:
+    """A label tool's or trainer's own format, which is converted before anything else.
+
+    Attributes:
+        name: of the tool.
+        matches: tells whether a file or a folder is in its format.
+        read: reads it as COCO's records; takes ``images`` as :func:`load_persons` does.
+    """
+
+    name: str
+    matches: Callable[[Path], bool]
+    read: Callable[..., CocoFile]
+
+
+LABEL_TOOLS = (
+    LabelTool("labelme", is_labelme, read_labelme),
+    LabelTool("DeepLabCut", is_deeplabcut, read_deeplabcut),
+    LabelTool("YOLO-pose", is_yolo, read_yolo),  # last: beside the others' files copies in this format may lie
+)
+
+
+def label_tool(annotations: Path) -> LabelTool | None:
+    """Return the label tool whose format a file or a folder has; None if it is of none."""
+    return next((tool for tool in LABEL_TOOLS if tool.matches(annotations)), None)
+
+
 def own_format(annotations: Path) -> OwnFormat | None:
     """Return the format of a data set's own file; None for COCO's, for which every other file is taken."""
     return next((known for known in OWN_FORMATS if known.matches(annotations)), None)
@@ -46,7 +77,7 @@ def own_format(annotations: Path) -> OwnFormat | None:
 
 def is_coco(annotations: Path) -> bool:
     """Tell whether a file is taken for COCO's format: it is in none of the others."""
-    return own_format(annotations) is None
+    return label_tool(annotations) is None and own_format(annotations) is None
 
 
 def load_persons(
@@ -69,6 +100,11 @@ def load_persons(
     Raises:
         DataError: the file cannot be used, or has another skeleton.
     """
+    if (tool := label_tool(annotations)) is not None:
+        raise DataError(
+            f"{annotations}: is of {tool.name}; expected COCO's format, or that of a data set.\n"
+            f"Convert it: {conversion_to(skeleton, annotations)}"
+        )
     own = own_format(annotations)
     if own is None:
         return load_coco(

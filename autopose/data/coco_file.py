@@ -120,6 +120,11 @@ def read_coco(path: Path, *, images: Path | None = None, look: bool = True) -> C
 
 
 def _read_coco(path: Path, images: Path | None, look: bool) -> CocoFile:
+    if path.suffix.lower() in (".yaml", ".yml", ".csv", ".txt"):
+        raise DataError(
+            f"{path}: not COCO annotations, which are JSON. Labels of YOLO (their YAML file or their folder) and of "
+            "DeepLabCut are converted first: autopose data convert LABELS -o OUT.json"
+        )
     content = read_json(path, "annotation file")
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
         raise DataError(f"{path}: not COCO annotations: expected an object with the lists 'images' and 'annotations'.")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.data.annotations import own_format
+from autopose.data.annotations import label_tool, own_format
 from autopose.data.coco import PSEUDO_WEIGHT, persons_from_coco
 from autopose.data.coco_file import CocoFile, number_fault, read_coco
 from autopose.data.images import DiskReader, ImageReader
@@ -81,26 +81,41 @@ def convert_persons(persons: Sequence[Person], target: Skeleton, *, middles: boo
     return converted
 
 
+def read_records(annotations: Path, *, images: Path | None = None) -> CocoFile | None:
+    """Read a file in COCO's format, or the labels of a tool, as COCO's records; None of the format of a data set.
+
+    Raises:
+        DataError: it is missing, or in none of the formats.
+    """
+    path = Path(annotations)
+    if (tool := label_tool(path)) is not None:
+        return tool.read(path, images=images)
+    return None if path.is_dir() or own_format(path) is not None else read_coco(path, images=images)
+
+
 def load_native(annotations: Path, *, images: Path | None = None) -> list[Person]:
     """Read persons with the skeleton that the file itself has.
 
     Knows COCO's format with the joints of COCO, CrowdPose, PoseTrack18 (a file or the folder of a split), OCHuman's
-    own file or its converted ones, or with others that the file names; MPII's formats, and the ``joints.mat`` of LSP
-    and LSPET.
+    own file or its converted ones, or with others that the file names; MPII's formats, the ``joints.mat`` of LSP and
+    LSPET, and the labels of YOLO-pose, labelme and DeepLabCut.
 
     Raises:
         DataError: the file is missing or of no known format or skeleton.
     """
     path = Path(annotations)
+    if (file := read_records(path, images=images)) is not None:
+        return persons_from_coco(file, skeleton=skeleton_of(file))
     if path.is_dir():
         files = sorted(path.glob("[!.]*.json"))  # macOS leaves ._NAME.json beside NAME.json
         if not files:
-            raise DataError(f"{path}: this folder holds no JSON annotations.")
+            raise DataError(
+                f"{path}: this folder holds no JSON annotations, nor labels of YOLO, labelme or DeepLabCut. Of a YOLO "
+                "set name its YAML file, or the folder of its labels."
+            )
         return [person for file in files for person in load_native(file, images=images)]
-    if (own := own_format(path)) is not None:
-        return own.load(path, images=images)
-    file = read_coco(path, images=images)
-    return persons_from_coco(file, skeleton=skeleton_of(file))
+    own = own_format(path)
+    return [] if own is None else own.load(path, images=images)
 
 
 def convert_coco(file: CocoFile, target: Skeleton, out: Path, *, middles: bool = False) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autopose.data.annotations import OwnFormat, own_format
+from autopose.data.annotations import OwnFormat, label_tool, own_format
 from autopose.data.coco import person_from_record
 from autopose.data.coco_file import (
     CocoFile,
@@ -17,8 +17,12 @@ from autopose.data.coco_file import (
     read_coco,
     read_json,
 )
+from autopose.data.deeplabcut import is_deeplabcut
 from autopose.data.images import DiskReader, picture_exists
+from autopose.data.labelme import is_labelme
 from autopose.data.skeletons import skeleton_of
+from autopose.data.yolo import is_labels_folder
+from autopose.data.yolo_set import is_pose_yaml
 from autopose.errors import AutoposeError, DataError
 from autopose.poses import Person
 from autopose.skeleton import COCO17, Skeleton
@@ -37,7 +41,7 @@ class SetReport:
 
     Attributes:
         annotations: the file.
-        kind: ``COCO``, ``MPII``, ``LSP``, ``OCHuman`` or ``detections``.
+        kind: ``COCO``, ``MPII``, ``LSP``, ``OCHuman``, ``YOLO-pose``, ``labelme``, ``DeepLabCut`` or ``detections``.
         skeleton: name of its joints, if it has any.
         joints: of a skeleton that autopose does not know; those that change places in a mirror image joined by ``/``.
         images: pictures that it lists.
@@ -152,7 +156,7 @@ def check_folder(
         DataError: there is no such folder or file.
     """
     root = Path(root)
-    if root.is_file():
+    if root.is_file() or is_labels_folder(root):
         alone = _check(root, images, decode, on_image)
         return ([] if alone is None else [alone]), []
     if not root.is_dir():
@@ -175,19 +179,28 @@ def _candidates(root: Path) -> Iterator[Path]:
             folders.clear()  # a run's tune split and drawn figures are no data sets
             continue
         folders.sort()
-        for name in sorted(files):
-            if name.lower().endswith((".json", ".mat")) and not name.startswith((".", *_NOT_POSES)):
-                yield Path(folder) / name
+        labels = False
+        for path in (Path(folder) / name for name in sorted(files) if not name.startswith((".", *_NOT_POSES))):
+            if is_labelme(path):  # a file for each picture: the folder is the set
+                if not labels:
+                    yield Path(folder)
+                labels = True
+            elif path.suffix.lower() in (".json", ".mat") or is_deeplabcut(path) or is_pose_yaml(path):
+                yield path
 
 
 def _check(path: Path, images: Path | None, decode: bool, on_image: Callable[[], None] | None) -> SetReport | None:
     """Return the report of an annotation file, or None if it is none."""
+    tool = label_tool(path)
     try:
+        if tool is not None:
+            return _check_records_of(SetReport(path, tool.name), tool.read(path, images=images), decode, on_image)
         if (own := own_format(path)) is not None:
             return _check_persons(path, own, images, decode, on_image)
         content = read_json(path, "annotation file")
     except AutoposeError as error:
-        report = SetReport(path, "MPII" if path.suffix.lower() == ".mat" else "unknown")
+        kind = "unknown" if tool is None else tool.name
+        report = SetReport(path, "MPII" if path.suffix.lower() == ".mat" else kind)
         report.add("unreadable", str(error))
         return report
     if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
@@ -237,6 +250,12 @@ def _check_coco(path: Path, images: Path | None, decode: bool, on_image: Callabl
     except DataError as error:
         report.add("unreadable", str(error))
         return report
+    return _check_records_of(report, file, decode, on_image)
+
+
+def _check_records_of(
+    report: SetReport, file: CocoFile, decode: bool, on_image: Callable[[], None] | None
+) -> SetReport:
     report.images = len(file.images)
     labelled = bool(first_keypoints(file.annotations))
     skeleton: Skeleton | None = None
