@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from autopose import __version__
-from autopose.console import set_verbosity
+from autopose.console import Printable, printable, set_verbosity
 from autopose.errors import AutoposeError
 from autopose.files import NAMES_AS_TEXT
 
@@ -122,9 +122,10 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors=NAMES_AS_TEXT)  # standard error shows such names already
     try:
-        app()
+        with contextlib.redirect_stdout(Printable(sys.stdout)):
+            app()
     except AutoposeError as error:
-        print(f"autopose: {error}", file=sys.stderr)
+        print(printable(f"autopose: {error}"), file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(141)  # the reader of our output went away, as with "| head"
@@ -140,5 +141,5 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:  # a folder that cannot be written, a full disk
         said = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
-        print(f"autopose: {said}", file=sys.stderr)
+        print(printable(f"autopose: {said}"), file=sys.stderr)
         sys.exit(1)

@@ -2,17 +2,19 @@
 
 import logging
 import os
+import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _state = {"quiet": False}
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _waits = logging.getLogger("autopose.waits")
 
 
@@ -31,6 +33,10 @@ class Bar(Protocol):
         """Set the total, when it becomes known later."""
         ...
 
+    def of(self, done: int, total: int | None, note: str = "") -> None:
+        """Show both, as a library's callbacks tell them; None: nobody knows the total (yet)."""
+        ...
+
 
 class _OnStandardError(logging.StreamHandler[TextIO]):
     """Writes to what standard error is at the time: while a bar is shown, lines go above it, and not behind it."""
@@ -38,6 +44,29 @@ class _OnStandardError(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
         super().emit(record)  # that nobody reads it any more is no reason to end the work
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+class Printable:
+    """A text stream that writes what is :func:`printable`; for the rest it is the stream given."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write the text."""
+        self._stream.write(printable(text))
+        return len(text)
+
+
+def printable(text: str) -> str:
+    r"""Return a text with control characters but tabs and line ends as ``\x1b``: in a name they move the cursor."""
+    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def set_verbosity(*, quiet: bool = False, verbose: bool = False) -> None:
@@ -60,12 +89,17 @@ def is_quiet() -> bool:
 def remark(text: str) -> None:
     """Print a line to standard error unless quiet."""
     if not is_quiet():
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(printable(text) + "\n")
 
 
 def waiting(text: str) -> None:
     """Say what is being waited for, on the command line only: of the library's users nobody asked."""
     _waits.info(text)
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with what it counts: ``1 frame``, ``1,200 frames``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def command_line(words: Sequence[str]) -> str:
@@ -102,13 +136,14 @@ def progress(total: int | None, what: str) -> Iterator[Bar]:
     )
     disable = is_quiet() or not sys.stderr.isatty()
     with Progress(*columns, console=console, disable=disable) as bar:
-        task = bar.add_task(what, total=total, note="")
+        task = bar.add_task(printable(what), total=total, note="")
         yield _RichBar(bar, task)
 
 
 class _RichBar:
     def __init__(self, bar: "Progress", task: "TaskID") -> None:
         self.bar, self.task = bar, task
+        self._total: int | None = None
 
     def __call__(self, done: int, note: str = "") -> None:
         self.bar.update(self.task, completed=done, note=note)
@@ -118,3 +153,9 @@ class _RichBar:
 
     def resize(self, total: int) -> None:
         self.bar.update(self.task, total=total)
+
+    def of(self, done: int, total: int | None, note: str = "") -> None:
+        if total is not None and total != self._total:
+            self._total = total
+            self.resize(total)
+        self(done, note)

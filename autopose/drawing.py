@@ -9,10 +9,10 @@ from autopose.poses import Poses
 #: BGR of limbs and joints on the left, on the right and in the middle of the body.
 LEFT, RIGHT, MIDDLE = (80, 175, 255), (255, 150, 60), (120, 230, 120)
 _SIDES = {"left": LEFT, "l": LEFT, "right": RIGHT, "r": RIGHT}
-#: BGR of track ids, taken in turn.
+#: BGR of track ids, taken in turn, in pictures and on the page of 'view': seen on its light and its dark ground.
 TRACK_COLOURS = (
-    (75, 25, 230), (75, 180, 60), (25, 225, 255), (200, 130, 0), (48, 130, 245), (180, 30, 145), (240, 240, 70),
-    (230, 50, 240), (60, 245, 210), (190, 190, 250), (128, 128, 0), (255, 190, 220), (40, 110, 170), (128, 0, 0),
+    (75, 25, 230), (75, 180, 60), (0, 168, 224), (200, 130, 0), (48, 130, 245), (180, 30, 145), (207, 190, 23),
+    (230, 50, 240), (0, 174, 127), (155, 115, 212), (128, 128, 0), (40, 110, 170), (0, 0, 128), (0, 128, 128),
 )  # fmt: skip
 #: Sub-pixel bits of OpenCV's drawing functions: coordinates are given in 1/16 pixels.
 _SHIFT = 4
@@ -39,7 +39,7 @@ def draw(
     for i in range(len(poses)):
         draw_person(canvas, poses, i, min_score=min_score)
         track = None if poses.ids is None else int(poses.ids[i])
-        colour = TRACK_COLOURS[((track or 1) - 1) % len(TRACK_COLOURS)]  # ids count from 1, as on the page of 'view'
+        colour = TRACK_COLOURS[((track or 1) - 1) % len(TRACK_COLOURS)]  # ids count from 1
         if boxes:
             x0, y0, x1, y1 = np.round(poses.boxes[i]).astype(int).tolist()
             # Edges lie between pixels: the last one inside is drawn.

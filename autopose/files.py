@@ -88,6 +88,15 @@ def atomic_path(destination: Path | str) -> Iterator[Path]:
 NAMES_AS_TEXT = "backslashreplace"
 
 
+def on_one_line(name: str) -> str:
+    r"""Return a name for a row of a table: as text (``NAMES_AS_TEXT``), line ends and tabs as ``\x0a``.
+
+    CSV could hold them in quotes, but Python writes a carriage return without, and Arrow ends a row at each line end.
+    """
+    text = name.encode(errors=NAMES_AS_TEXT).decode()
+    return "".join(f"\\x{ord(c):02x}" if c in "\t\r\n" else c for c in text)
+
+
 def write_atomic(destination: Path | str, content: bytes | str) -> None:
     """Write ``content`` (text as UTF-8, see ``NAMES_AS_TEXT``) to ``destination`` in one step."""
     with atomic_path(destination) as temporary:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from autopose.errors import MediaError, require
-from autopose.files import NAMES_AS_TEXT, write_atomic
+from autopose.files import on_one_line, write_atomic
 from autopose.image_files import write_image
 from autopose.poses import Poses
 from autopose.results import frame_record, results_header
@@ -58,8 +58,7 @@ def table_rows(poses: Poses, source: str | None = None, frame: int = 0, time_s: 
     tuple[str | int | float, ...]
 ]:  # fmt: skip
     """Return the rows of the long table (see ``TABLE_COLUMNS``); an unknown id or time is an empty cell."""
-    name = source if source is not None else (poses.source or "")
-    name = str(name).encode(errors=NAMES_AS_TEXT).decode()
+    name = on_one_line(str(source if source is not None else (poses.source or "")))
     time: float | str = "" if time_s is None else round(time_s, 6)
     rows: list[tuple[str | int | float, ...]] = []
     for i in range(len(poses)):

@@ -1,5 +1,6 @@
 """Drawing of the reference networks: HRNet's branches and exchanges, SimpleBaseline's chain."""
 
+from autopose.console import counted
 from autopose.reference_genotype import ReferenceGenotype
 from autopose.svg import INK, LEVEL_COLOURS, Canvas
 
@@ -32,7 +33,7 @@ def _hrnet_svg(genotype: ReferenceGenotype) -> str:
         canvas.text(
             x + width / 2,
             TOP - 30,
-            f"Stage {stage + 1} · {modules} module{'s' * (modules > 1)}",
+            f"Stage {stage + 1} · {counted(modules, 'module')}",
             anchor="middle",
             bold=True,
         )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.affine import center_scale_from_box, crop_matrix, letterbox_matrix, warp
+from autopose.console import counted
 from autopose.data.synthetic import random_picture
 from autopose.errors import DataError, MediaError
 from autopose.image_files import IMAGE_SUFFIXES, read_image
@@ -158,12 +159,12 @@ def check_images(
     if check is None:
         rest = _not_calibrated_on(calibration, manifest, images)
         if len(rest) >= SYNTHETIC_CHECK:
-            return rest, f"{len(rest)} pictures of {calibration} that were not calibrated on"
+            return rest, f"{counted(len(rest), 'picture')} of {calibration} that were not calibrated on"
         return synthetic_inputs(SYNTHETIC_CHECK, manifest), f"{SYNTHETIC_CHECK} synthetic pictures"
     if check.is_file() and letterbox:
         raise DataError(f"--check {check}: a detector is checked on a folder of images.")
     found = _inputs(check, manifest, CHECK_IMAGES, images=images)
-    return found, f"{len(found)} pictures of {check}"
+    return found, f"{counted(len(found), 'picture')} of {check}"
 
 
 def calibration_images(folder: Path | None, manifest: Manifest, *, images: Path | None = None) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.affine import BOX_PADDING
+from autopose.console import counted
 from autopose.errors import ParityError
 from autopose.heatmap import Codec
 from autopose.poses import SAME_PERSON_IOU
@@ -91,7 +92,7 @@ class Deviation:
         if self.missing > 0.02 * (self.joints + self.missing):
             found.append(f"{self.missing} of {self.joints + self.missing} boxes are missing")
         if self.surplus > 0.02 * (self.joints + self.missing):
-            found.append(f"{self.surplus} boxes beside {self.joints + self.missing} are new")
+            found.append(f"{counted(self.surplus, 'new box', 'new boxes')} beside {self.joints + self.missing}")
         if not np.isfinite(self.mean_px + self.score):
             found.append("results are not finite")
         return found
@@ -109,7 +110,8 @@ class Deviation:
         """
         if breaches := self.breaches(limits):
             raise ParityError(
-                f"{where}: deviates from the FP32 network on {self.crops} images: {'; '.join(breaches)}.\n"
+                f"{where}: deviates from the FP32 network on {counted(self.crops, 'image')}: "
+                f"{'; '.join(breaches)}.\n"
                 f"The file was not kept. {mend}, or report this with the model."
             )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from autopose.console import counted
 from autopose.drawing import draw
 from autopose.errors import DataError
 from autopose.runtime.ort_session import usable_cores
@@ -193,8 +194,8 @@ def as_text(result: BenchResult) -> str:
     if result.pipeline:
         run = result.pipeline
         lines.append(
-            f"  pipeline: {run['frames']:.0f} frames, {run['persons']:.0f} persons, detecting every "
-            f"{run['every']:.0f}: {run['fps']:.1f} frames/s, {run['persons_per_s']:.1f} persons/s"
+            f"  pipeline: {counted(round(run['frames']), 'frame')}, {counted(round(run['persons']), 'person')}, "
+            f"detecting every {run['every']:.0f}: {run['fps']:.1f} frames/s, {run['persons_per_s']:.1f} persons/s"
         )
     if result.peak_memory_mib is not None:
         lines.append(f"  peak memory {result.peak_memory_mib:.0f} MiB")

@@ -1,4 +1,15 @@
-"""Whether a video came to its end, by what its container says of itself."""
+"""Whether a video came, and to its end, by what its container says of itself."""
+
+
+def no_frame(problem: str | None, *, distant: bool) -> str:
+    """Say that not one frame came, as a sentence without its subject.
+
+    Args:
+        problem: what was met in reading.
+        distant: it is a file on a server, some of which send files from their beginning only.
+    """
+    server = ", or its server cannot skip to an index at its end: download it, and give the file" if distant else ""
+    return f"not one frame can be decoded ({problem or 'no data'}). It is damaged{server}."
 
 
 def missing_end(count: int, promised: int, last_s: float, duration_s: float) -> str | None:

@@ -31,6 +31,30 @@ def usual_detector(specs: Sequence[SourceSpec]) -> str:
     return "default" if all(spec.kind == "images" for spec in specs) else "fast"
 
 
+def refuse_unfit(specs: Sequence[SourceSpec], options: InferOptions) -> None:
+    """Make sure that an option that was given does something for one source at least.
+
+    Raises:
+        UsageError: all are separate images, and the option is of videos.
+    """
+    if any(spec.kind != "images" for spec in specs):
+        return
+    selection = options.selection
+    for name, value in (("--start", selection.start_s or None), ("--end", selection.end_s)):
+        if value is not None:
+            raise UsageError(
+                f"{name} {value:g}: is of seconds of a video, and the sources are images, of which --stride and "
+                "--max-frames take a part. Leave it out."
+            )
+    if options.tracking is None:
+        for name, given in (("--every", options.every), ("--smooth", options.smooth)):
+            if given not in (None, 1, "none"):
+                raise UsageError(
+                    f"{name} {given}: is of persons followed from frame to frame, and the sources are separate images. "
+                    "Leave it out, or add --track if they are frames of one scene."
+                )
+
+
 def open_estimator(settings: Mapping[str, Any]) -> Estimator:
     """Return an estimator for pipelines; ``threads`` None becomes :func:`pipeline_threads`."""
     chosen = dict(settings)

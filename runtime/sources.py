@@ -9,17 +9,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from autopose.errors import MediaError, UsageError
 from autopose.image_files import IMAGE_SUFFIXES, begins_as_image, read_image
 from autopose.runtime.source_names import OUTPUT_MARKS, address_stem, as_one, public_address, unique_stem
-from autopose.runtime.video import Frame, VideoReader
+from autopose.runtime.video import Frame, Opener, VideoReader
 
 if TYPE_CHECKING:
-    from av.container import InputContainer
-
     from autopose.runtime.feeds import Feed
 
 log = logging.getLogger(__name__)
@@ -154,26 +153,26 @@ class VideoSource(Source):
     """A video file.
 
     Args:
-        spec: of the file; of an address, with ``container``.
+        spec: of the file; of an address, with ``reopened``.
         selection: part of it.
-        container: of a file on a server, opened already.
+        reopened: opens a file on a server.
     """
 
-    def __init__(self, spec: SourceSpec, selection: Selection, container: "InputContainer | None" = None) -> None:
+    def __init__(self, spec: SourceSpec, selection: Selection, reopened: Opener | None = None) -> None:
         super().__init__(spec)
         self._reader = VideoReader(
-            spec.files[0] if container is None else spec.location,
+            spec.files[0] if reopened is None else spec.location,
             start_s=selection.start_s,
             end_s=selection.end_s,
             stride=selection.stride,
-            container=container,
+            reopened=reopened,
         )
         self._selection = selection
         self._limit = selection.max_frames
         self.fps = self._reader.fps / selection.stride
         known = self._reader.frame_count
         self.frame_count = known if self._limit is None or known is None else min(known, self._limit)
-        self.has_audio = self._reader.has_audio and container is None  # sound is copied from files only
+        self.has_audio = self._reader.has_audio and reopened is None  # sound is copied from files only
 
     def __iter__(self) -> Iterator[Frame]:
         count = 0
@@ -230,10 +229,12 @@ def _open_live(spec: SourceSpec, selection: Selection) -> Source:
     shown = replace(spec, location=spec.public_location)
     feed = connect(shown.location)
     if not feed.finite:
+        if selection.start_s:
+            log.warning("%s: --start is of recordings: of a stream nothing is skipped.", shown.location)
         return LiveSource(shown, selection, connect=connect, feed=feed)
     feed.close()
-    with _naming(spec.location, shown.location):
-        return VideoSource(shown, selection, open_recording(spec.location))
+    reopened = _naming(spec.location, shown.location)(partial(open_recording, spec.location))
+    return VideoSource(shown, selection, reopened)
 
 
 @contextmanager

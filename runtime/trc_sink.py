@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.files import NAMES_AS_TEXT
+from autopose.files import NAMES_AS_TEXT, on_one_line
 from autopose.poses import Poses
 from autopose.runtime.sinks import Sink, SinkContext, remove_earlier
 from autopose.runtime.video import Frame
@@ -92,7 +92,7 @@ class _TrcFile:
         count = f"{self.lines:<{_WIDTH}d}"
         values = (f"{self.rate:<{_WIDTH}.3f}", f"{self.rate:<{_WIDTH}.3f}", count, str(len(self.joints)), "mm",
                   f"{self.rate:<{_WIDTH}.3f}", f"{self.first:<{_WIDTH}d}", count)  # fmt: skip
-        out.write(f"PathFileType\t4\t(X/Y/Z)\t{self.path.name}\n")
+        out.write(f"PathFileType\t4\t(X/Y/Z)\t{on_one_line(self.path.name)}\n")
         out.write("\t".join(_FIELDS) + "\n" + "\t".join(values) + "\n")
 
     def append(self, xy: NDArray[np.float64], time_s: float) -> None:

@@ -1,10 +1,10 @@
 """Videos decoded frame by frame with exact timestamps, upright, and with a word on what was missing at the end."""
 
 import re
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from autopose.errors import MediaError
-from autopose.runtime.missing_end import missing_end
+from autopose.runtime.missing_end import missing_end, no_frame
 
+Opener = Callable[[], InputContainer]
 #: A clock that goes back further than this was set anew; less is a frame out of order.
 CLOCK_JUMP_S = 1.0
 #: Places to skip to, in seconds before the one asked for, until a key frame lies before it.
@@ -68,11 +69,11 @@ class VideoReader:
     """A video file, iterated once for its frames.
 
     Args:
-        path: file; with ``container``, only what it is called in messages.
+        path: file; with ``reopened``, only what it is called in messages.
         start_s: skip what comes before.
         end_s: stop there.
         stride: take every n-th frame.
-        container: opened already, of a video that is no file of this machine. It is closed with the reader.
+        reopened: opens the video from its beginning, if it is no file of this machine.
 
     Attributes:
         name: of the video, for messages.
@@ -93,13 +94,14 @@ class VideoReader:
         start_s: float = 0.0,
         end_s: float | None = None,
         stride: int = 1,
-        container: InputContainer | None = None,
+        reopened: Opener | None = None,
     ) -> None:
         self.name = str(path)
         self.start_s, self.end_s, self.stride = start_s, end_s, stride
-        self._path = Path(path) if container is None else None
+        self._distant = reopened is not None
+        self._open = reopened or partial(_opened, Path(path))
         self._orientation = Orientation()
-        self._take(container or _opened(Path(path)))
+        self._take(self._open())
         self.fps = Fraction(self._stream.average_rate or self._stream.guessed_rate or 25)
         self.duration_s = self._duration()
         self._promised = self._frames_shown()
@@ -110,13 +112,14 @@ class VideoReader:
 
     def _take(self, container: InputContainer) -> None:
         """Read from this container from now on."""
-        if not container.streams.video:
-            kinds = sorted({str(stream.type) for stream in container.streams}) or ["nothing"]
+        known = [stream for stream in container.streams.video if getattr(stream, "codec_context", None)]  # a decoder
+        if not known:
+            kinds = sorted({str(s.type) for s in container.streams} - {"video"}) or ["what FFmpeg cannot decode"]
             container.close()
             raise MediaError(f"{self.name}: has no pictures, only {', '.join(kinds)}. Give a file with a video stream.")
         self._container = container
         self._is_avi = container.format.name == "avi"
-        self._stream = container.streams.video[0]
+        self._stream = known[0]
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.thread_count = 0  # the decoder's own choice
 
@@ -176,11 +179,11 @@ class VideoReader:
         numbers would be, too, so the first picture is looked at.
         """
         origin = self._stream.start_time or 0
-        if not self._is_avi or not self.start_s or self._path is None:
+        if not self._is_avi or not self.start_s:
             return origin
         first = next(self._timed(), None)
         self._container.close()
-        self._take(_opened(self._path))
+        self._take(self._open())
         return origin if first is None or first[1] is None else first[1]
 
     def _from_start(self, origin: int, time_base: Fraction) -> Iterator[tuple[av.VideoFrame, int | None]]:
@@ -189,15 +192,14 @@ class VideoReader:
         Containers without an index (MPEG-TS, some AVI) are skipped to a place after the one asked for: then the place
         before is asked for, and at last all is decoded.
         """
-        moved = False
+        asked = False
         if self.start_s > 0 and self._container.format.name not in _NOT_TO_SKIP:
             for back_s in _SKIP_BACK_S:
-                target_s = max(0.0, self.start_s - back_s)
+                target_s, asked = max(0.0, self.start_s - back_s), True
                 try:
                     self._container.seek(origin + int(target_s / time_base), stream=self._stream)
                 except (FFmpegError, OSError):
                     break  # a server that cannot skip, a bare bit stream
-                moved = True
                 frames = self._timed()
                 first = next(frames, None)
                 stamp = None if first is None else first[1]
@@ -207,12 +209,9 @@ class VideoReader:
                     return
                 if not target_s:
                     break
-        if self._path is not None and self.start_s > 0:
+        if asked:  # a server without ranges may say only now that it cannot skip
             self._container.close()
-            self._take(_opened(self._path))
-        elif moved:
-            with suppress(FFmpegError, OSError):
-                self._container.seek(origin, stream=self._stream)
+            self._take(self._open())
         self.problem = None
         yield from self._timed()
 
@@ -264,7 +263,7 @@ class VideoReader:
         if not count and self.problem is None and self.start_s > (self.duration_s or 0):
             return  # nothing is wrong with the file
         if not count:
-            raise MediaError(f"{self.name}: not one frame can be decoded ({self.problem or 'no data'}). It is damaged.")
+            raise MediaError(f"{self.name}: {no_frame(self.problem, distant=self._distant)}")
         judged = self.start_s == 0 or not self._promised
         if not self._stream.duration or self._is_avi:  # by the container's clock, of all streams: sound may go on alone
             last_s = max(last_s + origin_s, self._heard_s)

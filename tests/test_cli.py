@@ -147,6 +147,17 @@ def test_a_file_that_cannot_be_written_is_one_sentence(tmp_path: Path, autopose:
     assert not (tmp_path / "-").exists()
 
 
+def test_names_with_escape_sequences_reach_no_terminal(tmp_path: Path, autopose: Command) -> None:
+    name = "a\x1b[31mb"
+    for words in (["show", "small", "-o", f"{name}.svg"], ["infer", f"{name}.svg"], ["view", f"{name}.json"]):
+        outcome = autopose(*words)
+        assert "a\\x1b[31mb" in outcome.out + outcome.err, words
+        assert "\x1b" not in outcome.out + outcome.err, words
+    assert (
+        autopose("data", "synthetic", "c\x1b[31md", "--images", "1").out == "c\\x1b[31md/annotations.json: 1 picture\n"
+    )
+
+
 def test_module_runs_as_a_program(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "autopose", "infer", "missing.mp4"]
     result = subprocess.run(

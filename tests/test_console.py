@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from autopose.commands.infer import _bar
-from autopose.console import progress, remark, set_verbosity, waiting
+from autopose.console import counted, printable, progress, remark, set_verbosity, waiting
 from autopose.runtime.sources import SourceSpec
 
 
@@ -86,6 +86,35 @@ def test_a_long_name_leaves_room_for_the_bar_and_its_figures(monkeypatch: pytest
     assert "45000/90000" in stream.getvalue()
     assert "━" in stream.getvalue()
     assert "loss 0.0123" in stream.getvalue()
+
+
+def test_a_bar_takes_what_a_librarys_callbacks_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", stream := Terminal())
+    set_verbosity()
+    with progress(None, "frames") as bar:
+        bar.of(3, None)
+        bar.of(4, 9, "a note")
+    assert "4/9" in stream.getvalue()
+    assert "a note" in stream.getvalue()
+
+
+def test_one_is_no_plural() -> None:
+    assert [counted(n, "frame") for n in (0, 1, 1200)] == ["0 frames", "1 frame", "1,200 frames"]
+    assert [counted(n, "box", "boxes") for n in (1, 2)] == ["1 box", "2 boxes"]
+
+
+def test_names_do_not_move_the_cursor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert printable("a\x1b[31m\r\x9b\x7f\tß\n") == "a\\x1b[31m\\x0d\\x9b\\x7f\tß\n"
+    set_verbosity()
+    remark("a\x1b[31mb")
+    logging.getLogger("autopose.runtime.module").warning("%s", "c\x1b[31md")
+    assert capsys.readouterr().err.splitlines() == ["a\\x1b[31mb", "c\\x1b[31md"]
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress(2, "e\x1b[31mf") as bar:
+        bar(1)
+    assert "e\\x1b[31mf" in terminal.getvalue()
 
 
 def test_a_log_line_that_nobody_reads_does_not_end_the_work(monkeypatch: pytest.MonkeyPatch) -> None:

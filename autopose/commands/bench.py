@@ -102,20 +102,13 @@ def bench(
 def _bench_operations(subject: str, threads: int | None, calibrate: int | None, out: Path) -> None:
     """Write the latency table of a search recipe's networks, or of a genotype's widths at 192x256."""
     from autopose.config import load_config, packaged_configs
-    from autopose.console import Bar, progress
+    from autopose.console import counted, progress
     from autopose.errors import ModelError, UsageError, require
     from autopose.genotype import AutoPoseGenotype, Genotype, presets
 
     require("torch", extra="train", why="autopose bench --ops")
     from autopose.search.config import SearchConfig
-    from autopose.search.latency_bench import Watch, measure, measure_space
-
-    def watch(bar: Bar) -> Watch:
-        def show(done: int, total: int) -> None:
-            bar.resize(total)
-            bar(done)
-
-        return show
+    from autopose.search.latency_bench import measure, measure_space
 
     recipe = subject.endswith(".toml") or (subject in packaged_configs("search") and subject not in presets())
     if calibrate is not None and not recipe:
@@ -125,7 +118,7 @@ def _bench_operations(subject: str, threads: int | None, calibrate: int | None, 
     if recipe:
         config = load_config(SearchConfig, subject, group="search")
         with progress(1, "operations") as bar:
-            table = measure_space(config, threads=threads or 1, watch=watch(bar))
+            table = measure_space(config, threads=threads or 1, watch=bar.of)
     else:
         chosen = Genotype.load(subject)
         if not isinstance(chosen, AutoPoseGenotype):
@@ -133,17 +126,18 @@ def _bench_operations(subject: str, threads: int | None, calibrate: int | None, 
                 f"{subject}: is of the space {chosen.kind!r}; operations are timed for 'autopose' genotypes."
             )
         with progress(1, "operations") as bar:
-            table = measure(chosen, (192, 256), threads=threads or 1, watch=watch(bar))
+            table = measure(chosen, (192, 256), threads=threads or 1, watch=bar.of)
     how = ""
     if calibrate is not None:
         from autopose.search.latency_networks import calibrate_space
 
         with progress(1, "networks") as bar:
-            found = calibrate_space(table, config, calibrate, watch=watch(bar))
+            found = calibrate_space(table, config, calibrate, watch=bar.of)
         table = found.table
         how = (
             f"; fitted to {calibrate} networks: {table.scale:.2f} times the sum {table.offset_ms:+.2f} ms (fitted to "
             f"half of them, {100 * found.other_half['mean_relative_error']:.0f} % off on the others)"
         )
     table.save(out)
-    typer.echo(f"{len(table.milliseconds)} operations timed ({table.device}, {table.threads} threads){how} -> {out}")
+    where = f"{table.device}, {counted(table.threads, 'thread')}"
+    typer.echo(f"{counted(len(table.milliseconds), 'operation')} timed ({where}){how} -> {out}")

@@ -35,7 +35,7 @@ def synthetic(
 
         autopose data synthetic clip --video --images 250 --size 640x360 --persons 3
     """
-    from autopose.console import progress
+    from autopose.console import counted, progress
     from autopose.data.synthetic import write_synthetic
     from autopose.errors import UsageError
 
@@ -48,13 +48,13 @@ def synthetic(
         raise UsageError(f"--persons {persons!r}: expected the fewest first, for instance {many}-{few}.")
     if video:
         clip = _write_clip(out, images, seed, size_wh, many)
-        print(f"{clip}: {images} frames; {clip.with_suffix('.json')}: the true poses")
+        print(f"{clip}: {counted(images, 'frame')}; {clip.with_suffix('.json')}: the true poses")
         return
     with progress(images, "pictures") as bar:
         path = write_synthetic(
             out, images=images, seed=seed, size_wh=size_wh, persons=(few, many), on_image=bar.advance
         )
-    print(f"{path}: {images} pictures")
+    print(f"{path}: {counted(images, 'picture')}")
 
 
 @app.command("pack")
@@ -70,7 +70,7 @@ def pack(
 
         autopose data pack a.json b.json --images pictures/ -o both.pack
     """
-    from autopose.console import progress
+    from autopose.console import counted, progress
     from autopose.data.coco_file import read_coco
     from autopose.data.images import pack_images
 
@@ -78,7 +78,7 @@ def pack(
     paths = list(dict.fromkeys(file.image_path(image_id) for file in files for image_id in file.images))
     with progress(len(paths), "pictures") as bar:
         pack_images(paths, out, on_image=lambda _: bar.advance())
-    print(f"{out}: {len(paths)} pictures, {out.stat().st_size / 1e6:.0f} MB")
+    print(f"{out}: {counted(len(paths), 'picture')}, {out.stat().st_size / 1e6:.0f} MB")
 
 
 @app.command("crops")
@@ -101,7 +101,7 @@ def crops(
         autopose data crops small --set "data.sources=[{annotations='mine.json', images='photos'}]" -o crops
     """
     from autopose.config import load_config
-    from autopose.console import progress
+    from autopose.console import counted, progress
     from autopose.errors import require
 
     require("torch", extra="train", why="Reading a recipe")
@@ -111,7 +111,7 @@ def crops(
     recipe = load_config(TrainConfig, config, settings or (), group="train")
     with progress(None, "persons") as bar:
         files = write_crops_of(recipe, out, largest=file_mb * 1_000_000, on_start=bar.resize, on_person=bar.advance)
-    print(f"{out}: {len(files)} files, {sum(file.stat().st_size for file in files) / 1e6:.0f} MB")
+    print(f"{out}: {counted(len(files), 'file')}, {sum(file.stat().st_size for file in files) / 1e6:.0f} MB")
 
 
 @app.command("check")
@@ -140,7 +140,7 @@ def check(
     """
     import json
 
-    from autopose.console import progress
+    from autopose.console import counted, progress
     from autopose.data.preflight import check_folder
     from autopose.files import write_atomic
 
@@ -148,7 +148,8 @@ def check(
         reports, absent = check_folder(folder, images=images, decode=not quick, on_image=bar.advance)
     for report in reports:
         joints = f" of {report.skeleton}" if report.skeleton else ""
-        print(f"{report.annotations}: {report.kind}, {report.images:,} images, {report.persons:,} persons{joints}")
+        found = f"{counted(report.images, 'image')}, {counted(report.persons, 'person')}"
+        print(f"{report.annotations}: {report.kind}, {found}{joints}")
         if report.joints:
             print(f"  joints of its own, a/b where they change places in a mirror image: {', '.join(report.joints)}")
             if len(report.joints) > 1 and not any("/" in joint for joint in report.joints):
@@ -203,7 +204,7 @@ def convert(
     """
     from collections import Counter
 
-    from autopose.console import progress
+    from autopose.console import counted, progress
     from autopose.data.conversion import convert_coco, convert_persons, load_native, read_records, write_coco
     from autopose.data.skeletons import open_skeleton, skeleton_of
     from autopose.errors import DataError
@@ -212,7 +213,7 @@ def convert(
     if (file := read_records(annotations, images=images)) is not None:
         target = target or skeleton_of(file)
         count = convert_coco(file, target, out, middles=middles)
-        print(f"{out}: {len(file.images)} pictures, {count} persons with {target.name}")
+        print(f"{out}: {counted(len(file.images), 'picture')}, {counted(count, 'person')} with {target.name}")
         splits = Counter(str(image["split"]) for image in file.images.values() if "split" in image)
         if annotations.suffix.lower() != ".json" and len(splits) > 1:
             listed = ", ".join(f"{pictures} of {split}" for split, pictures in splits.items())
@@ -225,7 +226,7 @@ def convert(
         raise DataError(f"{annotations}: no person is left to write.")
     with progress(len({person.image_path for person in persons}), "pictures") as bar:
         write_coco(persons, out, on_image=bar.advance)
-    print(f"{out}: {len(persons)} persons with {persons[0].skeleton.name}")
+    print(f"{out}: {counted(len(persons), 'person')} with {persons[0].skeleton.name}")
 
 
 def _pair(text: str, separator: str, option: str, example: str) -> tuple[int, int]:

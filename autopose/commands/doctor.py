@@ -35,6 +35,7 @@ def doctor(
 
         autopose doctor --backend ort-cuda --json doctor.json
     """
+    from autopose.console import counted
     from autopose.export.diagnosis import diagnose
     from autopose.files import write_atomic
 
@@ -54,7 +55,7 @@ def doctor(
     for kind, words in found.builders.items():
         print(f"builds {kind} engines: {words}")
     cache = found.cache
-    print(f"engine cache: {cache['folder']}, {cache['engines']} engines, {cache['free_gb']} GB free"
+    print(f"engine cache: {cache['folder']}, {counted(cache['engines'], 'engine')}, {cache['free_gb']} GB free"
           f"{'' if cache['writable'] else ', NOT writable'}")  # fmt: skip
     for warning in found.warnings:
         print(f"warning: {warning}")

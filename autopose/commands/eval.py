@@ -93,6 +93,8 @@ def eval(
         raise UsageError("--nms and --no-nms go with a MODEL and --task keypoints only.")
     if boxes != "gt" and given:
         raise UsageError(f"--boxes {boxes}: results have their boxes already; it goes with a MODEL.")
+    if images is not None and given:
+        raise UsageError(f"--images {images}: results are scored without the pictures; it goes with a MODEL.")
     if (threads is not None or device != "auto") and given:
         raise UsageError("--device and --threads are of a network's run: results have been made already.")
     if flip is not None and (given or task == "bbox"):
@@ -110,7 +112,7 @@ def eval(
         raise UsageError("--task pck needs a MODEL: results do not say which annotated person each is of.")
     skeleton, persons = COCO17, []
     if mpii:
-        folder = annotations.parent if given and images is None else images  # no picture of results is read
+        folder = annotations.parent if given else images  # no picture of results is read
         persons = load_mpii(annotations, images=folder, head_boxes=head_boxes)
     if given:
         if task == "keypoints":

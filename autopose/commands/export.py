@@ -88,6 +88,7 @@ def export(
 
         autopose export default --trt-rtx --target sm89,sm120 -o default.engine
     """
+    from autopose.console import counted
     from autopose.description import parse_size
     from autopose.errors import UsageError
     from autopose.export.pipeline import export_model
@@ -134,7 +135,8 @@ def export(
     result = export_model(model, out, recipe)
     deviation = result.deviation
     print(f"{result.path}: {result.manifest.precision}, {result.path.stat().st_size / 1e6:.1f} MB")
-    print(f"checked on {result.checked_on}, {deviation.joints} confident results, {deviation.ties} ties left out:")
+    results = f"{counted(deviation.joints, 'confident result')}, {counted(deviation.ties, 'tie')} left out"
+    print(f"checked on {result.checked_on}, {results}:")
     distance = (
         f"mean {deviation.mean_px:.3f} px, 99 % within {deviation.p99_px:.3f} px, max {deviation.max_px:.3f} px; "
         f"OKS {deviation.oks:.4f}"

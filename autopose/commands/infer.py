@@ -60,8 +60,8 @@ def infer(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each network.")] = None,
     start: Annotated[float, typer.Option(help="Seconds into the video.")] = 0.0,
     end: Annotated[float | None, typer.Option(help="Seconds into the video.")] = None,
-    stride: Annotated[int, typer.Option(help="Take every n-th frame.")] = 1,
-    max_frames: Annotated[int | None, typer.Option(help="Stop after so many frames.")] = None,
+    stride: Annotated[int, typer.Option(help="Take every n-th frame or image.")] = 1,
+    max_frames: Annotated[int | None, typer.Option(help="Stop after so many frames or images.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Open a window with the result.")] = False,
     report: Annotated[bool, typer.Option("--report", help="Write an HTML page to look through the result.")] = False,
     ray: Annotated[bool, typer.Option("--ray", help="Spread many sources over Ray actors (extra 'ray').")] = False,
@@ -78,7 +78,7 @@ def infer(
     from autopose.errors import UsageError
     from autopose.runtime.inference import InferOptions
     from autopose.runtime.outputs import parse_formats, refuse_overwriting
-    from autopose.runtime.run import open_estimator, run_all, usual_detector
+    from autopose.runtime.run import open_estimator, refuse_unfit, run_all, usual_detector
     from autopose.runtime.sources import Selection, find_sources
 
     formats = None if save is None else parse_formats(save)
@@ -97,6 +97,7 @@ def infer(
         least_box_score=threshold or 0.0,
     )
     specs = find_sources(sources)
+    refuse_unfit(specs, options)
     refuse_overwriting(specs, out, formats, boxes)
     settings = {
         "model": model,
@@ -132,17 +133,8 @@ def _bar(spec: "SourceSpec") -> "Iterator[Progress]":
     """Show a bar with frames done and frames to come."""
     from autopose.console import progress
 
-    known = None
     with progress(None, Path(spec.public_location).name or spec.public_location) as bar:
-
-        def update(done: int, total: int | None) -> None:
-            nonlocal known
-            if total is not None and total != known:
-                known = total
-                bar.resize(total)
-            bar(done)
-
-        yield update
+        yield bar.of
 
 
 def _write_pages(specs: "Sequence[SourceSpec]", reports: "Sequence[RunReport]") -> None:
@@ -159,10 +151,12 @@ def _write_pages(specs: "Sequence[SourceSpec]", reports: "Sequence[RunReport]") 
 
 def _tell(report: "RunReport") -> None:
     """Print a source's closing line, and what was wrong with it."""
-    parts = [f"{report.frames} frames", f"{report.persons} persons", f"{report.fps:.1f} frames/s"]
+    from autopose.console import counted, printable
+
+    parts = [counted(report.frames, "frame"), counted(report.persons, "person"), f"{report.fps:.1f} frames/s"]
     parts += [f"{name} {value:g}" for name, value in report.live.items() if value]
     names = [str(path) for path in report.files[:4]] + (["..."] if len(report.files) > 4 else [])
     if report.frames:
         typer.echo(f"{report.source}: {', '.join(parts)} -> {', '.join(names)}")
     for sentence in filter(None, (report.problem, report.unmatched)):
-        typer.echo(f"warning: {sentence}", err=True)
+        typer.echo(printable(f"warning: {sentence}"), err=True)

@@ -66,8 +66,7 @@ def search(
     with progress(1, "searching") as bar:
 
         def watch(step: int, total: int, entry: dict[str, Any] | None) -> None:
-            bar.resize(total)
-            bar(step)
+            bar.of(step, total)
             if entry is not None:
                 loss = f"loss {entry['weight_loss']:.4g}, " if "weight_loss" in entry else ""
                 reward = f", reward {entry['reward']:.3f}" if "reward" in entry else ""

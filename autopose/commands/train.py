@@ -102,8 +102,7 @@ def train(
         def report(done: int, steps: int, loss: float, metrics: dict[str, float] | None) -> None:
             nonlocal step, total
             step, total = done, steps
-            bar.resize(total)
-            bar(step, f"loss {loss:.3g}")
+            bar.of(step, total, f"loss {loss:.3g}")
             if metrics is not None:
                 preferred = "AP" if recipe.task == "pose" else "AP50"
                 name = preferred if preferred in metrics else next(iter(metrics))  # MPII: PCKh

@@ -26,12 +26,7 @@ def view(
     from autopose.runtime.viewer import write_viewer
 
     with progress(None, "pictures") as bar:
-
-        def update(done: int, total: int) -> None:
-            bar.resize(total)
-            bar(done)
-
-        page = write_viewer(results, out, pictures=pictures, stride=stride, progress=update)
+        page = write_viewer(results, out, pictures=pictures, stride=stride, progress=bar.of)
     typer.echo(str(page))
     if open_browser and typer.launch(str(page)):  # returns an exit code
         typer.echo("warning: no browser could be started. Open the page by hand.", err=True)

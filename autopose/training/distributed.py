@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from autopose.console import counted
 from autopose.errors import UsageError
 
 #: Ranks wait so long for rank 0, which packs the pictures or evaluates.
@@ -46,7 +47,7 @@ def own_device() -> torch.device:
         return torch.device("cuda", 0)
     processes = max(int(os.environ.get("LOCAL_WORLD_SIZE", 1)), number + 1)
     raise UsageError(
-        f"torchrun started {processes} processes on this machine, where torch sees {gpus} GPU{'s' * (gpus != 1)}; "
+        f"torchrun started {processes} processes on this machine, where torch sees {counted(gpus, 'GPU')}; "
         f"each needs its own.\nStart as many: --nproc-per-node {gpus}; or hide them: CUDA_VISIBLE_DEVICES=''."
     )
 

@@ -263,20 +263,21 @@ def with_ignored_regions(split: Path) -> dict[str, Any]:
     What training ignores (doubtful boxes, crowds, what lies outside of the boxes of pictures that are not wholly
     labelled) becomes a crowd, which counts neither for nor against a detector.
     """
-    content: dict[str, Any] = json.loads(split.read_text(encoding="utf-8"))
-    content["annotations"] = [
+    file = read_coco(split, look=False)
+    annotations = [
         {
             "id": number, "image_id": scene.image_id, "category_id": 1, "iscrowd": crowd,
             "bbox": [float(x0), float(y0), float(x1 - x0), float(y1 - y0)], "area": float((x1 - x0) * (y1 - y0)),
         }
         for number, (scene, crowd, (x0, y0, x1, y1)) in enumerate(
             (scene, crowd, corners)
-            for scene in scenes_from_coco(read_coco(split, look=False))
+            for scene in scenes_from_coco(file)
             for crowd, boxes in ((0, scene.boxes), (1, scene.ignore))
             for corners in boxes
         )
     ]  # fmt: skip
-    return content
+    person = dict(file.category) or {"id": 1, "name": "person"}
+    return {**file.about, "images": [*file.images.values()], "annotations": annotations, "categories": [person]}
 
 
 def write_detector_tune_split(config: TrainConfig, folder: Path) -> Path:

@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from autopose.checkpoint import Checkpoint, save_checkpoint
 from autopose.config import to_toml
+from autopose.console import counted
 from autopose.data.skeletons import joints_to_resume, open_skeleton
 from autopose.errors import ConfigError, UsageError
 from autopose.files import write_atomic
@@ -212,8 +213,8 @@ def _check_same(out: Path, progress: Progress, world: int, total: int, data: int
     """
     if progress.world != world:
         raise UsageError(
-            f"{out}: was trained by {progress.world} processes; now there are {world}. Resume with as many, or start "
-            "anew in another folder, with --init to go on from these weights."
+            f"{out}: was trained by {counted(progress.world, 'process', 'processes')}; now there are {world}. "
+            "Resume with as many, or start anew in another folder, with --init to go on from these weights."
         )
     if progress.total != total:
         raise UsageError(

@@ -57,7 +57,7 @@ def test_operations_are_timed_for_a_recipe_or_the_widths_of_a_genotype(
     )  # fmt: skip
     monkeypatch.setattr(latency_networks, "calibrate_space", calibrated)
     out = tmp_path / "latency.json"
-    assert run("--ops", "-o", out).output == f"2 operations timed (toy, 1 threads) -> {out}\n"
+    assert run("--ops", "-o", out).output == f"2 operations timed (toy, 1 thread) -> {out}\n"
     assert LatencyTable.load(out).scale == 1
     result = run("branches-cpu", "--ops", "--threads", 2, "--calibrate", 6, "-o", out)
     assert "fitted to 6 networks: 0.80 times the sum -0.50 ms (fitted to half of them, 7 % off" in result.output

@@ -304,6 +304,7 @@ def test_a_detector_is_run_down_to_the_score_that_was_asked_for(checkpoint: Path
         (["results.json", "ANN", "--task", "pck"], UsageError, "--task pck needs a MODEL"),
         (["model.onnx", "ANN", "--task", "pck", "--nms"], UsageError, "--nms and --no-nms go with"),
         (["results.json", "ANN", "--boxes", "det.json"], UsageError, "results have their boxes already"),
+        (["results.json", "ANN", "--images", "val"], UsageError, "scored without the pictures"),
         (["results.json", "ANN", "--threads", "2"], UsageError, "results have been made already"),
         (["results.json", "ANN", "--device", "cpu"], UsageError, "results have been made already"),
         (["results.json", "ANN", "--no-flip"], UsageError, "--flip and --no-flip go with a pose MODEL"),

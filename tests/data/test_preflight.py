@@ -126,7 +126,7 @@ def test_command_says_what_to_download_and_exits_with_1_on_faults(write_coco: An
     run = CliRunner().invoke
     result = run(app, ["data", "check", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    assert f"{path}: COCO, 2 images, 1 persons of coco17" in result.output
+    assert f"{path}: COCO, 2 images, 1 person of coco17" in result.output
     assert f"-> {tmp_path}/coco/train2017/" in result.output
     next((tmp_path / "images").iterdir()).unlink()
     found = tmp_path / "out" / "findings.json"
@@ -144,7 +144,7 @@ def test_command_converts(write_coco: Any, tmp_path: Path) -> None:
         app, ["data", "convert", str(write_coco(PERSON)), "--to", "crowdpose14", "-o", str(out)]
     )
     assert result.exit_code == 0, result.output
-    assert "1 persons with crowdpose14" in result.output
+    assert "1 person with crowdpose14" in result.output
     (record,) = json.loads(out.read_text())["annotations"]
     assert (len(record["keypoints"]), record["num_keypoints"]) == (42, 12)  # no head and neck in COCO
 
@@ -161,7 +161,7 @@ def test_converting_a_coco_file_keeps_pictures_crowds_and_ids(write_coco: Any, t
     out = tmp_path / "deep" / "out.json"
     result = CliRunner().invoke(app, ["data", "convert", str(source), "--to", "crowdpose14", "-o", str(out)])
     assert result.exit_code == 0, result.output
-    assert "3 pictures, 1 persons" in result.output
+    assert "3 pictures, 1 person with" in result.output
     before, after = json.loads(source.read_text()), json.loads(out.read_text())
     assert [(i["id"], i["complete"]) for i in after["images"]] == [(i["id"], True) for i in before["images"]]
     assert all((out.parent / image["file_name"]).resolve().is_file() for image in after["images"])

@@ -129,7 +129,7 @@ def test_boxes_that_the_reference_has_not_close_the_gate() -> None:
     invented = np.concatenate([boxes, [[[0, 60, 10, 80]]]], axis=1)
     found = compare_boxes((boxes, scores), invented[:, [0, 1, 3, 2]], np.array([[0.9, 0.8, 0.4, 0.1]]))
     assert (found.joints, found.missing, found.surplus) == (2, 0, 1)
-    with pytest.raises(ParityError, match="1 boxes beside 2 are new"):
+    with pytest.raises(ParityError, match="1 new box beside 2"):
         found.require(LIMITS["int8"], "detector.onnx")
     louder = compare_boxes((boxes, scores), boxes[:, [0, 1, 2]], np.array([[0.9, 0.8, 0.5]]))
     assert louder.score == pytest.approx(0.4)  # of the third box, which the reference hardly sees

@@ -432,6 +432,21 @@ def test_options_of_videos_do_not_stop_at_the_pictures_among_them(
     assert json.loads((tmp_path / "out" / "walk.json").read_text())["model"]["every"] == 3
 
 
+@pytest.mark.parametrize("words", ["--start 1", "--end 2", "--every 3", "--smooth offline"])
+def test_options_of_videos_are_refused_where_all_sources_are_images(
+    models: Path, tmp_path: Path, figures: Any, words: str
+) -> None:
+    picture = str(tmp_path / "a.png")
+    cv2.imwrite(picture, figures.paint((320, 240), *_truth(figures, 1)))
+    refused = _infer(models, picture, "-o", tmp_path / "out", *words.split())
+    assert isinstance(refused.exception, UsageError), refused.output
+    assert str(refused.exception).startswith(f"{words}: is of")
+    assert not (tmp_path / "out").exists()
+    common: list[str | Path] = [picture, "-o", tmp_path / "out", "--save", "json"]
+    for fits in ("--every 1 --smooth none", "--every 3 --smooth offline --track", "--stride 2 --max-frames 1"):
+        assert _infer(models, *common, *fits.split()).exit_code == 0, fits
+
+
 def test_ctrl_c_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt

@@ -321,14 +321,15 @@ def _served(content: bytes, kept: int, *, ranges: bool = False) -> Iterator[str]
         server.shutdown()
 
 
-def _clip(path: Path) -> bytes:
+def _clip(path: Path, size_wh: tuple[int, int] = (64, 48)) -> bytes:
     """Return a clip of 60 noisy frames in three groups of pictures, that can be played as it comes."""
+    width, height = size_wh
     random = np.random.default_rng(0)
     with av.open(str(path), "w", options={"movflags": "faststart"}) as output:
-        stream = output.add_stream("libx264", rate=25, options={"g": "20", "bf": "0"})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream = output.add_stream("libx264", rate=25, options={"g": "20", "bf": "0", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for t in range(60):
-            image = random.integers(0, 255, (48, 64, 3), np.uint8)
+            image = random.integers(0, 255, (height, width, 3), np.uint8)
             frame = av.VideoFrame.from_ndarray(image, format="bgr24")
             frame.pts, frame.time_base = t, Fraction(1, 25)
             output.mux(stream.encode(frame))
@@ -368,6 +369,28 @@ def test_a_part_of_a_file_on_a_server(tmp_path: Path, suffix: str, ranges: bool)
         source = _opened(address, Selection(start_s=1.2, end_s=1.6, stride=5))
         assert [frame.index for frame in source] == [30, 35, 40]
     assert source.problem is None
+
+
+def test_a_server_that_sends_files_from_their_beginning_only(tmp_path: Path) -> None:
+    """As ``python -m http.server``: more than what FFmpeg buffers cannot be skipped."""
+    content = _clip(tmp_path / "large.mp4", (320, 240))
+    with _served(content, len(content)) as address:
+        source = _opened(address, Selection(start_s=1.2, end_s=1.6, stride=5))
+        assert [frame.index for frame in source] == [30, 35, 40]
+        assert source.problem is None
+    plain = tmp_path / "plain.mp4"
+    with av.open(str(tmp_path / "large.mp4")) as given, av.open(str(plain), "w") as output:
+        stream = output.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(given.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                output.mux(packet)
+    content = plain.read_bytes()
+    assert content.index(b"mdat") < content.index(b"moov")
+    with _served(content, len(content)) as address, pytest.raises(MediaError, match=r"cannot skip .* download it"):
+        list(_opened(address.replace("http://", "http://user:secret@")))
+    with _served(content, len(content), ranges=True) as address:
+        assert len(list(_opened(address))) == 60
 
 
 @pytest.mark.parametrize(("suffix", "message"), [(".mp4", r"breaks off after \d\d of 60"), (".mkv", "of 2.4 s")])

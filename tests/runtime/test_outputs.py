@@ -381,6 +381,26 @@ def test_names_that_are_no_utf8(figures: Any, tmp_path: Path, kind: Format) -> N
             assert "caf" in path.read_text(encoding="utf-8") or kind == "coco"
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet", "trc"])
+def test_names_with_line_ends_stay_on_one_line(figures: Any, tmp_path: Path, kind: Format) -> None:
+    pandas = pytest.importorskip("pandas")
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    name = "a\rb\nc\td"
+    sink = open_sink(kind, SinkContext(SourceSpec(name, "video", f"{name}.mp4"), tmp_path, COCO17, RATE))
+    for t in range(2):
+        sink.write(_frame(figures, t), _poses(figures, t), None)
+    path = sink.close()[0]
+    shown = "a\\x0db\\x0ac\\x09d"
+    if kind == "trc":
+        text = path.read_bytes().decode()
+        assert text.split("\n")[0] == f"PathFileType\t4\t(X/Y/Z)\t{shown}_id1.trc"
+        return
+    table = pandas.read_csv(path) if kind == "csv" else pandas.read_parquet(path)
+    assert set(table["source"]) == {f"{shown}.mp4"}
+    assert len(table) == 2 * 17 * len(_poses(figures, 0))
+
+
 def test_save_values() -> None:
     assert parse_formats("video, JSON,video") == ("video", "json")
     with pytest.raises(UsageError, match="bvh"):

@@ -18,6 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from autopose.cli import app
+from autopose.drawing import TRACK_COLOURS
 from autopose.errors import DataError, UsageError
 from autopose.poses import Poses
 from autopose.results import frame_record, results_header
@@ -51,6 +52,8 @@ def test_page_holds_everything(results: Path, tmp_path: Path, monkeypatch: pytes
     data = _data(page)
     assert len(data["frames"]) == 24
     assert data["tracked"] is True
+    assert [bytes.fromhex(colour[1:])[::-1] for colour in data["colours"]] == [*map(bytes, TRACK_COLOURS)]
+    assert text.count("#e6194b") == 1  # the page has no colours of tracks of its own
     assert [len(frame["persons"]) for frame in data["frames"]] == [2] * 24
     (tmp_path / "inside.mp4").write_bytes(base64.b64decode(data["video"].partition(",")[2]))
     with av.open(str(tmp_path / "inside.mp4")) as container:
