@@ -54,16 +54,14 @@ def load_coco(
     boxes: Literal["gt"] | Path = "gt",
     skeleton: Skeleton = COCO17,
     pseudo_weight: float = PSEUDO_WEIGHT,
-    label_weight: float = 1.0,
     sample_weight: float = 1.0,
-    min_confidence: float = MIN_CONFIDENCE,
-    keep: Callable[[Mapping[str, Any]], bool] | None = None,
 ) -> list[Person]:
     """Read persons with keypoints.
 
     With ground-truth boxes: every annotation with at least one labelled joint that is not a crowd; its box is clipped
     to the image (HRNet ``lib/dataset/coco.py``). With a detection file: every box of a person in these images.
-    A third keypoint value below 1 is a teacher's confidence, and becomes the joint's weight.
+    A third keypoint value below 1 is a teacher's confidence, and becomes the joint's weight, which an annotation's own
+    ``weight`` multiplies.
 
     Args:
         annotations: COCO JSON; ``file_name`` is relative to ``images``, to the JSON's folder, or the one above.
@@ -71,10 +69,7 @@ def load_coco(
         boxes: ``"gt"``, or a COCO detection file (list of image_id, bbox, score).
         skeleton: whose joints the file has.
         pseudo_weight: weight of the joints that an annotation lists under ``pseudo``.
-        label_weight: weight of labelled joints; an annotation's own ``weight`` multiplies it.
         sample_weight: becomes ``Person.weight_sample``.
-        min_confidence: joints of which a teacher is less sure than this count as not labelled.
-        keep: further condition on the annotation record.
 
     Raises:
         DataError: the file (its record and field named) cannot be used.
@@ -87,10 +82,7 @@ def load_coco(
         file,
         skeleton=skeleton,
         pseudo_weight=pseudo_weight,
-        label_weight=label_weight,
         sample_weight=sample_weight,
-        min_confidence=min_confidence,
-        keep=keep,
     )
 
 
@@ -99,12 +91,10 @@ def persons_from_coco(
     *,
     skeleton: Skeleton = COCO17,
     pseudo_weight: float = PSEUDO_WEIGHT,
-    label_weight: float = 1.0,
     sample_weight: float = 1.0,
-    min_confidence: float = MIN_CONFIDENCE,
     keep: Callable[[Mapping[str, Any]], bool] | None = None,
 ) -> list[Person]:
-    """Return the persons of a file that was read before, see :func:`load_coco`.
+    """Return the persons of a file that was read before, see :func:`load_coco`; ``keep`` chooses among the records.
 
     Raises:
         DataError: the file has other joints; a box, keypoints or weights (of the named record) cannot be used.
@@ -118,9 +108,7 @@ def persons_from_coco(
                 number,
                 skeleton=skeleton,
                 pseudo_weight=pseudo_weight,
-                label_weight=label_weight,
                 sample_weight=sample_weight,
-                min_confidence=min_confidence,
             )
             for number in wanted
         )
@@ -133,9 +121,7 @@ def person_from_record(
     *,
     skeleton: Skeleton = COCO17,
     pseudo_weight: float = PSEUDO_WEIGHT,
-    label_weight: float = 1.0,
     sample_weight: float = 1.0,
-    min_confidence: float = MIN_CONFIDENCE,
 ) -> Person | None:
     """Return annotation ``number`` of a file as a person, or None if it is no person, a crowd, or has no joint.
 
@@ -148,10 +134,10 @@ def person_from_record(
     if not record.get("keypoints") or not record.get("num_keypoints", 1):
         return None
     keypoints, weight = _keypoints(record, skeleton, where)
-    weight[weight < min_confidence] = 0
+    weight[weight < MIN_CONFIDENCE] = 0
     if not weight.any():
         return None
-    weight = weight * label_weight * _number(record, "weight", 1, where)
+    weight = weight * _number(record, "weight", 1, where)
     weight[_pseudo(record, len(skeleton), where)] *= pseudo_weight
     image = file.images[record["image_id"]]
     box = clipped_box(record["bbox"], (image["width"], image["height"]), where)

@@ -279,7 +279,7 @@ def test_kill_9_at_random_moments(tiny_search: Make, tmp_path: Path) -> None:
     kills = 0
     while not (broken / "genotype.json").exists():
         resume = ["--resume"] if (broken / "checkpoints" / "state.safetensors").exists() else []
-        if kills >= 3:
+        if kills >= 2:
             subprocess.run([*command, *resume], check=True, capture_output=True)
             break
         process = subprocess.Popen([*command, *resume], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
