@@ -130,13 +130,13 @@ def progress(total: int | None, what: str) -> Iterator[Bar]:
         BarColumn(),
         MofNCompleteColumn(table_column=whole),
         TimeElapsedColumn(table_column=whole),
-        TextColumn("to go"),
+        TextColumn("{task.fields[to_go]}"),
         TimeRemainingColumn(table_column=whole),
         TextColumn("{task.fields[note]}", markup=False),
     )
     disable = is_quiet() or not sys.stderr.isatty()
     with Progress(*columns, console=console, disable=disable) as bar:
-        task = bar.add_task(printable(what), total=total, note="")
+        task = bar.add_task(printable(what), total=total, note="", to_go=_to_go(total))
         yield _RichBar(bar, task)
 
 
@@ -152,10 +152,15 @@ class _RichBar:
         self.bar.advance(self.task, count)
 
     def resize(self, total: int) -> None:
-        self.bar.update(self.task, total=total)
+        self.bar.update(self.task, total=total, to_go=_to_go(total))
 
     def of(self, done: int, total: int | None, note: str = "") -> None:
         if total is not None and total != self._total:
             self._total = total
             self.resize(total)
         self(done, note)
+
+
+def _to_go(total: int | None) -> str:
+    """Return what stands between the time gone by and the time to go; without a total there is only the former."""
+    return "" if total is None else "to go"

@@ -76,6 +76,20 @@ def test_a_bar_is_for_terminals(
     assert not capsys.readouterr().out.strip()
 
 
+def test_without_a_total_the_time_gone_by_is_not_called_the_time_to_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(sys, "stderr", stream := Terminal())
+    set_verbosity()
+    with progress(None, "pictures") as bar:
+        bar.advance(3)
+    assert "3/?" in stream.getvalue()
+    assert "to go" not in stream.getvalue()
+    with progress(None, "pictures") as bar:
+        bar.resize(8)
+    assert "to go" in stream.getvalue()
+
+
 def test_a_long_name_leaves_room_for_the_bar_and_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")

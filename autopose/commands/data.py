@@ -144,8 +144,14 @@ def check(
     from autopose.data.preflight import check_folder
     from autopose.files import write_atomic
 
+    total = 0
     with progress(None, "pictures") as bar:
-        reports, absent = check_folder(folder, images=images, decode=not quick, on_image=bar.advance)
+
+        def more(count: int) -> None:  # of the next file: what the others hold is known when they are read
+            nonlocal total
+            bar.resize(total := total + count)
+
+        reports, absent = check_folder(folder, images=images, decode=not quick, on_start=more, on_image=bar.advance)
     for report in reports:
         joints = f" of {report.skeleton}" if report.skeleton else ""
         found = f"{counted(report.images, 'image')}, {counted(report.persons, 'person')}"
@@ -212,7 +218,8 @@ def convert(
     target = open_skeleton(to) if to is not None else None
     if (file := read_records(annotations, images=images)) is not None:
         target = target or skeleton_of(file)
-        count = convert_coco(file, target, out, middles=middles)
+        with progress(len(file.annotations), "records") as bar:
+            count = convert_coco(file, target, out, middles=middles, on_record=bar.advance)
         print(f"{out}: {counted(len(file.images), 'picture')}, {counted(count, 'person')} with {target.name}")
         splits = Counter(str(image["split"]) for image in file.images.values() if "split" in image)
         if annotations.suffix.lower() != ".json" and len(splits) > 1:

@@ -96,19 +96,22 @@ def reading_once() -> Iterator[None]:
         _KEPT.reset(token)
 
 
-def read_coco(path: Path, *, images: Path | None = None, look: bool = True) -> CocoFile:
+def read_coco(path: Path, *, images: Path | None = None, look: bool = True, content: Any = None) -> CocoFile:
     """Read a COCO annotation file.
 
     Args:
         path: the JSON file.
         images: folder that ``file_name`` is relative to; None: the JSON's folder or the one above, by the first image.
         look: False: the names are absolute or relative to the JSON's folder, whether the pictures are there or not.
+        content: of the file, if it has been read already.
 
     Raises:
         DataError: missing file, broken JSON, a missing key (named), an annotation of an unknown image, no images, or
             several categories of which none is called a person.
     """
     path, kept = Path(path), _KEPT.get()
+    if content is not None:
+        return _read_coco(path, images, look, content)
     if kept is None or not look or not path.is_file():  # without a look it is a run's own split, which is small
         return _read_coco(path, images, look)
     status = path.stat()
@@ -119,13 +122,13 @@ def read_coco(path: Path, *, images: Path | None = None, look: bool = True) -> C
     return kept[key]
 
 
-def _read_coco(path: Path, images: Path | None, look: bool) -> CocoFile:
+def _read_coco(path: Path, images: Path | None, look: bool, content: Any = None) -> CocoFile:
     if path.suffix.lower() in (".yaml", ".yml", ".csv", ".txt"):
         raise DataError(
             f"{path}: not COCO annotations, which are JSON. Labels of YOLO (their YAML file or their folder) and of "
             "DeepLabCut are converted first: autopose data convert LABELS -o OUT.json"
         )
-    content = read_json(path, "annotation file")
+    content = read_json(path, "annotation file") if content is None else content
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
         raise DataError(f"{path}: not COCO annotations: expected an object with the lists 'images' and 'annotations'.")
     records: dict[int, Mapping[str, Any]] = {}

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -57,18 +58,30 @@ def convert_joints(
     shape = keypoints.shape[:-2]
     xy = np.zeros((*shape, len(target), 2))
     weights = np.zeros((*shape, len(target)), np.float32)
-    for index, joint in enumerate(target.joints):
-        names = {joint}.union(*(group for group in SYNONYMS if joint in group))
-        found = next((k for k, name in enumerate(source.joints) if name == joint), None)
-        if found is None:
-            found = next((k for k, name in enumerate(source.joints) if name in names), None)
-        if found is not None:
-            xy[..., index, :], weights[..., index] = keypoints[..., found, :], weight[..., found]
-        elif middles and joint in MIDDLES and set(MIDDLES[joint]) <= set(source.joints):
-            one, other = (source.index(name) for name in MIDDLES[joint])
-            xy[..., index, :] = (keypoints[..., one, :] + keypoints[..., other, :]) / 2
-            weights[..., index] = np.minimum(weight[..., one], weight[..., other])
+    taken, between = _places(source.joints, target.joints, middles)
+    here, there = list(taken), list(taken.values())
+    xy[..., here, :], weights[..., here] = keypoints[..., there, :], weight[..., there]
+    for index, (one, other) in between.items():
+        xy[..., index, :] = (keypoints[..., one, :] + keypoints[..., other, :]) / 2
+        weights[..., index] = np.minimum(weight[..., one], weight[..., other])
     return xy, weights
+
+
+@lru_cache
+def _places(
+    source: tuple[str, ...], target: tuple[str, ...], middles: bool
+) -> tuple[dict[int, int], dict[int, tuple[int, int]]]:
+    """Return which joint of the source each of the target is, and which ones lie between which two."""
+    taken, between = {}, {}
+    for index, joint in enumerate(target):
+        names = {joint}.union(*(group for group in SYNONYMS if joint in group))
+        found = joint if joint in source else next((name for name in source if name in names), None)
+        if found is not None:
+            taken[index] = source.index(found)
+        elif middles and joint in MIDDLES and set(MIDDLES[joint]) <= set(source):
+            one, other = MIDDLES[joint]
+            between[index] = source.index(one), source.index(other)
+    return taken, between
 
 
 def convert_persons(persons: Sequence[Person], target: Skeleton, *, middles: bool = False) -> list[Person]:
@@ -118,7 +131,14 @@ def load_native(annotations: Path, *, images: Path | None = None) -> list[Person
     return [] if own is None else own.load(path, images=images)
 
 
-def convert_coco(file: CocoFile, target: Skeleton, out: Path, *, middles: bool = False) -> int:
+def convert_coco(
+    file: CocoFile,
+    target: Skeleton,
+    out: Path,
+    *,
+    middles: bool = False,
+    on_record: Callable[[], None] = lambda: None,
+) -> int:
     """Write a COCO file with another skeleton; return the number of persons who have a joint of that.
 
     Pictures keep their ids, their licences and what is said of them, also those that show nobody; crowds and persons
@@ -129,6 +149,7 @@ def convert_coco(file: CocoFile, target: Skeleton, out: Path, *, middles: bool =
         target: joints to write.
         out: JSON file; pictures are named relative to it.
         middles: see :func:`convert_joints`.
+        on_record: called after each annotation, for progress.
 
     Raises:
         DataError: its joints are not known, or the keypoints of a record cannot be used.
@@ -141,6 +162,7 @@ def convert_coco(file: CocoFile, target: Skeleton, out: Path, *, middles: bool =
     ]
     annotations, persons = [], 0
     for number, record in enumerate(file.annotations):
+        on_record()
         if record.get("category_id", 1) != 1:
             continue
         given = record.get("keypoints") or [0] * (3 * len(source))

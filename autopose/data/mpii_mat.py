@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autopose.console import waiting
 from autopose.errors import DataError, require
 
 #: Joints of the skeleton ``mpii16``, which are the ids 0 to 15 of the official annotations.
 JOINTS = 16
+#: Bytes of a file whose structs SciPy reads for most of a minute (MPII's has 13 million, compressed).
+_LARGE = 5_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +52,8 @@ def read_mat(path: Path) -> dict[str, Any]:
     io = require("scipy.io", extra="mpii", why="Reading MATLAB annotations")
     if not path.is_file():
         raise DataError(f"No annotation file {str(path)!r}.")
+    if (size := path.stat().st_size) >= _LARGE:
+        waiting(f"Reading {path} ({size / 1e6:.0f} MB) ...")
     try:
         content: dict[str, Any] = io.loadmat(str(path), struct_as_record=False, squeeze_me=True)
     except Exception as error:  # noqa: BLE001  (of zlib and of SciPy's own kinds as well)

@@ -139,6 +139,7 @@ def check_folder(
     *,
     images: Path | None = None,
     decode: bool = True,
+    on_start: Callable[[int], None] = lambda _: None,
     on_image: Callable[[], None] | None = None,
 ) -> tuple[list[SetReport], list[Download]]:
     """Check every annotation file below a folder and the pictures that it lists.
@@ -147,7 +148,8 @@ def check_folder(
         root: the folder, or one annotation file. The project's own run folders below it are left out.
         images: folder that the files' names of pictures are relative to; None: found by the first pictures.
         decode: read and decode every picture; False: only see whether it is there.
-        on_image: called after each picture, for progress.
+        on_start: called with the number of pictures of each file as soon as that is known, for progress.
+        on_image: called after each picture.
 
     Returns:
         A report of each annotation file, and, of a folder, the published sets that are not there.
@@ -157,11 +159,12 @@ def check_folder(
     """
     root = Path(root)
     if root.is_file() or is_labels_folder(root):
-        alone = _check(root, images, decode, on_image)
+        alone = _check(root, images, decode, on_start, on_image)
         return ([] if alone is None else [alone]), []
     if not root.is_dir():
         raise DataError(f"No folder or file {str(root)!r} to check.")
-    reports = [report for path in _candidates(root) if (report := _check(path, images, decode, on_image)) is not None]
+    checked = (_check(path, images, decode, on_start, on_image) for path in _candidates(root))
+    reports = [report for report in checked if report is not None]
     kinds = {(report.annotations.name, report.kind) for report in reports}
 
     def present(published: Download) -> bool:
@@ -189,14 +192,22 @@ def _candidates(root: Path) -> Iterator[Path]:
                 yield path
 
 
-def _check(path: Path, images: Path | None, decode: bool, on_image: Callable[[], None] | None) -> SetReport | None:
+def _check(
+    path: Path,
+    images: Path | None,
+    decode: bool,
+    on_start: Callable[[int], None],
+    on_image: Callable[[], None] | None,
+) -> SetReport | None:
     """Return the report of an annotation file, or None if it is none."""
     tool = label_tool(path)
     try:
         if tool is not None:
-            return _check_records_of(SetReport(path, tool.name), tool.read(path, images=images), decode, on_image)
+            return _check_records_of(
+                SetReport(path, tool.name), tool.read(path, images=images), decode, on_start, on_image
+            )
         if (own := own_format(path)) is not None:
-            return _check_persons(path, own, images, decode, on_image)
+            return _check_persons(path, own, images, decode, on_start, on_image)
         content = read_json(path, "annotation file")
     except AutoposeError as error:
         kind = "unknown" if tool is None else tool.name
@@ -204,7 +215,7 @@ def _check(path: Path, images: Path | None, decode: bool, on_image: Callable[[],
         report.add("unreadable", str(error))
         return report
     if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
-        return _check_coco(path, images, decode, on_image)
+        return _check_coco(path, content, images, decode, on_start, on_image)
     if (
         isinstance(content, list)
         and content
@@ -221,7 +232,12 @@ def _check(path: Path, images: Path | None, decode: bool, on_image: Callable[[],
 
 
 def _check_persons(
-    path: Path, own: OwnFormat, images: Path | None, decode: bool, on_image: Callable[[], None] | None
+    path: Path,
+    own: OwnFormat,
+    images: Path | None,
+    decode: bool,
+    on_start: Callable[[int], None],
+    on_image: Callable[[], None] | None,
 ) -> SetReport | None:
     if own.name == "MPII" and path.suffix.lower() == ".mat" and not path.name.startswith("mpii_human_pose"):
         return None  # some other MATLAB file, such as gt_valid.mat
@@ -236,6 +252,7 @@ def _check_persons(
         return report
     pictures = dict.fromkeys(person.image_path for person in persons)
     report.skeleton, report.persons, report.images = persons[0].skeleton.name, len(persons), len(pictures)
+    on_start(len(pictures))
     for picture in pictures:
         _check_picture(report, picture, None, decode)
         if on_image is not None:
@@ -243,20 +260,32 @@ def _check_persons(
     return report
 
 
-def _check_coco(path: Path, images: Path | None, decode: bool, on_image: Callable[[], None] | None) -> SetReport:
+def _check_coco(
+    path: Path,
+    content: Any,
+    images: Path | None,
+    decode: bool,
+    on_start: Callable[[int], None],
+    on_image: Callable[[], None] | None,
+) -> SetReport:
     report = SetReport(path, "COCO")
     try:
-        file = read_coco(path, images=images)
+        file = read_coco(path, images=images, content=content)
     except DataError as error:
         report.add("unreadable", str(error))
         return report
-    return _check_records_of(report, file, decode, on_image)
+    return _check_records_of(report, file, decode, on_start, on_image)
 
 
 def _check_records_of(
-    report: SetReport, file: CocoFile, decode: bool, on_image: Callable[[], None] | None
+    report: SetReport,
+    file: CocoFile,
+    decode: bool,
+    on_start: Callable[[int], None],
+    on_image: Callable[[], None] | None,
 ) -> SetReport:
     report.images = len(file.images)
+    on_start(report.images)
     labelled = bool(first_keypoints(file.annotations))
     skeleton: Skeleton | None = None
     try:

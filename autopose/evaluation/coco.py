@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from autopose.console import waiting
 from autopose.data.categories import other_categories, person_category, person_numbers
 from autopose.data.coco import BOX_SHARE, MIN_CONFIDENCE
 from autopose.data.coco_file import box_numbers, box_score, need_id, number_fault, read_json
@@ -24,6 +25,8 @@ BOX_FIGURES = ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100"
 DRAWS = 200
 #: Share of the draws' APs that it holds.
 LEVEL = 0.95
+#: Results whose comparison takes most of a minute, or, drawn anew, several.
+_MANY = 50_000
 
 Results = Sequence[Mapping[str, Any]]
 
@@ -164,6 +167,8 @@ def _evaluated(
         for r in results
         if r.get("category_id", 1) in persons
     ]
+    if len(plain) >= _MANY:
+        waiting(f"Comparing {len(plain):,} results with {annotations} ...")
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = content
@@ -183,6 +188,8 @@ def _evaluated(
 def _figures(evaluation: Any, names: Sequence[str], annotations: Path, draws: int) -> dict[str, float]:
     figures = {name: float(value) for name, value in zip(names, evaluation.stats, strict=True)}
     if draws:
+        if len(evaluation.cocoDt.anns) >= _MANY:
+            waiting(f"Drawing the pictures anew {draws} times ...")
         figures["AP_low"], figures["AP_high"] = _interval(evaluation, annotations, draws)
     return figures
 

@@ -68,6 +68,13 @@ def test_guessed_middles_are_written_and_pseudo_where_both_sides_are(write_coco_
     assert {MPII16.joints[k] for k in pseudo["pseudo"]} == {"pelvis", "left_hip", "right_hip"}
 
 
+def test_converting_tells_how_far_it_is(write_coco: Any, tmp_path: Path) -> None:
+    told: list[None] = []
+    path = write_coco({"keypoints": [1, 2, 2] * 17}, {"keypoints": [1, 2, 2] * 17})
+    convert_coco(read_coco(path), CROWDPOSE14, tmp_path / "out.json", on_record=lambda: told.append(None))
+    assert len(told) == 2
+
+
 def test_who_keeps_no_joint_is_left_out(write_coco: Any) -> None:
     nose = [1.0, 1.0, 2.0, *[0.0] * 48]
     persons = load_coco(write_coco({"keypoints": nose}, {"keypoints": nose[:3] * 17}))

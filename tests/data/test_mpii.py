@@ -79,6 +79,18 @@ def write_common(path: Path, seeds: tuple[int, ...] = (1, 3)) -> Path:
     return path
 
 
+def test_reading_a_large_file_is_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_official(tmp_path / "mpii_human_pose_v1_u12_1.mat")
+    with caplog.at_level("INFO", logger="autopose.waits"):
+        list(read_official(path))
+        assert not caplog.messages
+        monkeypatch.setattr("autopose.data.mpii_mat._LARGE", 1)
+        list(read_official(path))
+    assert caplog.messages == [f"Reading {path} (0 MB) ..."]
+
+
 def test_official_file_gives_every_labelled_training_person(tmp_path: Path) -> None:
     first, partial, second = load_mpii(write_official(tmp_path / "mpii.mat"), images=tmp_path)
     assert [p.image_path.name for p in (first, partial, second)] == ["one.jpg", "one.jpg", "two.jpg"]

@@ -27,6 +27,24 @@ def test_a_sound_set_has_no_faults(write_coco: Any, tmp_path: Path) -> None:
     assert all("{root}" in step for published in absent for step in published.steps)
 
 
+def test_a_file_is_read_once_and_its_pictures_counted_before_they_are_looked_at(
+    write_coco: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_coco(PERSON)
+    read: list[int] = []
+    original = json.loads
+
+    def counted(text: bytes) -> Any:
+        read.append(len(text))
+        return original(text)
+
+    monkeypatch.setattr("json.loads", counted)
+    said: list[int | None] = []
+    check_folder(path, on_start=said.append, on_image=lambda: said.append(None))
+    assert read == [path.stat().st_size]
+    assert said == [2, None, None]
+
+
 def test_finds_what_is_wrong_and_counts_it(write_coco: Any, tmp_path: Path) -> None:
     path = write_coco(PERSON, {**PERSON, "bbox": [1, 1, 0, 5]}, {"keypoints": [1, 2]}, images=5)
     pictures = sorted((tmp_path / "images").iterdir())

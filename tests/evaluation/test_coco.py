@@ -86,6 +86,22 @@ def by_pycocotools(truth: Path, results: list[dict[str, Any]], kind: str, tmp_pa
     return np.asarray(evaluation.stats)
 
 
+def test_long_comparisons_are_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = ground_truth(tmp_path / "gt.json")
+    results = noisy_results(path, 4)
+    with caplog.at_level("INFO", logger="autopose.waits"):
+        evaluate_keypoints(results, path, draws=2)
+        assert not caplog.messages
+        monkeypatch.setattr("autopose.evaluation.coco._MANY", len(results))
+        evaluate_keypoints(results, path, draws=2)
+    assert caplog.messages == [
+        f"Comparing {len(results)} results with {path} ...",
+        "Drawing the pictures anew 2 times ...",
+    ]
+
+
 @pytest.mark.parametrize("noise_px", [0.5, 3.0, 8.0])
 def test_against_pycocotools(tmp_path: Path, noise_px: float, capsys: pytest.CaptureFixture[str]) -> None:
     truth = ground_truth(tmp_path / "gt.json")
