@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from autopose.console import counted
 from autopose.errors import MediaError
 from autopose.image_files import read_image
 from autopose.results import Results
@@ -113,7 +114,8 @@ def _side_that_fits(paths: Sequence[Path], room: int) -> int:
             return side
         side = round(side * min(0.95, max(0.5, float(np.sqrt(max(room, 0) / (mean * len(paths)))))))
         if side < LEAST_SIDE:
-            raise MediaError(f"{len(paths)} pictures are more than such a page holds.")
+            count = counted(len(paths), "picture")
+            raise MediaError(f"{count}: more than it holds. 'autopose view --stride N' keeps every n-th.")
 
 
 def _jpeg(image: NDArray[np.uint8], longest: int) -> bytes:

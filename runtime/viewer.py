@@ -96,7 +96,7 @@ def _content(
         try:
             paths = located_sources(results, results_path)
         except MediaError as error:
-            remarks.append(f"without pictures: {error}")
+            remarks.append(_without_pictures(results_path, error))
     video = bool(paths) and results.header["source"].get("kind") == "video"
     content = _data(results)
     lengths = np.array([len(_json(frame)) + 1 for frame in content["frames"]])
@@ -119,7 +119,7 @@ def _content(
             else:
                 content["images"], side = preview_images(paths[::chosen], None if stride else room, passed)
         except MediaError as error:
-            remarks.append(f"without pictures: {error}")
+            remarks.append(_without_pictures(results_path, error))
     thinned = _thinning(len(lengths), chosen, side)
     if thinned and not stride:
         log.warning(
@@ -128,6 +128,11 @@ def _content(
             thinned,
         )
     return content, remarks + ([thinned] if thinned else [])
+
+
+def _without_pictures(results_path: Path, error: MediaError) -> str:
+    log.warning("%s: its page has no pictures, but skeletons on black: %s", results_path, error)
+    return f"without pictures: {error}"
 
 
 def _stride_that_fits(lengths: np.ndarray[Any, Any], size: int, *, video: bool, separate: bool) -> int:

@@ -86,12 +86,13 @@ def test_embedded_pictures_are_made_smaller(tmp_path: Path) -> None:
     assert shown.shape == (320, 960, 3)
 
 
-def test_page_without_the_source(results: Path, tmp_path: Path) -> None:
+def test_page_without_the_source(results: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     moved = tmp_path / "moved.json"
     moved.write_text(results.read_text().replace(json.loads(results.read_text())["source"]["path"], "gone.mp4"))
     data = _data(write_viewer(moved))
     assert "video" not in data
     assert "gone.mp4" in data["note"]
+    assert "no pictures, but skeletons on black: gone.mp4" in caplog.text
     assert len(data["frames"]) == 24
 
 
@@ -108,7 +109,7 @@ def test_page_of_images(models: Path, tmp_path: Path, figures: Any, monkeypatch:
     monkeypatch.setattr("autopose.runtime.viewer.PAGE_SIZE", 0)
     many = _data(write_viewer(results))
     assert "images" not in many
-    assert "pictures are more than such a page holds" in many["note"]
+    assert "1 picture: more than it holds. 'autopose view --stride N' keeps every n-th" in many["note"]
     assert len(_data(write_viewer(results, stride=1))["images"]) == 2
 
 
