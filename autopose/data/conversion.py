@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from autopose.data.annotations import label_tool, own_format
 from autopose.data.coco import PSEUDO_WEIGHT, persons_from_coco
 from autopose.data.coco_file import CocoFile, number_fault, read_coco
-from autopose.data.images import DiskReader, ImageReader
+from autopose.data.picture_header import picture_header
 from autopose.data.skeletons import skeleton_of
 from autopose.errors import DataError
 from autopose.files import path_from, write_atomic
@@ -195,7 +195,6 @@ def write_coco(
     persons: Sequence[Person],
     out: Path,
     *,
-    reader: ImageReader | None = None,
     on_image: Callable[[], None] | None = None,
 ) -> Path:
     """Write persons of one skeleton as COCO annotations, with paths relative to the file.
@@ -204,17 +203,16 @@ def write_coco(
 
     Raises:
         DataError: there are none, or they have several skeletons.
-        MediaError: a picture, whose size is needed, cannot be decoded.
+        MediaError: a picture, whose size is needed, is missing or none.
     """
     if len({person.skeleton.joints for person in persons}) != 1:
         raise DataError(f"{out}: needs persons of one skeleton, found {len(persons)} persons.")
-    reader = reader if reader is not None else DiskReader()
     ids: dict[Path, int] = {}
     images, annotations = [], []
     for number, person in enumerate(persons, start=1):
         if person.image_path not in ids:
             ids[person.image_path] = len(ids) + 1
-            height, width = reader.read(person.image_path).shape[:2]
+            width, height = picture_header(person.image_path).size_wh
             name = path_from(out.resolve().parent, person.image_path.resolve())
             size = {"width": width, "height": height}
             images.append({"id": ids[person.image_path], "file_name": name, **size, "complete": False})
