@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ def check_folder(
     images: Path | None = None,
     decode: bool = True,
     on_start: Callable[[int], None] = lambda _: None,
-    on_image: Callable[[], None] | None = None,
+    on_image: Callable[[], None] = lambda: None,
 ) -> tuple[list[SetReport], list[Download]]:
     """Check every annotation file below a folder and the pictures that it lists.
 
@@ -157,13 +157,13 @@ def check_folder(
     Raises:
         DataError: there is no such folder or file.
     """
-    root = Path(root)
+    root, look = Path(root), _Look(images, decode, on_start, on_image)
     if root.is_file() or is_labels_folder(root):
-        alone = _check(root, images, decode, on_start, on_image)
+        alone = _check(root, look)
         return ([] if alone is None else [alone]), []
     if not root.is_dir():
         raise DataError(f"No folder or file {str(root)!r} to check.")
-    checked = (_check(path, images, decode, on_start, on_image) for path in _candidates(root))
+    checked = (_check(path, look) for path in _candidates(root))
     reports = [report for report in checked if report is not None]
     kinds = {(report.annotations.name, report.kind) for report in reports}
 
@@ -192,22 +192,30 @@ def _candidates(root: Path) -> Iterator[Path]:
                 yield path
 
 
-def _check(
-    path: Path,
-    images: Path | None,
-    decode: bool,
-    on_start: Callable[[int], None],
-    on_image: Callable[[], None] | None,
-) -> SetReport | None:
+@dataclass(frozen=True)
+class _Look:
+    """Where pictures are, whether they are decoded, and who is told of it: see :func:`check_folder`."""
+
+    images: Path | None
+    decode: bool
+    on_start: Callable[[int], None]
+    on_image: Callable[[], None]
+
+    def at(self, pictures: Iterable[tuple[Path, tuple[int, int] | None]], report: SetReport) -> None:
+        """Check pictures, each with the size that it is annotated as; None: with none."""
+        for path, size_wh in pictures:
+            _check_picture(report, path, size_wh, self.decode)
+            self.on_image()
+
+
+def _check(path: Path, look: _Look) -> SetReport | None:
     """Return the report of an annotation file, or None if it is none."""
     tool = label_tool(path)
     try:
         if tool is not None:
-            return _check_records_of(
-                SetReport(path, tool.name), tool.read(path, images=images), decode, on_start, on_image
-            )
+            return _check_coco(SetReport(path, tool.name), tool.read(path, images=look.images), look)
         if (own := own_format(path)) is not None:
-            return _check_persons(path, own, images, decode, on_start, on_image)
+            return _check_persons(path, own, look)
         content = read_json(path, "annotation file")
     except AutoposeError as error:
         kind = "unknown" if tool is None else tool.name
@@ -215,7 +223,13 @@ def _check(
         report.add("unreadable", str(error))
         return report
     if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
-        return _check_coco(path, content, images, decode, on_start, on_image)
+        report = SetReport(path, "COCO")
+        try:
+            file = read_coco(path, images=look.images, content=content)
+        except DataError as error:
+            report.add("unreadable", str(error))
+            return report
+        return _check_coco(report, file, look)
     if (
         isinstance(content, list)
         and content
@@ -231,19 +245,12 @@ def _check(
     return None
 
 
-def _check_persons(
-    path: Path,
-    own: OwnFormat,
-    images: Path | None,
-    decode: bool,
-    on_start: Callable[[int], None],
-    on_image: Callable[[], None] | None,
-) -> SetReport | None:
+def _check_persons(path: Path, own: OwnFormat, look: _Look) -> SetReport | None:
     if own.name == "MPII" and path.suffix.lower() == ".mat" and not path.name.startswith("mpii_human_pose"):
         return None  # some other MATLAB file, such as gt_valid.mat
     report = SetReport(path, own.name)
     try:
-        persons = own.load(path, images=images)
+        persons = own.load(path, images=look.images)
     except DataError as error:
         report.add("unreadable", str(error))
         return report
@@ -252,40 +259,14 @@ def _check_persons(
         return report
     pictures = dict.fromkeys(person.image_path for person in persons)
     report.skeleton, report.persons, report.images = persons[0].skeleton.name, len(persons), len(pictures)
-    on_start(len(pictures))
-    for picture in pictures:
-        _check_picture(report, picture, None, decode)
-        if on_image is not None:
-            on_image()
+    look.on_start(len(pictures))
+    look.at(((picture, None) for picture in pictures), report)
     return report
 
 
-def _check_coco(
-    path: Path,
-    content: Any,
-    images: Path | None,
-    decode: bool,
-    on_start: Callable[[int], None],
-    on_image: Callable[[], None] | None,
-) -> SetReport:
-    report = SetReport(path, "COCO")
-    try:
-        file = read_coco(path, images=images, content=content)
-    except DataError as error:
-        report.add("unreadable", str(error))
-        return report
-    return _check_records_of(report, file, decode, on_start, on_image)
-
-
-def _check_records_of(
-    report: SetReport,
-    file: CocoFile,
-    decode: bool,
-    on_start: Callable[[int], None],
-    on_image: Callable[[], None] | None,
-) -> SetReport:
+def _check_coco(report: SetReport, file: CocoFile, look: _Look) -> SetReport:
     report.images = len(file.images)
-    on_start(report.images)
+    look.on_start(report.images)
     labelled = bool(first_keypoints(file.annotations))
     skeleton: Skeleton | None = None
     try:
@@ -298,10 +279,8 @@ def _check_records_of(
             report.add("skeleton", str(error))
     if skeleton is not None or not labelled:
         _check_records(report, file, skeleton or COCO17)
-    for image_id, image in file.images.items():
-        _check_picture(report, file.image_path(image_id), (image["width"], image["height"]), decode)
-        if on_image is not None:
-            on_image()
+    sizes = ((file.image_path(number), (image["width"], image["height"])) for number, image in file.images.items())
+    look.at(sizes, report)
     return report
 
 
