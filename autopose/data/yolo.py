@@ -59,6 +59,8 @@ def read_yolo(path: Path, *, images: Path | None = None) -> CocoFile:
     if images is not None and not Path(images).is_dir():
         raise DataError(f"The image folder {str(images)!r} does not exist.")
     if path.is_dir():
+        if is_labels_folder(path / "labels"):  # what Label Studio exports, or a split of Roboflow's: images/ beside it
+            path = path / "labels"
         described = _yaml_above(path)
         layout = _usual_layout(path) if described is None else layout_of(read_yaml(described), described)
         folder = _folder_of_pictures(path) if images is None else Path(images)

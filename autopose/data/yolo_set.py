@@ -152,10 +152,14 @@ def _listed_in(path: Path, roots: Iterable[Path]) -> Iterator[Path]:
     for number, line in enumerate(path.read_bytes().decode("utf-8-sig", "surrogateescape").splitlines(), start=1):
         if not (name := with_slashes(line.strip())):
             continue
-        places = [folder / name for folder in (path.parent, *roots)]
+        inside = name.removeprefix("data/")  # CVAT's lists say data/images/train/1.jpg of what is beside them
+        places = [folder / each for each in dict.fromkeys((name, inside)) for folder in (path.parent, *roots)]
         found = next((place for place in places if place.is_file()), None)
         if found is None:
-            raise DataError(f"{path}: line {number}: no picture {name!r} in its folder or the set's.")
+            raise DataError(
+                f"{path}: line {number}: no picture {name!r} in its folder or the set's: {str(places[0])!r}.\nPut the "
+                "pictures there, or name the labels' folder instead of the YAML file, and theirs with --images DIR."
+            )
         yield found
 
 

@@ -278,6 +278,28 @@ def test_yolo_lists_of_pictures_and_roboflows_layout(tmp_path: Path) -> None:
         read_records(path)
 
 
+def test_yolo_lists_of_cvat(tmp_path: Path) -> None:
+    path = yolo(tmp_path / "set", train=[line(BOX, JOINTS)])
+    name = next((tmp_path / "set" / "images" / "train").iterdir()).name
+    (tmp_path / "set" / "train.txt").write_text(f"data/images/train/{name}\n")
+    path.write_text(f"path: ./\ntrain: train.txt\nkpt_shape: [5, 3]\nnames: {{0: x}}\nkpt_names: {{0: {FIVE}}}\n")
+    assert len(read_records(path).images) == 1  # type: ignore[union-attr]
+    (tmp_path / "set" / "train.txt").write_text("data/images/train/gone.png\n")
+    with pytest.raises(DataError, match=r"no picture 'data/images/train/gone\.png'.*\n.*--images DIR"):
+        read_records(path)
+
+
+def test_yolo_takes_the_folder_that_has_images_and_labels(tmp_path: Path) -> None:
+    """Label Studio exports images/ and labels/ beside classes.txt; so is each split of Roboflow's."""
+    label = " ".join(["0 0.5 0.5 0.4 0.4", *["0.5 0.5 2"] * 17])
+    picture(tmp_path / "set" / "images" / "a.png")
+    (tmp_path / "set" / "labels").mkdir()
+    (tmp_path / "set" / "labels" / "a.txt").write_text(label)
+    (tmp_path / "set" / "classes.txt").write_text("person\n")
+    assert len(read_records(tmp_path / "set").annotations) == 1  # type: ignore[union-attr]
+    assert check_folder(tmp_path / "set")[0][0].persons == 1
+
+
 def test_yolo_without_pyyaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "yaml", None)
     path = yolo(tmp_path)
