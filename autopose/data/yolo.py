@@ -28,8 +28,10 @@ _BOX = 5
 
 
 def is_yolo(path: Path) -> bool:
-    """Tell whether a path is a set's YAML file, or a folder of labels."""
-    return is_labels_folder(path) if path.is_dir() else path.suffix.lower() in SUFFIXES
+    """Tell whether a path is a set's YAML file, the folder that has it, or a folder of labels."""
+    if path.is_dir():
+        return is_labels_folder(path) or bool(_yamls_in(path))
+    return path.suffix.lower() in SUFFIXES
 
 
 def is_labels_folder(path: Path) -> bool:
@@ -47,8 +49,9 @@ def read_yolo(path: Path, *, images: Path | None = None) -> CocoFile:
     """Read a set of YOLO-pose.
 
     Args:
-        path: its YAML file: all of its splits, each picture once and with the key ``split``; or the folder of a split's
-            labels, whose joints a YAML file above it describes, and which are COCO's where there is none.
+        path: its YAML file, or the folder that has it: all of its splits, each picture once and with the key
+            ``split``; or the folder of a split's labels, whose joints a YAML file above it describes, and which are
+            COCO's where there is none.
         images: of a YAML file what its ``path`` should be; of labels the folder of their pictures. None: found.
 
     Raises:
@@ -58,6 +61,8 @@ def read_yolo(path: Path, *, images: Path | None = None) -> CocoFile:
     path = Path(path)
     if images is not None and not Path(images).is_dir():
         raise DataError(f"The image folder {str(images)!r} does not exist.")
+    if path.is_dir() and not is_labels_folder(path):
+        path = _yaml_of(path) or path
     if path.is_dir():
         if is_labels_folder(path / "labels"):  # what Label Studio exports, or a split of Roboflow's: images/ beside it
             path = path / "labels"
@@ -109,16 +114,23 @@ def _folder_of_pictures(labels: Path) -> Path:
 
 def _yaml_above(labels: Path) -> Path | None:
     """Return the YAML file that describes labels, in their folder or the three above."""
-    for folder in (labels, *list(labels.absolute().parents)[:3]):
-        found = [each for each in sorted(folder.glob("[!.]*.y*ml")) if each.is_file() and is_pose_yaml(each)]
-        if len(found) > 1:
-            raise DataError(
-                f"{labels}: {' and '.join(repr(str(each)) for each in found[:3])} describe labels; keep the one that "
-                "is meant, or convert by it."
-            )
-        if found:
-            return found[0]
-    return None
+    folders = (labels, *list(labels.absolute().parents)[:3])
+    return next((found for folder in folders if (found := _yaml_of(folder)) is not None), None)
+
+
+def _yaml_of(folder: Path) -> Path | None:
+    """Return the YAML file in a folder that describes labels; None if none does."""
+    found = _yamls_in(folder)
+    if len(found) > 1:
+        raise DataError(
+            f"{folder}: {' and '.join(repr(str(each)) for each in found[:3])} describe labels; keep the one that is "
+            "meant, or convert by it."
+        )
+    return found[0] if found else None
+
+
+def _yamls_in(folder: Path) -> list[Path]:
+    return [each for each in sorted(folder.glob("[!.]*.y*ml")) if each.is_file() and is_pose_yaml(each)]
 
 
 def _usual_layout(labels: Path) -> Layout:

@@ -289,6 +289,17 @@ def test_yolo_lists_of_cvat(tmp_path: Path) -> None:
         read_records(path)
 
 
+def test_yolo_takes_the_folder_of_its_yaml_file(tmp_path: Path) -> None:
+    path = yolo(tmp_path / "set", train=[line(BOX, JOINTS)])
+    one, other = read_records(tmp_path / "set"), read_records(path)
+    assert one is not None
+    assert other is not None
+    assert (one.images, one.annotations) == (other.images, other.annotations)
+    path.with_name("other.yaml").write_bytes(path.read_bytes())
+    with pytest.raises(DataError, match=r"data\.yaml' and .*other\.yaml' describe labels; keep the one"):
+        read_records(tmp_path / "set")
+
+
 def test_yolo_takes_the_folder_that_has_images_and_labels(tmp_path: Path) -> None:
     """Label Studio exports images/ and labels/ beside classes.txt; so is each split of Roboflow's."""
     label = " ".join(["0 0.5 0.5 0.4 0.4", *["0.5 0.5 2"] * 17])
