@@ -1,7 +1,7 @@
 """Whether a video came, and to its end, by what its container says of itself."""
 
 
-def no_frame(problem: str | None, *, distant: bool) -> str:
+def no_frame(problem: str, *, distant: bool) -> str:
     """Say that not one frame came, as a sentence without its subject.
 
     Args:
@@ -9,7 +9,7 @@ def no_frame(problem: str | None, *, distant: bool) -> str:
         distant: it is a file on a server, some of which send files from their beginning only.
     """
     server = ", or its server cannot skip to an index at its end: download it, and give the file" if distant else ""
-    return f"not one frame can be decoded ({problem or 'no data'}). It is damaged{server}."
+    return f"not one frame can be decoded ({problem}). It is damaged{server}."
 
 
 def missing_end(count: int, promised: int, last_s: float, duration_s: float) -> str | None:

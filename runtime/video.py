@@ -263,7 +263,8 @@ class VideoReader:
         if not count and self.problem is None and self.start_s > (self.duration_s or 0):
             return  # nothing is wrong with the file
         if not count:
-            raise MediaError(f"{self.name}: {no_frame(self.problem, distant=self._distant)}")
+            met = (self.problem or "no data").removeprefix(f"{self.name}: ").rstrip(".")
+            raise MediaError(f"{self.name}: {no_frame(met, distant=self._distant)}")
         judged = self.start_s == 0 or not self._promised
         if not self._stream.duration or self._is_avi:  # by the container's clock, of all streams: sound may go on alone
             last_s = max(last_s + origin_s, self._heard_s)
