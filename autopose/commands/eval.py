@@ -111,6 +111,7 @@ def eval(
     if given and task == "pck" and not mpii:
         raise UsageError("--task pck needs a MODEL: results do not say which annotated person each is of.")
     skeleton, persons = COCO17, []
+    results = _read_results(Path(model)) if given else []  # a wrong path should not wait for a MATLAB file
     if mpii:
         folder = annotations.parent if given else images  # no picture of results is read
         persons = load_mpii(annotations, images=folder, head_boxes=head_boxes)
@@ -119,7 +120,6 @@ def eval(
             skeleton = named_skeleton(annotations) or COCO17
             if not skeleton.is_known:
                 remark(f"OKS constants: those of the joints that {annotations} names; of names unknown 0.079.")
-        results = _read_results(Path(model))
     elif task == "bbox":
         from autopose.commands.scored_models import run_detector
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from autopose.data.annotations import label_tool, own_format
 from autopose.data.coco import PSEUDO_WEIGHT, persons_from_coco
 from autopose.data.coco_file import CocoFile, number_fault, read_coco
+from autopose.data.images import DiskReader
 from autopose.data.picture_header import picture_header
 from autopose.data.skeletons import skeleton_of
 from autopose.errors import DataError
@@ -203,7 +204,7 @@ def write_coco(
 
     Raises:
         DataError: there are none, or they have several skeletons.
-        MediaError: a picture, whose size is needed, is missing or none.
+        MediaError: a picture, whose size is needed, is missing, cut off or none.
     """
     if len({person.skeleton.joints for person in persons}) != 1:
         raise DataError(f"{out}: needs persons of one skeleton, found {len(persons)} persons.")
@@ -212,7 +213,10 @@ def write_coco(
     for number, person in enumerate(persons, start=1):
         if person.image_path not in ids:
             ids[person.image_path] = len(ids) + 1
-            width, height = picture_header(person.image_path).size_wh
+            header = picture_header(person.image_path)
+            if not header.ended:
+                DiskReader().read(person.image_path)  # tells if it is cut off
+            width, height = header.size_wh
             name = path_from(out.resolve().parent, person.image_path.resolve())
             size = {"width": width, "height": height}
             images.append({"id": ids[person.image_path], "file_name": name, **size, "complete": False})

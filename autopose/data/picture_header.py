@@ -1,7 +1,8 @@
 """Sizes of pictures as they are stored, from their first bytes: tens of thousands are not decoded to be measured."""
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,10 +23,12 @@ class PictureHeader:
     Attributes:
         size_wh: width and height as stored.
         turned: whether an EXIF entry asks viewers to turn it.
+        ended: whether its end is that of the file; else it may be cut off, or a video follows, as in motion photos.
     """
 
     size_wh: tuple[int, int]
     turned: bool = False
+    ended: bool = True
 
 
 def picture_header(path: Path) -> PictureHeader:
@@ -38,10 +41,11 @@ def picture_header(path: Path) -> PictureHeader:
         try:
             with path.open("rb") as file:
                 header = _png(file) or _jpeg(file)
+                ended = _ended(file)
         except OSError as error:
             raise MediaError(f"{path}: cannot be read: {error.strerror}.") from None
         if header is not None and min(header.size_wh) > 0:
-            return header
+            return replace(header, ended=ended)
     height, width = DiskReader().read(path).shape[:2]
     return PictureHeader((width, height))
 
@@ -92,6 +96,13 @@ def _jpeg(file: BinaryIO) -> PictureHeader | None:
         else:
             file.seek(length - 2, 1)
     return None
+
+
+def _ended(file: BinaryIO) -> bool:
+    """Tell whether a file ends with the end marker of a JPEG or PNG."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - 12))
+    end = file.read()
+    return end.endswith(b"\xff\xd9") or end.startswith(b"\0\0\0\0IEND")
 
 
 def _exif_turns(segment: bytes) -> bool:

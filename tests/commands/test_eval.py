@@ -337,6 +337,13 @@ def test_refuses_with_a_sentence(
     assert message in str(result.exception)
 
 
+def test_missing_results_do_not_wait_for_mpiis_file(tmp_path: Path) -> None:
+    mpii = tmp_path / "valid.json"
+    mpii.write_text(json.dumps([{"image": "a.jpg", "joints": [[5.0, 6.0]] * 16, "center": [50, 60], "scale": 0.5}]))
+    result = run("nowhere.json", mpii, "--task", "pck", "--head-boxes", tmp_path / "gone.mat")
+    assert "No results file 'nowhere.json'" in str(result.exception)
+
+
 def test_a_model_of_other_joints_is_refused_before_it_predicts_mpii(
     annotations: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -11,8 +12,9 @@ from autopose.data.coco_file import read_coco
 from autopose.data.conversion import SYNONYMS, convert_coco, convert_joints, convert_persons, load_native, write_coco
 from autopose.data.conversion import write_coco as write_coco_as_file
 from autopose.data.scenes import scenes_from_coco
-from autopose.errors import DataError
+from autopose.errors import DataError, MediaError
 from autopose.evaluation.coco import evaluate_boxes
+from autopose.poses import Person
 from autopose.skeleton import COCO17, CROWDPOSE14, LSP14, MPII16, POSETRACK17, SKELETONS, Skeleton
 
 RNG = np.random.default_rng(0)
@@ -106,6 +108,27 @@ def test_roundtrip_every_skeleton_through_cocos_format(write_coco_of: Any, skele
         np.testing.assert_array_equal(one.weight, other.weight)
         np.testing.assert_allclose(one.box_xyxy, other.box_xyxy, atol=0.01)
         assert one.image_path.resolve() == other.image_path.resolve()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_pictures_are_measured_undecoded_but_a_cut_one_is_refused(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (21, 37, 3), np.uint8))
+    joints = np.array([[5.0 + k, 6.0] for k in range(len(LSP14))])
+    box = np.array([1.0, 2.0, 30.0, 20.0])
+    person = Person(path, box, joints, np.ones(len(LSP14), np.float32), 500.0, skeleton=LSP14)
+    whole = path.read_bytes()
+    path.write_bytes(whole + bytes(100))  # a telephone's JPEG may be followed by a video
+    write_coco([person], tmp_path / "out.json")
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(MediaError, match="cut off: its end is missing"):
+        write_coco([person], tmp_path / "out.json")
+    path.write_bytes(whole)
+    monkeypatch.setattr("autopose.data.images.read_image", lambda *_, **__: pytest.fail("has been decoded"))
+    image = json.loads(write_coco([person], tmp_path / "out.json").read_text())["images"][0]
+    assert (image["width"], image["height"]) == (37, 21)
 
 
 @pytest.fixture

@@ -70,19 +70,22 @@ def test_killed_and_resumed_equals_unbroken(variant: str, tiny_search: Make, tmp
     if "autopose" in changes:
         changes["autopose"] = {"channels": [4] * 4, "stem_channels": 4, "stem_expansion": 1} | changes["autopose"]
     config = tiny_search(**changes)
-    whole = Run(config, tmp_path / "whole").search()
+    unbroken = Run(config, tmp_path / "whole")
+    whole = unbroken.search()
     assert whole.genotype is not None
     saving = tiny_search(save_minutes=0, **changes)
     with pytest.raises(KilledError):  # between two epochs, or within the second
         Run(saving, tmp_path / "broken").search(_die_at(2 + list(VARIANTS).index(variant) % 2))
     with pytest.raises(KilledError):  # at the first candidate that is ranked
         Run(saving, tmp_path / "broken", resume=True).search(_die_at(5))
-    resumed = Run(config, tmp_path / "broken", resume=True).search()
+    last = Run(config, tmp_path / "broken", resume=True)
+    resumed = last.search()
     assert resumed.genotype is not None
     assert resumed.genotype.fingerprint() == whole.genotype.fingerprint()
     for found in ("candidates", "ranked", "shared_weight_score"):
         assert resumed.genotype.provenance[found] == whole.genotype.provenance[found]
     _assert_equal(_state(tmp_path / "whole", config), _state(tmp_path / "broken", config))
+    _assert_equal(unbroken.strategy.tensors(), last.strategy.tensors())  # of what no later step needs, too
     assert _log(tmp_path / "whole") == _log(tmp_path / "broken")
 
 
