@@ -155,12 +155,7 @@ def _read_coco(path: Path, images: Path | None, look: bool, content: Any = None)
         if annotation["image_id"] not in records:
             raise DataError(f"{where}: image_id {annotation['image_id']} is not among the file's images.")
     names = [str(image["file_name"]) for image in records.values()]
-    if images is not None:
-        if not Path(images).is_dir():
-            raise DataError(f"The image folder {str(images)!r} does not exist.")
-        folders = [Path(images)]
-    else:
-        folders = image_folders(path)
+    folders = image_folders(path) if images is None else [named_folder(images)]
     # The first few: a set may lack pictures, and that is found out when one is read.
     found = (folder for folder in folders if not look or any(picture_exists(folder / name) for name in names[:20]))
     folder = next(found, None)
@@ -188,6 +183,17 @@ def first_keypoints(annotations: Sequence[Any], category: int = 1) -> Sequence[A
     records = (record for record in annotations if isinstance(record, dict))
     lists = (record.get("keypoints") for record in records if record.get("category_id", category) == category)
     return next((found for found in lists if isinstance(found, list) and found), ())
+
+
+def named_folder(images: Path | str) -> Path:
+    """Return the folder of pictures that somebody named.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not Path(images).is_dir():
+        raise DataError(f"The image folder {str(images)!r} does not exist.")
+    return Path(images)
 
 
 def image_folders(annotations: Path) -> list[Path]:

@@ -129,7 +129,8 @@ def load_native(annotations: Path, *, images: Path | None = None) -> list[Person
             )
         return [person for file in files for person in load_native(file, images=images)]
     own = own_format(path)
-    return [] if own is None else own.load(path, images=images)
+    assert own is not None  # it is a file, and neither COCO's nor a label tool's
+    return own.load(path, images=images)
 
 
 def convert_coco(

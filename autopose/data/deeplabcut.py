@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autopose.data.coco_file import CocoFile
+from autopose.data.coco_file import CocoFile, named_folder
 from autopose.data.labels import Labels, find_picture, ordered_joints
 from autopose.data.picture_header import picture_header
 from autopose.errors import DataError
@@ -63,8 +63,7 @@ def read_deeplabcut(path: Path, *, images: Path | None = None) -> CocoFile:
         DataError: a table (and its line) says something else, or a picture is not there.
     """
     path = Path(path)
-    if images is not None and not Path(images).is_dir():
-        raise DataError(f"The image folder {str(images)!r} does not exist.")
+    images = named_folder(images) if images is not None else None
     tables = {file: _table(file) for file in (_tables(path) if path.is_dir() else [path])}
     joints = ordered_joints(joint for table in tables.values() for parts in table.animals.values() for joint in parts)
     read, seen = Labels(path), dict[Path, str]()
@@ -135,7 +134,7 @@ def _table(file: Path) -> _Table:
 def _picture(file: Path, cells: Sequence[str], images: Path | None, where: str) -> Path:
     name = Path(with_slashes("/".join(cells)))
     if images is not None:
-        places = [Path(images) / name, Path(images) / name.name]
+        places = [images / name, images / name.name]
     else:
         places = [file.parent / name.name, *(up / name for up in list(file.absolute().parents)[:3])]
     return find_picture(places, where)

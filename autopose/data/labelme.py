@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.data.categories import PERSON_NAMES
-from autopose.data.coco_file import CocoFile, need_keys, number_fault, read_json
+from autopose.data.coco_file import CocoFile, named_folder, need_keys, number_fault, read_json
 from autopose.data.labels import Labels, find_picture, ordered_joints
 from autopose.data.picture_header import picture_header, refuse_turned
 from autopose.errors import DataError
@@ -57,8 +57,7 @@ def read_labelme(path: Path, *, images: Path | None = None) -> CocoFile:
             are stored turned.
     """
     path = Path(path)
-    if images is not None and not Path(images).is_dir():
-        raise DataError(f"The image folder {str(images)!r} does not exist.")
+    images = named_folder(images) if images is not None else None
     files = _json_files(path) if path.is_dir() else [path]
     other = next((file for file in files if not is_labelme(file)), None)
     if other is not None:
@@ -161,7 +160,7 @@ def _points(points: Any, form: str, where: str) -> NDArray[np.float64]:
 
 def _picture(file: Path, content: Mapping[str, Any], images: Path | None) -> Path:
     name = Path(with_slashes(content["imagePath"]))
-    folders = [file.parent] if images is None else [Path(images)]
+    folders = [file.parent] if images is None else [images]
     try:
         return find_picture([place for folder in folders for place in (folder / name, folder / name.name)], str(file))
     except DataError as error:

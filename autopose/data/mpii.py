@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.data.coco import BOX_SHARE
-from autopose.data.coco_file import folder_with, read_json
+from autopose.data.coco_file import folder_with, named_folder, read_json
 from autopose.data.lsp import is_lsp
 from autopose.data.mpii_mat import JOINTS, MpiiRecord, read_head_boxes, read_official
 from autopose.errors import DataError
@@ -110,9 +110,7 @@ def _person(record: MpiiRecord, folder: Path, image_id: int, number: int, sample
 
 def _image_folder(path: Path, first: str, images: Path | None) -> Path:
     if images is not None:
-        if not Path(images).is_dir():
-            raise DataError(f"The image folder {str(images)!r} does not exist.")
-        return Path(images)
+        return named_folder(images)
     return folder_with(path, first, [path.parent / "images", path.parent.parent / "images", path.parent])
 
 

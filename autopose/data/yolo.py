@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.data.coco_file import CocoFile
+from autopose.data.coco_file import CocoFile, named_folder
 from autopose.data.labels import Labels
 from autopose.data.picture_header import picture_header, refuse_turned
 from autopose.data.yolo_set import SUFFIXES, Layout, is_pose_yaml, layout_of, pictures_below, pictures_of, read_yaml
@@ -59,8 +59,7 @@ def read_yolo(path: Path, *, images: Path | None = None) -> CocoFile:
         MissingDependencyError: there is a YAML file, and PyYAML is not installed.
     """
     path = Path(path)
-    if images is not None and not Path(images).is_dir():
-        raise DataError(f"The image folder {str(images)!r} does not exist.")
+    images = named_folder(images) if images is not None else None
     if path.is_dir() and not is_labels_folder(path):
         path = _yaml_of(path) or path
     if path.is_dir():
@@ -68,7 +67,7 @@ def read_yolo(path: Path, *, images: Path | None = None) -> CocoFile:
             path = path / "labels"
         described = _yaml_above(path)
         layout = _usual_layout(path) if described is None else layout_of(read_yaml(described), described)
-        folder = _folder_of_pictures(path) if images is None else Path(images)
+        folder = _folder_of_pictures(path) if images is None else images
         pictures = dict.fromkeys(pictures_below(folder), "")
         if not pictures:
             raise DataError(f"{path}: no pictures in {str(folder)!r}.\nName their folder with --images DIR.")

@@ -109,7 +109,7 @@ def pictures_of(content: Mapping[str, Any], path: Path, images: Path | None) -> 
         DataError: none of the splits is there, or a list names a picture that is not.
     """
     given = with_slashes(str(content.get("path") or ""))
-    roots = [path.parent / given, path.parent / Path(given).name, path.parent] if images is None else [Path(images)]
+    roots = [path.parent / given, path.parent / Path(given).name, path.parent] if images is None else [images]
     pictures: dict[Path, str] = {}
     folders, missing = [], []
     for split in SPLITS:
