@@ -12,7 +12,7 @@ import numpy as np
 
 from autopose.errors import MediaError, require
 from autopose.files import on_one_line, write_atomic
-from autopose.image_files import write_image
+from autopose.image_files import small_jpeg, write_image
 from autopose.poses import Poses
 from autopose.results import frame_record, results_header
 
@@ -26,6 +26,9 @@ BODY_25: tuple[tuple[str, ...] | None, ...] = (
 
 #: Columns of the long table (CSV and Parquet): one row per joint.
 TABLE_COLUMNS = ("source", "frame", "time_s", "id", "person", "joint", "x", "y", "score")
+
+#: The longer side in pixels of pictures in notebooks, which keep them in their file.
+NOTEBOOK_SIDE = 1024
 
 
 def save_poses(poses: Poses, path: Path) -> None:
@@ -52,6 +55,11 @@ def save_poses(poses: Poses, path: Path) -> None:
     if poses.image is None:
         raise MediaError(f"{path}: these poses carry no image to draw on. Write .json, or draw: poses.plot(image).")
     write_image(path, poses.plot())
+
+
+def notebook_picture(poses: Poses) -> bytes | None:
+    """Return the JPEG that notebooks show for poses, with skeletons; None where they carry no image."""
+    return None if poses.image is None else small_jpeg(poses.plot(), NOTEBOOK_SIDE)
 
 
 def table_rows(poses: Poses, source: str | None = None, frame: int = 0, time_s: float | None = None) -> list[

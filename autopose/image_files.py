@@ -91,6 +91,23 @@ def begins_as_image(path: Path) -> bool:
         return bool(cv2.haveImageReader(str(head)))
 
 
+def reduced(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
+    """Return an image made smaller, its longer side of about so many pixels and both even; a smaller one as it is."""
+    height, width = image.shape[:2]
+    scale = longest / max(height, width)
+    if scale >= 1:
+        return image
+    size_wh = max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
+    return np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def small_jpeg(image: NDArray[np.uint8], longest: int) -> bytes:
+    """Return the JPEG of an image that is made smaller to be shown, see :func:`reduced`."""
+    found, content = cv2.imencode(".jpg", reduced(image, longest), [cv2.IMWRITE_JPEG_QUALITY, 80])
+    assert found
+    return content.tobytes()
+
+
 def is_cut_off(content: bytes) -> bool:
     """Tell whether a JPEG or PNG lacks its end marker (OpenCV would fill the rest with grey).
 

@@ -232,6 +232,12 @@ class Poses:
             raise ValueError("These poses carry no image: pass one, poses.plot(image).")
         return draw(image, self, **options)
 
+    def _repr_jpeg_(self) -> bytes | None:
+        """Return the picture with skeletons, which notebooks show; without a picture None: they print the text."""
+        from autopose.formats import notebook_picture
+
+        return notebook_picture(self)
+
     def save(self, path: str | Path) -> None:
         """Write ``.json`` (results), ``.csv`` (a row per joint) or an image format (with skeletons), by the suffix."""
         from autopose.formats import save_poses

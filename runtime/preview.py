@@ -6,13 +6,11 @@ from fractions import Fraction
 from pathlib import Path, PureWindowsPath
 from tempfile import TemporaryDirectory
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from autopose.console import counted
 from autopose.errors import MediaError
-from autopose.image_files import read_image
+from autopose.image_files import read_image, reduced, small_jpeg
 from autopose.results import Results
 from autopose.runtime.video import VideoReader
 from autopose.runtime.video_writer import VideoWriter
@@ -76,15 +74,6 @@ def results_stem(results_path: Path) -> str:
     return results_path.stem
 
 
-def _reduced(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
-    height, width = image.shape[:2]
-    scale = longest / max(height, width)
-    if scale >= 1:
-        return image
-    size_wh = max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
-    return np.asarray(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
-
-
 def preview_images(paths: Sequence[Path], room: int | None, passed: Passed) -> tuple[list[str], int]:
     """Return the pictures as data URLs and their longest side.
 
@@ -99,29 +88,23 @@ def preview_images(paths: Sequence[Path], room: int | None, passed: Passed) -> t
     side = PREVIEW_SIDE if room is None else _side_that_fits(paths, room)
     urls = []
     for number, path in enumerate(paths, 1):
-        urls.append("data:image/jpeg;base64," + base64.b64encode(_jpeg(read_image(path), side)).decode())
+        urls.append("data:image/jpeg;base64," + base64.b64encode(small_jpeg(read_image(path), side)).decode())
         passed(number)
     return urls, side
 
 
 def _side_that_fits(paths: Sequence[Path], room: int) -> int:
     """Return the longest side with which pictures fit, judged by some of them."""
-    sample = [_reduced(read_image(path), PREVIEW_SIDE) for path in paths[:: -(-len(paths) // _SAMPLE)]]
+    sample = [reduced(read_image(path), PREVIEW_SIDE) for path in paths[:: -(-len(paths) // _SAMPLE)]]
     side = PREVIEW_SIDE
     while True:
-        mean = sum(len(_jpeg(image, side)) for image in sample) / len(sample) * 4 / 3
+        mean = sum(len(small_jpeg(image, side)) for image in sample) / len(sample) * 4 / 3
         if mean * len(paths) <= room:
             return side
         side = round(side * min(0.95, max(0.5, float(np.sqrt(max(room, 0) / (mean * len(paths)))))))
         if side < LEAST_SIDE:
             count = counted(len(paths), "picture")
             raise MediaError(f"{count}: more than it holds. 'autopose view --stride N' keeps every n-th.")
-
-
-def _jpeg(image: NDArray[np.uint8], longest: int) -> bytes:
-    found, content = cv2.imencode(".jpg", _reduced(image, longest), [cv2.IMWRITE_JPEG_QUALITY, 80])
-    assert found
-    return content.tobytes()
 
 
 def preview_video(path: Path, wanted: set[float], longest: int, room: int | None, passed: Passed) -> str:
@@ -140,7 +123,7 @@ def preview_video(path: Path, wanted: set[float], longest: int, room: int | None
         first, last = min(wanted), max(wanted)
         for frame in VideoReader(path):
             if round(frame.time_s or 0, 6) in wanted:
-                small = _reduced(frame.image, longest)
+                small = reduced(frame.image, longest)
                 if writer is None:
                     most = None if room is None else round(room * 3 / 4)  # bytes, of their Base64
                     writer = VideoWriter(

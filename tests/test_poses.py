@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -76,6 +77,19 @@ def test_refuses_arrays_that_do_not_belong_together() -> None:
         Poses.empty(ids=[1])
     with pytest.raises(ValueError, match="carry no image"):
         Poses.empty().plot()
+
+
+def test_notebooks_show_the_picture_and_the_text_where_there_is_none() -> None:
+    picture = np.full((600, 2000, 3), 128, np.uint8)
+    poses = replace(_poses(2), image=picture, image_size_wh=(2000, 600))
+    content = poses._repr_jpeg_()
+    assert content is not None
+    shown = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    assert shown is not None
+    assert shown.shape == (308, 1024, 3)
+    drawn = cv2.resize(poses.plot(), (1024, 308), interpolation=cv2.INTER_AREA)
+    assert np.abs(shown.astype(int) - drawn).mean() < 3 < np.abs(drawn.astype(int) - 128).max()
+    assert replace(poses, image=None)._repr_jpeg_() is None
 
 
 def test_repr_and_json() -> None:
