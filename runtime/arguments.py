@@ -1,5 +1,6 @@
 """Numbers and words that callers in Python give, checked where they come in; the command line checks its own."""
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, get_args
 
@@ -40,3 +41,20 @@ def check_share(name: str, value: Any) -> None:
         raise TypeError(f"{name} {value!r}: expected a number.")
     if not 0 <= float(value) <= 1:
         raise ValueError(f"{name} {value}: expected 0 to 1.")
+
+
+def check_region(region: Sequence[Any]) -> None:
+    """Take the corners x0, y0, x1, y1 of a part of an image, in whole pixels.
+
+    Raises:
+        TypeError: they are no four whole numbers.
+        ValueError: the part has no area, or begins outside of every image.
+    """
+    if len(region) != 4 or not all(isinstance(value, Integral) for value in region):
+        raise TypeError(f"region {region!r}: expected four whole numbers, x0, y0, x1, y1.")
+    x0, y0, x1, y1 = region
+    if not (0 <= x0 < x1 and 0 <= y0 < y1):
+        raise ValueError(
+            f"region {' '.join(map(str, region))}: expected corners x0 y0 x1 y1 in image pixels with 0 <= x0 < x1 and "
+            "0 <= y0 < y1, not width and height."
+        )

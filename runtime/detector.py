@@ -1,7 +1,7 @@
 """Person detectors: from an image to boxes. Any callable of the ``Detector`` form plugs in."""
 
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +127,52 @@ class FullFrame:
         """Return the image's own frame with score 1."""
         height, width = image.shape[:2]
         return np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32)
+
+
+#: Corners x0, y0, x1, y1 of a part of an image, in whole pixels.
+Region: TypeAlias = tuple[int, int, int, int]
+
+#: What a detector sees around a region, as a share of its sides: the whole of persons at its border.
+_AROUND = 0.25
+
+
+def found_within(
+    region: Region | None, detector: Detector, image: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the persons in a part of an image: those whose boxes have their centre in it, in pixels of the image.
+
+    The detector sees this part and a margin as if they were all: small persons in it are larger to it.
+
+    Args:
+        region: the part; what of it lies outside of the image is left out. None for the whole image.
+        detector: to ask.
+        image: ``(H, W, 3)`` BGR.
+
+    Raises:
+        DataError: the part lies outside of the image, or the detector gave another form (:func:`checked_found`).
+    """
+    if region is None:
+        return checked_found(detector(image))
+    x0, y0, x1, y1 = region
+    height, width = image.shape[:2]
+    if x0 >= width or y0 >= height:
+        raise DataError(
+            f"The region {x0} {y0} {x1} {y1} lies outside of an image of {width}x{height} pixels; expected corners "
+            "x0 y0 x1 y1 in pixels of the image."
+        )
+    around = 0.0 if isinstance(detector, FullFrame) else _AROUND
+    pad_x, pad_y = round(around * (x1 - x0)), round(around * (y1 - y0))
+    left, top = max(x0 - pad_x, 0), max(y0 - pad_y, 0)
+    boxes, scores = checked_found(detector(np.ascontiguousarray(image[top : y1 + pad_y, left : x1 + pad_x])))
+    boxes = boxes + np.array([left, top, left, top], np.float32)
+    inside = centered_within(region, boxes)
+    return boxes[inside], scores[inside]
+
+
+def centered_within(region: Region, boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell which boxes xyxy ``(n, 4)`` have their centre in a part of the image."""
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return np.asarray(((centers >= region[:2]) & (centers <= region[2:])).all(-1))
 
 
 def open_detector(

@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from autopose.errors import DataError
 from autopose.poses import Poses
-from autopose.runtime.arguments import check_choice, check_count, check_share
+from autopose.runtime.arguments import check_choice, check_count, check_region, check_share
 from autopose.runtime.boxes import keep_best_poses
 from autopose.runtime.crops import Crops, checked_boxes, crops_from_boxes, split
-from autopose.runtime.detector import DEFAULT_THRESHOLD, Detector, checked_found, open_detector
+from autopose.runtime.detector import DEFAULT_THRESHOLD, Detector, Region, found_within, open_detector
 from autopose.runtime.device_crops import Cropping, device_crops
 from autopose.runtime.evidence import LEAST_EVIDENCE, evidence
 from autopose.runtime.images import as_bgr
@@ -55,6 +55,9 @@ class Estimator:
         batch_size: persons per run of the pose network, at most.
         cropping: where persons are cut out of images: ``auto``: on the GPU if ONNX Runtime runs the network there;
             ``host``: here; ``device``: where the network runs, or it is an error.
+        region: corners x0, y0, x1, y1 of the part of each image in which persons are looked for, in pixels: boxes with
+            their centre in it count. The detector sees it and a quarter of its sides around it, so that small persons
+            are larger to it. None for the whole image; boxes that you give are all kept.
 
     Raises:
         ModelError: a model cannot be found or cannot do what is asked.
@@ -76,6 +79,7 @@ class Estimator:
         least_evidence: float = LEAST_EVIDENCE,
         batch_size: int = 16,
         cropping: Cropping = "auto",
+        region: Region | None = None,
     ) -> None:
         check_choice("device", device, Device)
         check_choice("backend", backend, Backend)
@@ -83,6 +87,8 @@ class Estimator:
         check_share("detector_threshold", detector_threshold)
         check_share("least_evidence", least_evidence)
         check_count("threads", threads, optional=True)
+        if region is not None:
+            check_region(region)
         if not isinstance(detector, str | Path) and not callable(detector):
             raise TypeError(
                 f"detector {detector!r}: expected a name, a file or a callable; to do without one, 'full-frame', "
@@ -104,6 +110,7 @@ class Estimator:
         self.skeleton = self.predictor.skeleton
         self.flip = flip
         self.least_evidence = least_evidence
+        self.region = region
         #: Least score of a box; a detector that has a threshold of its own goes by that.
         self.detector_threshold = float(getattr(self.detector, "threshold", detector_threshold))
 
@@ -138,8 +145,8 @@ class Estimator:
 
         Raises:
             MediaError: an image cannot be read.
-            DataError: a given box has no area or lies outside its image; the boxes are not one entry per image; or a
-                detector of one's own gave another form, or values that are not finite.
+            DataError: a given box has no area or lies outside its image, as the region may; the boxes are not one entry
+                per image; or a detector of one's own gave another form, or values that are not finite.
         """
         many = isinstance(images, list | tuple)
         sources: Sequence[Any] = images if many else [images]  # type: ignore[assignment]
@@ -166,9 +173,10 @@ class Estimator:
         """Return the boxes ``(n, 4)`` xyxy of an image that reach the threshold, and their scores ``(n,)``.
 
         Raises:
-            DataError: a detector of one's own gave another form, or values that are not finite.
+            DataError: a detector of one's own gave another form, or values that are not finite; the region lies outside
+                of the image.
         """
-        boxes, scores = checked_found(self.detector(image))
+        boxes, scores = found_within(self.region, self.detector, image)
         kept = scores >= self.detector_threshold
         return boxes[kept], scores[kept]
 

@@ -1,5 +1,6 @@
 """Persons followed by their own poses in frames without a detection, and doubted when the poses become uncertain."""
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 
 from autopose.poses import Poses
 from autopose.runtime.boxes import box_iou
-from autopose.runtime.detector import AdjustableDetector, Detector, checked_found
+from autopose.runtime.detector import AdjustableDetector, centered_within, found_within
 from autopose.runtime.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -35,11 +36,13 @@ class Follower:
 
     Attributes:
         redetected: frames in which the detector was asked out of turn.
+        doubted: every pose that was estimated in the latest frame, of those whom the tracker does not show, too.
     """
 
     def __init__(self, estimator: "Estimator", tracker: Tracker) -> None:
         self.estimator, self.tracker = estimator, tracker
         self.redetected = 0
+        self.doubted = Poses.empty()
         self._detected_s = -np.inf
 
     def step(self, image: NDArray[np.uint8], found: Found | None, time_s: float) -> Poses:
@@ -57,7 +60,7 @@ class Follower:
                 return self.tracker.update(poses, time_s, guessed=guessed)
         if found is None:
             self.redetected += 1
-            found = find_all(self.estimator.detector, image)
+            found = find_all(self.estimator, image)
         self._detected_s = time_s
         boxes, scores = found
         worth = (scores >= self.tracker.start_score) & ~self.tracker.dismissed(boxes, time_s)
@@ -73,12 +76,15 @@ class Follower:
         open_ = np.ones(len(expected), np.bool_)
         if len(boxes) and len(expected):
             open_ = box_iou(expected.boxes, boxes).max(1) < 0.3
+        if self.estimator.region is not None:  # who walks out of it is not followed
+            open_ &= centered_within(self.estimator.region, expected.boxes)
         guesses = expected[open_]
         all_boxes = np.concatenate([boxes, guesses.boxes])
         all_scores = np.concatenate([scores, guesses.box_scores])
         crops = self.estimator.crop(image, all_boxes)
         size_wh = image.shape[1], image.shape[0]
         (poses,) = self.estimator.estimate([crops], [(all_boxes, all_scores)], [size_wh], unique=False)
+        self.doubted = poses
         guessed = np.arange(len(poses)) >= len(boxes)
         usual = np.concatenate([np.zeros(len(boxes)), [self.tracker.usual_score(t) for t in _ids(guesses)]])
         certain = poses.keypoint_scores.mean(-1) >= KEPT * usual if len(poses) else np.zeros(0, np.bool_)
@@ -86,11 +92,12 @@ class Follower:
         return poses[certain], guessed[certain], lost
 
 
-def find_all(detector: Detector, image: NDArray[np.uint8]) -> Found:
-    """Return a detector's boxes down to doubtful ones, where it can give these."""
+def find_all(estimator: "Estimator", image: NDArray[np.uint8]) -> Found:
+    """Return the boxes of an estimator's detector down to doubtful ones, where it can give these."""
+    detector = estimator.detector
     if isinstance(detector, AdjustableDetector):
-        return checked_found(detector.detect(image, DOUBTFUL * detector.threshold))
-    return checked_found(detector(image))
+        detector = partial(detector.detect, threshold=DOUBTFUL * detector.threshold)
+    return found_within(estimator.region, detector, image)
 
 
 def _nothing() -> Found:

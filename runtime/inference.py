@@ -3,12 +3,15 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autopose.anonymise import Hidden, hide
 from autopose.drawing import draw
 from autopose.errors import AutoposeError, MediaError
+from autopose.runtime.arguments import check_choice
 from autopose.runtime.outputs import Format, formats_of, open_sink, refuse_overwriting
 from autopose.runtime.pipeline import PosePipeline, Work, capacity_for, pipeline_for, timed_work
 from autopose.runtime.sinks import Sink, SinkContext
@@ -35,6 +38,7 @@ class InferOptions:
         selection: part of each source.
         boxes: a file of boxes to use instead of the detector.
         least_box_score: boxes of this file below it do not count.
+        hide: what pictures do not show, see :mod:`autopose.anonymise`; sound is left out then. None: they show all.
         show: callback that gets each drawn frame, in the caller's thread; returning False stops the run.
     """
 
@@ -46,7 +50,12 @@ class InferOptions:
     selection: Selection = field(default_factory=Selection)
     boxes: Path | None = None
     least_box_score: float = 0.0
+    hide: Hidden | None = None
     show: Callable[[Work], bool] | None = None
+
+    def __post_init__(self) -> None:
+        if self.hide is not None:
+            check_choice("hide", self.hide, Hidden)
 
 
 @dataclass
@@ -142,9 +151,8 @@ def _open_sinks(estimator: "Estimator", source: Source, options: InferOptions, p
         "smooth": pipeline.smooth,
         "autopose_version": manifest.autopose_version,
     }
-    context = SinkContext(
-        source.spec, options.out, estimator.skeleton, source.fps, bool(getattr(source, "has_audio", False)), model
-    )
+    sound = options.hide is None and bool(getattr(source, "has_audio", False))  # voices tell who speaks
+    context = SinkContext(source.spec, options.out, estimator.skeleton, source.fps, sound, model)
     return [open_sink(name, context) for name in formats_of(source.spec, options.save)]
 
 
@@ -167,6 +175,8 @@ def _drive(
 
     decode = Stage("decode", list)
     stages = pipeline.stages()
+    if options.hide is not None:
+        stages.append(Stage("hide", partial(_hide, options.hide)))
     if options.show or any(sink.needs_drawing for sink in sinks):
         stages.append(Stage("draw", _draw))
     stages.append(Stage("write", write))
@@ -207,6 +217,19 @@ def _not_written(sink: Sink, error: Exception) -> AutoposeError:
         f"{sink.destination}: could not be written ({reason}). Make room there, or choose another folder with -o, "
         "and run again."
     )
+
+
+def _hide(what: Hidden, items: list[Work]) -> list[Work]:
+    """Replace the frames: from here on no picture shows more.
+
+    Doubtful persons are hidden as well: somebody who comes in is in no output before the third sighting.
+    """
+    for work in items:
+        image = hide(work.frame.image, work.result, what)
+        if work.doubted is not None:
+            image = hide(image, work.doubted, what)
+        work.frame = replace(work.frame, image=image)
+    return items
 
 
 def _draw(items: list[Work]) -> list[Work]:

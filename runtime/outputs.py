@@ -29,6 +29,8 @@ _SINKS: dict[Format, type[Sink]] = {
     "trc": TrcSink,
 }
 
+#: The formats that show the source's pictures.
+PICTURES: frozenset[Format] = frozenset({"video", "images", "sheet", "crops"})
 #: Endings that somebody gives ``-o`` who takes it for a file.
 _FILE_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".jpg", ".png", ".json", ".csv", ".parquet", ".trc"})
 

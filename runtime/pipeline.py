@@ -39,12 +39,22 @@ def capacity_for(spec: SourceSpec) -> int:
 
 @dataclass
 class Work:
-    """A frame on its way through the stages."""
+    """A frame on its way through the stages.
+
+    Attributes:
+        frame: as it was read.
+        found: the detector's boxes and scores; None where it was not asked.
+        crops: of these boxes.
+        poses: of the persons that are shown.
+        doubted: every pose that was estimated, of those who are not believed in, too.
+        drawn: the picture with skeletons.
+    """
 
     frame: Frame
     found: Found | None = None
     crops: Crops | None = None
     poses: Poses | None = None
+    doubted: Poses | None = None
     drawn: NDArray[np.uint8] | None = None
 
     @property
@@ -115,7 +125,7 @@ class PosePipeline:
                 work.found = self.boxes(work.frame)
             elif self._count % self.every == 0:
                 image = work.frame.image
-                work.found = find_all(self.estimator.detector, image) if self._follows else self.estimator.detect(image)
+                work.found = find_all(self.estimator, image) if self._follows else self.estimator.detect(image)
             self._count += 1
         return items
 
@@ -130,6 +140,7 @@ class PosePipeline:
         found = [work.found for work in items if work.found is not None]
         results = self.estimator.estimate(crops, found, [w.frame.size_wh for w in items], unique=self.boxes is None)
         for work, poses in zip(items, results, strict=True):
+            work.doubted = poses
             alone = self.boxes is None and not self.tracking  # the tracker weighs the evidence of several frames
             work.poses, work.crops = self.estimator.believed(poses) if alone else poses, None
         return items
@@ -143,6 +154,7 @@ class PosePipeline:
         """Estimate frame by frame: where nothing was detected, the boxes come from the frame before."""
         for work in items:
             work.poses = self.follower.step(work.frame.image, work.found, self._time_s(work.frame))
+            work.doubted = self.follower.doubted
         return items
 
     def _smooth(self, items: list[Work]) -> list[Work]:

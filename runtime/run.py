@@ -12,6 +12,7 @@ from autopose.errors import AutoposeError, BackendError, MediaError, UsageError
 from autopose.runtime.estimator import Estimator
 from autopose.runtime.inference import InferOptions, Progress, RunReport, infer_source
 from autopose.runtime.ort_session import usable_cores
+from autopose.runtime.outputs import PICTURES
 from autopose.runtime.pipeline import Work
 from autopose.runtime.sources import SourceSpec
 
@@ -31,12 +32,22 @@ def usual_detector(specs: Sequence[SourceSpec]) -> str:
     return "default" if all(spec.kind == "images" for spec in specs) else "fast"
 
 
-def refuse_unfit(specs: Sequence[SourceSpec], options: InferOptions) -> None:
+def refuse_unfit(specs: Sequence[SourceSpec], options: InferOptions, *, show: bool = False) -> None:
     """Make sure that an option that was given does something for one source at least.
 
+    Args:
+        specs: the sources.
+        options: of the run.
+        show: whether a window is opened.
+
     Raises:
-        UsageError: all are separate images, and the option is of videos.
+        UsageError: all are separate images, and the option is of videos; or no picture is written or shown.
     """
+    if options.hide and not show and options.save and PICTURES.isdisjoint(options.save):
+        raise UsageError(
+            f"--hide {options.hide}: is of pictures, and --save {','.join(options.save)} writes none. Leave it out, or "
+            f"add one of {', '.join(sorted(PICTURES))}."
+        )
     if any(spec.kind != "images" for spec in specs):
         return
     selection = options.selection

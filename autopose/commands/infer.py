@@ -47,6 +47,14 @@ def infer(
             "If not given: the video or images, and json.",
         ),
     ] = None,
+    hide: Annotated[
+        Literal["heads", "picture"] | None,
+        typer.Option(help="Blur the heads of those who are found, or black out all but skeletons; drops the sound."),
+    ] = None,
+    region: Annotated[
+        tuple[int, int, int, int] | None,
+        typer.Option(metavar="X0 Y0 X1 Y1", help="Look for persons in this part of the picture alone, in pixels."),
+    ] = None,
     every: Annotated[
         int | None, typer.Option(min=1, help="Detect in every n-th frame, follow the persons between [videos: 2].")
     ] = None,
@@ -76,6 +84,7 @@ def infer(
         autopose infer rtsp://camera/stream --save json,csv --every 5
     """
     from autopose.errors import UsageError
+    from autopose.runtime.arguments import check_region
     from autopose.runtime.inference import InferOptions
     from autopose.runtime.outputs import parse_formats, refuse_overwriting
     from autopose.runtime.run import open_estimator, refuse_unfit, run_all, usual_detector
@@ -84,6 +93,13 @@ def infer(
     formats = None if save is None else parse_formats(save)
     if report and formats is not None and "json" not in formats:
         raise UsageError("--report is made from the JSON: add json to --save.")
+    if region is not None:
+        if boxes is not None:
+            raise UsageError("--region has no place with --boxes: given boxes are taken as they are. Leave one out.")
+        try:
+            check_region(region)
+        except ValueError as error:
+            raise UsageError(f"--{error}") from None
     if ray and show:
         raise UsageError("--show has no place with --ray: the frames are drawn in other processes. Leave one out.")
     options = InferOptions(
@@ -95,9 +111,10 @@ def infer(
         selection=Selection(start, end, stride, max_frames),
         boxes=boxes,
         least_box_score=threshold or 0.0,
+        hide=hide,
     )
     specs = find_sources(sources)
-    refuse_unfit(specs, options)
+    refuse_unfit(specs, options, show=show)
     refuse_overwriting(specs, out, formats, boxes)
     settings = {
         "model": model,
@@ -107,6 +124,7 @@ def infer(
         "backend": backend,
         "flip": flip,
         "threads": threads,
+        "region": region,
     }
     if threshold is not None:
         settings["detector_threshold"] = threshold
@@ -123,7 +141,7 @@ def infer(
                 _tell(item)
                 reports.append(item)
     if report:
-        _write_pages(specs, reports)
+        _write_pages(specs, reports, pictures=hide is None)
     if any(item.problem for item in reports) or (reports and all(item.unmatched for item in reports)):
         raise typer.Exit(1)
 
@@ -137,15 +155,15 @@ def _bar(spec: "SourceSpec") -> "Iterator[Progress]":
         yield bar.of
 
 
-def _write_pages(specs: "Sequence[SourceSpec]", reports: "Sequence[RunReport]") -> None:
-    """Write a page for each source of which this run wrote the JSON."""
+def _write_pages(specs: "Sequence[SourceSpec]", reports: "Sequence[RunReport]", *, pictures: bool) -> None:
+    """Write a page for each source of which this run wrote the JSON, without the source's pictures if these hide."""
     from autopose.runtime.viewer import write_viewer
 
     for spec, report in zip(specs, reports, strict=False):  # q in the window ends a run before its end
         for path in report.files:
             if path.name == f"{spec.name}.json":  # an older one may lie there after a failure
                 with _bar(spec) as bar:
-                    page = write_viewer(path, progress=bar)
+                    page = write_viewer(path, pictures=pictures, progress=bar)
                 typer.echo(f"report: {page}")
 
 

@@ -48,14 +48,14 @@ def test_who_loses_the_joints_is_looked_for_at_once_and_found_by_a_doubtful_box(
 ) -> None:
     here, gone = figures.paint((200, 200), figures.at(30, 40)), figures.paint((200, 200))
     detector: Any = follower.estimator.detector
-    assert _ids(follower.step(here, find_all(detector, here), 0.0)) == [1]
+    assert _ids(follower.step(here, find_all(follower.estimator, here), 0.0)) == [1]
     assert _ids(follower.step(here, None, 0.04)) == [1]
     assert (follower.redetected, detector.calls) == (0, 1)
     detector.score = 0.1
     assert _ids(follower.step(gone, None, 0.08)) == []
     assert (follower.redetected, detector.calls) == (1, 2)
     detector.score = 0.2  # below the threshold; more than 0.4 of it
-    assert _ids(follower.step(here, find_all(detector, here), 0.12)) == [1]
+    assert _ids(follower.step(here, find_all(follower.estimator, here), 0.12)) == [1]
 
 
 def test_a_doubtful_box_counts_only_where_somebody_was(follower: Follower, figures: Any) -> None:
@@ -63,7 +63,7 @@ def test_a_doubtful_box_counts_only_where_somebody_was(follower: Follower, figur
     detector: Any = follower.estimator.detector
     detector.score = 0.2
     for t in range(4):
-        assert _ids(follower.step(here, find_all(detector, here), t / 25)) == []
+        assert _ids(follower.step(here, find_all(follower.estimator, here), t / 25)) == []
 
 
 def test_a_track_starts_from_the_detectors_threshold_on(models: Path, walk: Path, figures: Any) -> None:

@@ -304,6 +304,9 @@ def test_nobody_is_followed_from_one_photograph_into_the_next(
         (["walk", "--boxes", "missing.json"], AutoposeError, "missing.json"),
         (["walk", "--no-flip"], AutoposeError, "export"),
         (["walk", "--report", "--save", "csv"], UsageError, "--report is made from the JSON"),
+        (["walk", "--hide", "heads", "--save", "json,csv"], UsageError, "--hide heads: is of pictures"),
+        (["walk", "--region", "90", "0", "80", "20"], UsageError, "region 90 0 80 20: expected corners"),
+        (["walk", "--region", "0", "0", "80", "80", "--boxes", "missing.json"], UsageError, "--region has no place"),
     ],
 )
 def test_refuses(models: Path, walk: Path, tmp_path: Path, arguments: list[str], error: type, named: str) -> None:
@@ -790,7 +793,7 @@ def test_few_frames_of_a_camera_wait_for_a_slow_caller(
         results.close()  # type: ignore[attr-defined]
 
 
-def test_sound_stays_with_its_video(models: Path, walk: Path, tmp_path: Path) -> None:
+def test_sound_stays_with_its_video_but_not_where_persons_are_hidden(models: Path, walk: Path, tmp_path: Path) -> None:
     loud = tmp_path / "loud.mp4"
     with av.open(str(walk)) as silent, av.open(str(loud), "w") as out:
         video = out.add_stream_from_template(silent.streams.video[0])
@@ -802,9 +805,11 @@ def test_sound_stays_with_its_video(models: Path, walk: Path, tmp_path: Path) ->
             packet.stream = video
             if packet.dts is not None:
                 out.mux(packet)
-    assert _infer(models, loud, "-o", tmp_path / "out", "--save", "video", "--max-frames", "3").exit_code == 0
-    with av.open(str(tmp_path / "out" / "loud.mp4")) as drawn:
-        assert [stream.type for stream in drawn.streams] == ["video", "audio"]
+    for hidden, kinds in (([], ["video", "audio"]), (["--hide", "heads"], ["video"])):
+        asked = ["--save", "video", "--max-frames", "3", *hidden]
+        assert _infer(models, loud, "-o", tmp_path / "out", *asked).exit_code == 0
+        with av.open(str(tmp_path / "out" / "loud.mp4")) as drawn:
+            assert [stream.type for stream in drawn.streams] == kinds
 
 
 def test_refuses_a_window_with_ray(models: Path, walk: Path, tmp_path: Path) -> None:
