@@ -26,6 +26,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from autopose.boxes import box_iou
 from autopose.commands.scored_models import PERSONS_PER_IMAGE, open_pose_model, run_detector
 from autopose.data.coco import load_coco, persons_from_detections
 from autopose.data.coco_file import read_coco
@@ -33,7 +34,6 @@ from autopose.evaluation.coco import DRAWS, evaluate_boxes, evaluate_keypoints
 from autopose.evaluation.predict import predict_persons, suppress_poses
 from autopose.files import write_atomic
 from autopose.runtime.assignment import assign
-from autopose.runtime.boxes import box_iou
 from autopose.runtime.detector import DEFAULT_THRESHOLD, AdjustableDetector, open_detector
 from autopose.runtime.video import VideoReader
 from autopose.training.sources import in_tune

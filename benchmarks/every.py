@@ -14,12 +14,13 @@ import time
 
 import numpy as np
 
+from autopose.boxes import box_iou
 from autopose.data.walkers import synthetic_clip
 from autopose.poses import Poses
 from autopose.runtime.assignment import assign
-from autopose.runtime.boxes import box_iou, oks
 from autopose.runtime.estimator import Estimator
 from autopose.runtime.pipeline import PosePipeline, timed_work
+from autopose.runtime.similarity import oks
 from autopose.runtime.stages import Stage, run_stages
 from autopose.runtime.video import Frame
 

@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose import Estimator
+from autopose.boxes import box_iou
 from autopose.data.coco_file import read_coco
 from autopose.data.images import DiskReader
-from autopose.runtime.boxes import box_iou
 from autopose.runtime.detector import DEFAULT_THRESHOLD
 from autopose.runtime.evidence import LEAST_EVIDENCE, evidence
 from autopose.training.sources import in_tune

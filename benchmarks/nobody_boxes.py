@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autopose.boxes import box_iou, contained
 from autopose.commands.scored_models import run_detector
 from autopose.data.coco_file import read_coco
-from autopose.runtime.boxes import box_iou, contained
 from autopose.training.sources import in_tune
 
 APART_IOU, WITHIN = 0.1, 1 / 3

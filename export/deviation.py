@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.affine import BOX_PADDING
+from autopose.boxes import keep_best_boxes
 from autopose.console import counted
 from autopose.errors import ParityError
 from autopose.heatmap import Codec
 from autopose.poses import SAME_PERSON_IOU
-from autopose.runtime.boxes import keep_best_boxes
 from autopose.runtime.detector import MAX_PERSONS
 from autopose.skeleton import Skeleton
 

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.affine import invert, letterbox_matrix, transform_boxes, warp
+from autopose.boxes import clip_boxes, keep_best_boxes
 from autopose.errors import DataError
 from autopose.manifest import of_another_task
 from autopose.poses import SAME_PERSON_IOU
-from autopose.runtime.boxes import clip_boxes, keep_best_boxes
 from autopose.runtime.models import Backend, open_model, resolve_model
 from autopose.runtime.session import Device, Session
 

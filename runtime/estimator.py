@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from autopose.errors import DataError
 from autopose.poses import Poses
 from autopose.runtime.arguments import check_choice, check_count, check_region, check_share
-from autopose.runtime.boxes import keep_best_poses
 from autopose.runtime.crops import Crops, checked_boxes, crops_from_boxes, split
 from autopose.runtime.detector import DEFAULT_THRESHOLD, Detector, Region, found_within, open_detector
 from autopose.runtime.device_crops import Cropping, device_crops
@@ -23,6 +22,7 @@ from autopose.runtime.images import as_bgr
 from autopose.runtime.models import Backend, open_model
 from autopose.runtime.predictor import SessionPredictor
 from autopose.runtime.session import Device, buckets
+from autopose.runtime.similarity import keep_best_poses
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage

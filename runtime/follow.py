@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from autopose.boxes import box_iou
 from autopose.poses import Poses
-from autopose.runtime.boxes import box_iou
 from autopose.runtime.detector import AdjustableDetector, centered_within, found_within
 from autopose.runtime.tracker import Tracker
 

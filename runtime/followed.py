@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from autopose.boxes import contained
 from autopose.poses import Poses
-from autopose.runtime.boxes import contained
 from autopose.runtime.evidence import evidence
 
 #: A box this near to a side of the image, as a share of its width or height, touches it.

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from autopose.boxes import box_iou, contained
 from autopose.poses import Poses
 from autopose.runtime.assignment import assign
-from autopose.runtime.boxes import box_iou, contained, first_of_alike, made_of, oks
 from autopose.runtime.followed import Track
+from autopose.runtime.similarity import first_of_alike, made_of, oks
 
 #: Evidence from which one sighting gives an id: at most one in 50 held-out detections above it is no person
 #: (docs/benchmarks.md, "False persons"). :data:`SIGHTINGS` confident detections do from ``BELIEVABLE``.

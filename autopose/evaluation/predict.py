@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.affine import center_scale_from_box, crop_matrix, invert, letterbox_matrix, transform, warp
+from autopose.boxes import box_area, keep_best_boxes
 from autopose.data.coco_file import read_coco
 from autopose.data.images import DiskReader, ImageReader
 from autopose.heatmap import Codec
@@ -169,7 +170,8 @@ def predict_boxes(
             # Boxes are pixel edges; the letterbox starts at the top left edge, so scaling is the whole map.
             limit = np.array([*sizes[i], *sizes[i]], np.float64)
             xyxy = np.clip(boxes[i] / scales[i], 0, limit)
-            kept = keep_best(xyxy, scores[i], min_score, SAME_PERSON_IOU)
+            kept = np.flatnonzero((scores[i] >= min_score) & (box_area(xyxy) > 0))
+            kept = kept[keep_best_boxes(xyxy[kept], scores[i][kept], SAME_PERSON_IOU)]
             results += box_results(image_id, xyxy[kept], scores[i][kept])
         if advance is not None:
             advance(len(batch))
@@ -210,19 +212,3 @@ def box_results(image_id: int, boxes: NDArray[np.floating], scores: NDArray[np.f
         }
         for (x0, y0, x1, y1), score in zip(boxes, scores, strict=True)
     ]
-
-
-def keep_best(
-    boxes: NDArray[np.floating], scores: NDArray[np.floating], min_score: float, iou: float
-) -> NDArray[np.int64]:
-    """Return the indices of boxes xyxy ``(D, 4)``, best first, without those that overlap a better one by more."""
-    area = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(1)
-    kept: list[int] = []
-    for i in np.argsort(-np.asarray(scores), kind="stable"):
-        if scores[i] < min_score or area[i] <= 0:
-            continue
-        low, high = np.maximum(boxes[i, :2], boxes[kept, :2]), np.minimum(boxes[i, 2:], boxes[kept, 2:])
-        overlap = np.maximum(high - low, 0).prod(1)
-        if not (overlap > iou * (area[i] + area[kept] - overlap)).any():
-            kept.append(int(i))
-    return np.array(kept, np.int64)

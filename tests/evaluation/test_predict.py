@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from autopose.commands.eval import eval as eval_command
 from autopose.evaluation.predict import (
-    box_results,
     detect_images,
-    keep_best,
     predict_boxes,
     predict_persons,
     suppress_poses,
@@ -185,13 +183,18 @@ def test_images_of_any_size_go_to_a_detector_as_they_are(tmp_path: Path) -> None
     assert detect_images(find_rectangle, path.rename(far / path.name), images=tmp_path) == results
 
 
-def test_keeping_the_best_boxes_by_hand() -> None:
-    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 6], [0, 0, 10, 7], [20, 0, 20, 9], [30, 0, 40, 10]], float)
-    scores = np.array([0.5, 0.4, 0.9, 0.8, 0.005])
-    # 10x7 against 10x10: IoU 0.7; against 10x6: 6/7; the fourth has no area; the fifth is too unlikely.
-    assert keep_best(boxes, scores, 0.01, 0.65).tolist() == [2]
-    assert keep_best(boxes, scores, 0.01, 0.75).tolist() == [2, 0]
-    assert keep_best(np.zeros((0, 4)), np.zeros(0), 0, 0.5).tolist() == []
-    assert box_results(3, boxes[:1], scores[:1]) == [
-        {"image_id": 3, "category_id": 1, "bbox": [0.0, 0.0, 10.0, 10.0], "score": 0.5}
-    ]
+def test_boxes_without_area_or_likelihood_and_repeated_ones_are_no_results(tmp_path: Path) -> None:
+    path = tmp_path / "one.json"
+    path.write_text(
+        json.dumps({"images": [{"id": 3, "file_name": "9-9", "width": 320, "height": 240}], "annotations": []})
+    )
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 7], [20, 0, 20, 9], [30, 0, 40, 10]], float)
+
+    def detect(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return boxes[None], np.array([[0.5, 0.4, 0.9, 0.8, 0.005]])
+
+    # 10x7 against 10x10: IoU 0.7; against 10x5: 5/7; the fourth has no area; the fifth is too unlikely.
+    results = predict_boxes(detect, path, (320, 240), reader=Pictures())
+    assert results == [{"image_id": 3, "category_id": 1, "bbox": [0.0, 0.0, 10.0, 7.0], "score": 0.9}]
+    results = predict_boxes(detect, path, (320, 240), reader=Pictures(), min_score=0.001)
+    assert [result["score"] for result in results] == [0.9, 0.005]

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
+from autopose.boxes import contained
 from autopose.poses import Poses
 from autopose.runtime.assignment import assign
-from autopose.runtime.boxes import box_iou, contained, keep_best_boxes, keep_best_poses, made_of, oks
 from autopose.runtime.followed import Track
+from autopose.runtime.similarity import keep_best_poses, made_of, oks
 from autopose.runtime.tracker import Tracker
 
 
@@ -343,13 +344,6 @@ def test_what_is_seen_in_the_place_of_a_lost_person(
     ids = tracker.update(seen, 12 / 25).ids
     assert ids is not None
     assert ids.tolist() == [person]
-
-
-def test_iou_and_suppression_by_hand() -> None:
-    boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [100, 100, 110, 110]], float)
-    np.testing.assert_allclose(box_iou(boxes, boxes)[0], [1, 50 / 150, 0])
-    assert keep_best_boxes(boxes, np.array([0.5, 0.9, 0.1]), iou=0.3).tolist() == [1, 2]
-    assert keep_best_boxes(boxes, np.array([0.5, 0.9, 0.1]), iou=0.5, limit=2).tolist() == [1, 0]
 
 
 def test_oks_against_pycocotools(figures: Any) -> None:
