@@ -3,7 +3,7 @@
 python benchmarks/readme_picture.py docs/assets/synthetic.webp
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import cv2
@@ -29,4 +29,6 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="the .webp file")
+    main(parser.parse_args().out)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from autopose.commands.infer import _bar
-from autopose.console import counted, printable, progress, remark, set_verbosity, waiting
+from autopose.console import Printable, counted, printable, progress, remark, set_verbosity, waiting
 from autopose.runtime.sources import SourceSpec
 
 
@@ -120,6 +120,9 @@ def test_one_is_no_plural() -> None:
 
 def test_names_do_not_move_the_cursor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert printable("a\x1b[31m\r\x9b\x7f\tß\n") == "a\\x1b[31m\\x0d\\x9b\\x7f\tß\n"
+    stream = io.StringIO()
+    Printable(stream).writelines(["a\x1b", "b\n"])
+    assert stream.getvalue() == "a\\x1bb\n"
     set_verbosity()
     remark("a\x1b[31mb")
     logging.getLogger("autopose.runtime.module").warning("%s", "c\x1b[31md")
