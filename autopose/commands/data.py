@@ -196,7 +196,8 @@ def convert(
     """Write annotations of any known format in COCO's, with another skeleton if asked.
 
     Besides COCO's: MPII, LSP, OCHuman; YOLO-pose (the YAML file: all its splits; or the folder of a split's labels),
-    labelme (the folder of its JSON files) and DeepLabCut (CollectedData_*.csv, or the folder of the project).
+    labelme (the folder of its JSON files) and DeepLabCut (CollectedData_*.csv, or the folder of the project); and
+    what 'autopose infer' found in pictures (RESULT.json), as drafts to be corrected in a label tool.
 
     Of a COCO file and of YOLO pictures that show nobody stay, of a COCO file also ids and crowds. Other formats, and
     folders of COCO files, list labelled persons only: their pictures say "complete": false.
@@ -207,6 +208,8 @@ def convert(
         autopose data convert crowdpose_train.json --to coco17 -o crowdpose17.json
 
         autopose data convert yolo/data.yaml -o mine.json
+
+        autopose data convert autopose-out/photos.json -o drafts.json
     """
     from collections import Counter
 

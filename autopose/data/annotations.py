@@ -7,6 +7,7 @@ from pathlib import Path
 from autopose.data.coco import PSEUDO_WEIGHT, load_coco
 from autopose.data.coco_file import CocoFile
 from autopose.data.deeplabcut import is_deeplabcut, read_deeplabcut
+from autopose.data.drafts import is_results, read_drafts
 from autopose.data.labelme import is_labelme, read_labelme
 from autopose.data.lsp import is_lsp, load_lsp
 from autopose.data.mpii import is_mpii, load_mpii
@@ -59,6 +60,7 @@ class LabelTool:
 
 
 LABEL_TOOLS = (
+    LabelTool("autopose infer", is_results, read_drafts),
     LabelTool("labelme", is_labelme, read_labelme),
     LabelTool("DeepLabCut", is_deeplabcut, read_deeplabcut),
     LabelTool("YOLO-pose", is_yolo, read_yolo),  # last: beside the others' files copies in this format may lie

@@ -252,6 +252,7 @@ def _record(person: Person, number: int, image_id: int) -> dict[str, Any]:
         "category_id": 1,
         "iscrowd": 0,
         "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "segmentation": [],  # see autopose.data.labels
         "area": person.area,
         "keypoints": flat.ravel().tolist(),
         "num_keypoints": int(labelled.sum()),

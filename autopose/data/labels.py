@@ -34,13 +34,16 @@ class Labels:
         size = {"width": size_wh[0], "height": size_wh[1]}
         self.images.append({"id": len(self.images) + 1, "file_name": str(path.absolute()), **size, **more})
 
-    def add_person(self, box_xyxy: NDArray[np.float64] | None, joints: NDArray[np.float64], where: str) -> None:
+    def add_person(
+        self, box_xyxy: NDArray[np.float64] | None, joints: NDArray[np.float64], where: str, **more: Any
+    ) -> None:
         """Note a person of the last picture.
 
         Args:
             box_xyxy: None: the joints' extent and a tenth of it on each side, as of LSP.
             joints: ``(K, 3)`` x, y in pixels and COCO's third value, 0 for those without a label.
             where: names the person in errors.
+            more: keys of the record.
 
         Raises:
             DataError: the box has no size in the picture.
@@ -62,9 +65,11 @@ class Labels:
                 "category_id": 1,
                 "iscrowd": 0,
                 "bbox": [x0, y0, round(x1 - x0, 2), round(y1 - y0, 2)],
+                "segmentation": [],  # nobody drew outlines; CVAT's reader passes over records without the key
                 "area": round((x1 - x0) * (y1 - y0) * BOX_SHARE, 2),
                 "keypoints": np.where(labelled[:, None], joints, 0).round(4).ravel().tolist(),
                 "num_keypoints": int(labelled.sum()),
+                **more,
             }
         )
 

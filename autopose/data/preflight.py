@@ -18,6 +18,7 @@ from autopose.data.coco_file import (
     read_json,
 )
 from autopose.data.deeplabcut import is_deeplabcut
+from autopose.data.drafts import is_results
 from autopose.data.images import DiskReader, picture_exists
 from autopose.data.labelme import is_labelme
 from autopose.data.skeletons import skeleton_of
@@ -188,6 +189,8 @@ def _candidates(root: Path) -> Iterator[Path]:
                 if not labels:
                     yield Path(folder)
                 labels = True
+            elif is_results(path):  # of 'infer', perhaps of the pictures beside them: no labels yet
+                continue
             elif path.suffix.lower() in (".json", ".mat") or is_deeplabcut(path) or is_pose_yaml(path):
                 yield path
 
