@@ -24,8 +24,9 @@ BODY_25: tuple[tuple[str, ...] | None, ...] = (
     ("left_ear",), None, None, None, None, None, None,
 )  # fmt: skip
 
-#: Columns of the long table (CSV and Parquet): one row per joint.
-TABLE_COLUMNS = ("source", "frame", "time_s", "id", "person", "joint", "x", "y", "score")
+#: What tables say of each person, and the columns of the long one (CSV and Parquet): one row per joint.
+PERSON_COLUMNS = ("source", "frame", "time_s", "id", "person")
+TABLE_COLUMNS = (*PERSON_COLUMNS, "joint", "x", "y", "score")
 
 #: The longer side in pixels of pictures in notebooks, which keep them in their file.
 NOTEBOOK_SIDE = 1024
@@ -65,17 +66,24 @@ def notebook_picture(poses: Poses) -> bytes | None:
 def table_rows(poses: Poses, source: str | None = None, frame: int = 0, time_s: float | None = None) -> list[
     tuple[str | int | float, ...]
 ]:  # fmt: skip
-    """Return the rows of the long table (see ``TABLE_COLUMNS``); an unknown id or time is an empty cell."""
-    name = on_one_line(str(source if source is not None else (poses.source or "")))
-    time: float | str = "" if time_s is None else round(time_s, 6)
+    """Return the rows of the long table (see ``TABLE_COLUMNS``)."""
     rows: list[tuple[str | int | float, ...]] = []
     for i in range(len(poses)):
-        track: int | str = "" if poses.ids is None else int(poses.ids[i])
+        who = person_cells(poses, i, source, frame, time_s)
         for k, joint in enumerate(poses.skeleton.joints):
             x, y = poses.keypoints[i, k]
             score = round(float(poses.keypoint_scores[i, k]), 4)
-            rows.append((name, frame, time, track, i, joint, round(float(x), 2), round(float(y), 2), score))
+            rows.append((*who, joint, round(float(x), 2), round(float(y), 2), score))
     return rows
+
+
+def person_cells(
+    poses: Poses, index: int, source: str | None, frame: int, time_s: float | None
+) -> tuple[str | int | float, ...]:
+    """Return what tables say of a person (see ``PERSON_COLUMNS``); an unknown id or time is an empty cell."""
+    name = on_one_line(str(source if source is not None else (poses.source or "")))
+    track: int | str = "" if poses.ids is None else int(poses.ids[index])
+    return name, frame, "" if time_s is None else round(time_s, 6), track, index
 
 
 def data_frame(poses: Poses, frame: int = 0, time_s: float | None = None) -> Any:

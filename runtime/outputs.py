@@ -10,10 +10,10 @@ from autopose.runtime.json_sink import JsonSink
 from autopose.runtime.picture_sinks import CropsSink, ImagesSink, SheetSink, VideoSink
 from autopose.runtime.sinks import Sink, SinkContext, output_path
 from autopose.runtime.sources import SourceSpec
-from autopose.runtime.table_sinks import CocoSink, OpenPoseSink, ParquetSink, TableSink
+from autopose.runtime.table_sinks import AnglesSink, CocoSink, OpenPoseSink, ParquetSink, TableSink
 from autopose.runtime.trc_sink import TrcSink
 
-Format = Literal["video", "images", "sheet", "crops", "json", "coco", "openpose", "csv", "parquet", "trc"]
+Format = Literal["video", "images", "sheet", "crops", "json", "coco", "openpose", "csv", "parquet", "angles", "trc"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 _SINKS: dict[Format, type[Sink]] = {
@@ -26,6 +26,7 @@ _SINKS: dict[Format, type[Sink]] = {
     "openpose": OpenPoseSink,
     "csv": TableSink,
     "parquet": ParquetSink,
+    "angles": AnglesSink,
     "trc": TrcSink,
 }
 

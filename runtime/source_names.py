@@ -10,7 +10,7 @@ from collections.abc import Iterable
 LONGEST_STEM = 200
 #: What stands between a source's name and its outputs' endings: a source ``clip-coco`` beside one called ``clip`` would
 #: have outputs of the same name.
-OUTPUT_MARKS = ("-frames", "-crops", "-sheet", "-coco", "-openpose", ".part")
+OUTPUT_MARKS = ("-frames", "-crops", "-sheet", "-coco", "-openpose", "-angles", ".part")
 
 
 def public_address(address: str) -> str:

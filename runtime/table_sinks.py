@@ -1,17 +1,26 @@
-"""Poses for other programs: CSV, Parquet, COCO results, OpenPose's JSON files."""
+"""Poses for other programs: CSV of joints or of angles, Parquet, COCO results, OpenPose's JSON files."""
 
 import csv
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autopose.errors import require
+from autopose.angles import angle_joints, joint_angles
+from autopose.errors import UsageError, require
 from autopose.files import atomic_path, replace, write_atomic
-from autopose.formats import TABLE_COLUMNS, coco_results, openpose_frame, table_rows
+from autopose.formats import (
+    PERSON_COLUMNS,
+    TABLE_COLUMNS,
+    coco_results,
+    openpose_frame,
+    person_cells,
+    table_rows,
+)
 from autopose.poses import Poses
 from autopose.runtime.sinks import Sink, SinkContext, remove_earlier
 from autopose.runtime.video import Frame
@@ -23,6 +32,7 @@ class TableSink(Sink):
     """CSV, one row per joint, written as the run goes on (``.part.csv``) and renamed at its end."""
 
     ending = ".csv"
+    columns: tuple[str, ...] = TABLE_COLUMNS
     _file: IO[str]
 
     def __init__(self, context: SinkContext) -> None:
@@ -36,13 +46,18 @@ class TableSink(Sink):
         self.part.parent.mkdir(parents=True, exist_ok=True)
         self._file = self.part.open("w", newline="", encoding="utf-8")
         self._rows = csv.writer(self._file, lineterminator="\n")
-        self._rows.writerow(TABLE_COLUMNS)
+        self._rows.writerow(self.columns)
 
     def _add(self, frame: Frame, poses: Poses, drawn: NDArray[np.uint8] | None) -> None:
         """Append the frame's rows."""
-        source = frame.name or self.context.spec.public_location
-        self._rows.writerows(table_rows(poses, source, frame.index, frame.time_s))
+        self._rows.writerows(self._rows_of(poses, frame))
         self._file.flush()
+
+    def _rows_of(self, poses: Poses, frame: Frame) -> Sequence[Sequence[str | int | float]]:
+        return table_rows(poses, self._source(frame), frame.index, frame.time_s)
+
+    def _source(self, frame: Frame) -> str:
+        return frame.name or self.context.spec.public_location
 
     def close(self) -> list[Path]:
         """Rename the file."""
@@ -54,6 +69,36 @@ class TableSink(Sink):
     def _finished(self) -> Path:
         replace(self.part, self.destination)
         return self.destination
+
+
+class AnglesSink(TableSink):
+    """CSV, one row per person: the angles at their joints in degrees, with an empty cell where one is not seen."""
+
+    ending = "-angles.csv"
+
+    def __init__(self, context: SinkContext) -> None:
+        super().__init__(context)
+        angles = tuple(angle_joints(context.skeleton))
+        if not angles:
+            raise UsageError(
+                f"--save angles: the joints of {context.skeleton.name} make none of the known angles (left and right "
+                "shoulder, elbow, hip and knee). Leave it out."
+            )
+        self.columns = (*PERSON_COLUMNS, *angles)
+
+    def _part_ending(self) -> str:
+        return "-angles.part.csv"
+
+    def _rows_of(self, poses: Poses, frame: Frame) -> Sequence[Sequence[str | int | float]]:
+        angles = np.stack(list(joint_angles(poses).values()), axis=1)
+        return [
+            (*person_cells(poses, i, self._source(frame), frame.index, frame.time_s), *_cells(angles[i]))
+            for i in range(len(poses))
+        ]
+
+
+def _cells(values: NDArray[np.float64]) -> list[float | str]:
+    return ["" if np.isnan(value) else round(float(value), 1) for value in values]
 
 
 class ParquetSink(TableSink):

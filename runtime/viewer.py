@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from autopose.angles import BONES
 from autopose.drawing import TRACK_COLOURS
 from autopose.errors import DataError, MediaError, UsageError
 from autopose.files import write_atomic
@@ -179,6 +180,7 @@ def _data(results: Results) -> dict[str, Any]:
         "joints": skeleton.joints,
         "colours": [f"#{red:02x}{green:02x}{blue:02x}" for blue, green, red in TRACK_COLOURS],
         "limbs": skeleton.limb_indices.tolist(),
+        "angles": BONES,
         "unit": "s" if timed else "",
         "tracked": any(entry.poses.ids is not None for entry in results.frames),
         "offset": frames[0]["t"] if timed else 0,

@@ -43,7 +43,7 @@ def infer(
         str | None,
         typer.Option(
             metavar="FORMAT,...",
-            help="video, images, sheet, crops, json, coco, openpose, csv, parquet, trc. "
+            help="video, images, sheet, crops, json, coco, openpose, csv, parquet, angles, trc. "
             "If not given: the video or images, and json.",
         ),
     ] = None,

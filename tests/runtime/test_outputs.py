@@ -165,6 +165,27 @@ def test_table_by_csv_and_pandas(figures: Any, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.csv", "clip.parquet"]
 
 
+def test_table_of_angles(figures: Any, tmp_path: Path) -> None:
+    (path,) = _run(figures, tmp_path, ["angles"])
+    assert path.name == "clip-angles.csv"
+    with path.open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert list(rows[0]) == [
+        "source", "frame", "time_s", "id", "person", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
+        "left_hip", "right_hip", "left_knee", "right_knee",
+    ]  # fmt: skip
+    assert [(row["frame"], row["id"], row["person"]) for row in rows if row["id"] == "2"] == [
+        ("2", "2", "1"), ("3", "2", "1"), ("6", "2", "1"),
+    ]  # fmt: skip
+    shoulder, elbow, wrist = figures.at(20, 30)[[5, 7, 9]]
+    upper, lower = (np.degrees(np.arctan2(*(end - elbow)[::-1])) for end in (shoulder, wrist))
+    between = abs((upper - lower + 180) % 360 - 180)
+    assert all(float(row["left_elbow"]) == pytest.approx(between, abs=0.06) for row in rows)
+    own = Skeleton("dog", ("nose", "left_ear", "right_ear"), (), (0.03,) * 3)
+    with pytest.raises(UsageError, match="the joints of dog make none of the known angles"):
+        open_sink("angles", SinkContext(SourceSpec("clip", "video", "clip.mp4"), tmp_path, own, RATE))
+
+
 def test_separate_images_are_named(figures: Any, tmp_path: Path) -> None:
     context = SinkContext(SourceSpec("photos", "images", "photos"), tmp_path, COCO17)
     frame = replace(_frame(figures, 0), name="a/x.jpg", stem="x-2", time_s=None)
