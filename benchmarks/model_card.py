@@ -15,6 +15,7 @@ import platform
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,16 @@ from autopose.data.pose_dataset import PoseDataset
 from autopose.evaluation.coco import DRAWS, evaluate_boxes, evaluate_keypoints
 from autopose.evaluation.predict import predict_persons
 from autopose.export.bundle import bundle, write_figures
+from autopose.export.recipe import GraphOptions
 from autopose.files import write_atomic
 from autopose.models.cost import profile
 from autopose.training.predictor import TorchPredictor
 from autopose.zoo import zoo_folder
 
-#: The graph that looks twice, as options of the export: chosen on held-out images, see the cards.
-TWO_LOOKS = {"looks": 2, "input_wh": (576, 448)}
+#: The graph that looks twice: chosen on held-out images, see the cards.
+TWO_LOOKS = GraphOptions(looks=2, input_wh=(576, 448))
 #: The further graphs of the same weights.
-OTHER_LOOKS = {"detector-fast": {}, "detector-best": {**TWO_LOOKS, "looks": 4}}
+OTHER_LOOKS = {"detector-fast": GraphOptions(), "detector-best": replace(TWO_LOOKS, looks=4)}
 COCO_SUBSET, BODY_SET = "pose/val.json", "pose/lspet_val.json"
 
 

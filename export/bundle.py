@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autopose.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from autopose.export.recipe import GraphOptions
 from autopose.export.shared_weights import share_weights
 from autopose.export.to_onnx import export_onnx
 from autopose.files import write_atomic
@@ -22,7 +23,7 @@ def bundle(
     *,
     figures: Mapping[str, Any],
     card: str,
-    graphs: Mapping[str, Mapping[str, Any]] | None = None,
+    graphs: dict[str, GraphOptions] | None = None,
     crops: NDArray[np.uint8] | None = None,
 ) -> list[Path]:
     """Write the files of one bundled model; see :mod:`autopose.zoo` for their names.
@@ -35,8 +36,8 @@ def bundle(
         folder: the zoo.
         figures: measured figures; each key names the set it was measured on.
         card: the model card, Markdown.
-        graphs: file names without suffix, and with which options of :func:`export_onnx` each is made; None: NAME, and
-            of a pose network NAME-flip.
+        graphs: file names without suffix, and with which options each is made; None: NAME, and of a pose network
+            NAME-flip.
         crops: real crops for the comparison with torch; synthetic ones if None.
 
     Raises:
@@ -49,9 +50,11 @@ def bundle(
     rounded.genotype.save(folder / f"{name}.json")
     written = [weights, folder / f"{name}.json"]
     if graphs is None:
-        graphs = {name: {"flip": False}} | ({f"{name}-flip": {"flip": True}} if checkpoint.task == "pose" else {})
+        graphs = {name: GraphOptions(flip=False)}
+        if checkpoint.task == "pose":
+            graphs |= {f"{name}-flip": GraphOptions(flip=True)}
     files = [
-        export_onnx(rounded, folder / f"{stem}.onnx", compact=True, crops=crops, **options)
+        export_onnx(rounded, folder / f"{stem}.onnx", options, compact=True, crops=crops)
         for stem, options in graphs.items()
     ]
     written += files

@@ -255,14 +255,8 @@ def _reference(source: Source, recipe: Recipe) -> "Reference":
 
     if source.checkpoint.task == "pose" and (recipe.looks is not None or recipe.input_wh is not None):
         raise UsageError("--looks and --input go with detectors: a pose network is fed as it was trained.")
-    manifest = manifest_for(source.checkpoint, **_graph_options(recipe))
+    manifest = manifest_for(source.checkpoint, recipe.graph_options())
     return TorchReference(deployed_module(source.checkpoint, manifest), manifest)
-
-
-def _graph_options(recipe: Recipe) -> dict[str, Any]:
-    """Return what of a recipe :func:`~.to_onnx.manifest_for` takes."""
-    shared = {"flip": recipe.flip, "decode": recipe.decode, "io": recipe.io}
-    return shared | {"looks": recipe.looks or 1, "input_wh": recipe.input_wh}
 
 
 def _refuse_other_options(graph: Path, have: Manifest, recipe: Recipe) -> None:
@@ -300,7 +294,7 @@ def _write_fp32(source: Source, recipe: Recipe, path: Path) -> None:
     from autopose.export.to_onnx import export_onnx
 
     compact = recipe.compact and not recipe.builder
-    export_onnx(source.checkpoint, path, compact=compact, check=False, **_graph_options(recipe))
+    export_onnx(source.checkpoint, path, recipe.graph_options(), compact=compact, check=False)
 
 
 def _convert(graph: Path, reference: "Reference", manifest: Manifest, recipe: Recipe) -> tuple[Path, dict[str, Any]]:

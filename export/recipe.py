@@ -18,6 +18,25 @@ from autopose.runtime.gpu import gpu_here
 
 
 @dataclass(frozen=True)
+class GraphOptions:
+    """Everything that changes the FP32 graph of a checkpoint besides its weights.
+
+    Attributes:
+        flip: average over the mirrored crop inside the graph (pose only).
+        decode: end in keypoints ``(N, K, 3)`` instead of heatmaps ``(N, K, h, w)`` (pose only).
+        io: ``uint8`` crops ``(N, H, W, 3)`` BGR, or ``plain`` normalised float RGB ``(N, 3, H, W)``.
+        looks: 2: see the input at half its size as well; 4: both mirrored, too (detector only).
+        input_wh: input size in pixels (detector only); None: the one that it was trained with.
+    """
+
+    flip: bool = True
+    decode: bool = True
+    io: Literal["uint8", "plain"] = "uint8"
+    looks: Looks = 1
+    input_wh: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Options of an export.
 
@@ -58,6 +77,10 @@ class Recipe:
     check: Path | None = None
     images: Path | None = None
     triton: Path | None = None
+
+    def graph_options(self) -> GraphOptions:
+        """Return what concerns the FP32 graph alone."""
+        return GraphOptions(self.flip, self.decode, self.io, self.looks or 1, self.input_wh)
 
     def engine_options(self) -> EngineOptions:
         """Return what concerns the engine alone."""

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -21,10 +20,11 @@ from autopose.export.crops import SYNTHETIC_CHECK, synthetic_inputs
 from autopose.export.deployed import DetectorGraph, PoseGraph
 from autopose.export.folding import without_normalisations
 from autopose.export.parity import check as check_artefact
+from autopose.export.recipe import GraphOptions
 from autopose.export.slim import compact_weights, number_names, strip_notes
 from autopose.export.torch_reference import TorchReference
 from autopose.files import atomic_path
-from autopose.manifest import METADATA_KEY, Looks, Manifest
+from autopose.manifest import METADATA_KEY, Manifest
 from autopose.models.center import MAX_PERSONS, head_stride
 from autopose.skeleton_record import skeleton_record
 
@@ -35,28 +35,21 @@ MAX_SIDE = 4096
 _NO_LIMIT = 1 << 40
 
 
-def manifest_for(
-    checkpoint: Checkpoint,
-    *,
-    flip: bool = True,
-    decode: bool = True,
-    io: Literal["uint8", "plain"] = "uint8",
-    looks: Looks = 1,
-    input_wh: tuple[int, int] | None = None,
-) -> Manifest:
-    """Return the manifest that an export of ``checkpoint`` with these options (:func:`export_onnx`) carries."""
+def manifest_for(checkpoint: Checkpoint, options: GraphOptions | None = None) -> Manifest:
+    """Return the manifest that an export of ``checkpoint`` with these options carries; None: the usual ones."""
+    options = options or GraphOptions()
     pose = checkpoint.task == "pose"
     codec = checkpoint.codec
-    if input_wh is not None and not pose:
-        codec = codec.model_copy(update={"input_size_wh": input_wh})
+    if options.input_wh is not None and not pose:
+        codec = codec.model_copy(update={"input_size_wh": options.input_wh})
     return Manifest(
         task=checkpoint.task,
         name=checkpoint.name,
-        io=io,
-        outputs=(("keypoints",) if decode else ("heatmaps",)) if pose else ("boxes", "scores"),
-        flip=flip and pose,
-        decode=decode or not pose,
-        looks=1 if pose else looks,
+        io=options.io,
+        outputs=(("keypoints",) if options.decode else ("heatmaps",)) if pose else ("boxes", "scores"),
+        flip=options.flip and pose,
+        decode=options.decode or not pose,
+        looks=1 if pose else options.looks,
         codec=codec,
         skeleton=skeleton_record(checkpoint.skeleton),
         fingerprint=checkpoint.genotype.fingerprint(),
@@ -76,12 +69,8 @@ def deployed_module(checkpoint: Checkpoint, manifest: Manifest) -> PoseGraph | D
 def export_onnx(
     checkpoint: Checkpoint,
     out: Path | str,
+    options: GraphOptions | None = None,
     *,
-    flip: bool = True,
-    decode: bool = True,
-    io: Literal["uint8", "plain"] = "uint8",
-    looks: Looks = 1,
-    input_wh: tuple[int, int] | None = None,
     compact: bool = False,
     crops: NDArray[np.uint8] | None = None,
     check: bool = True,
@@ -91,11 +80,7 @@ def export_onnx(
     Args:
         checkpoint: pose network or detector.
         out: the ``.onnx`` file.
-        flip: average over the mirrored crop inside the graph (pose only).
-        decode: end in keypoints ``(N, K, 3)`` instead of heatmaps (pose only).
-        io: ``uint8`` crops ``(N, H, W, 3)`` BGR, or ``plain`` normalised float RGB ``(N, 3, H, W)``.
-        looks: 2: see the input at half its size as well; 4: both mirrored, too (detector only).
-        input_wh: input size (detector only); None: the one that it was trained with.
+        options: of the graph; None: the usual ones.
         compact: store weights in half precision (the arithmetic stays FP32).
         crops: ``(N, H, W, 3)`` BGR on which graph and torch are compared; None: synthetic ones.
         check: compare at all.
@@ -107,7 +92,7 @@ def export_onnx(
         ModelError: the input size does not suit the network, or is too small for a detector's boxes.
         ParityError: the graph's keypoints or boxes are not those of the torch network.
     """
-    manifest = manifest_for(checkpoint, flip=flip, decode=decode, io=io, looks=looks, input_wh=input_wh)
+    manifest = manifest_for(checkpoint, options)
     width, height = manifest.codec.input_size_wh
     step = 32 * manifest.input_scales
     looks_named = {1: "", 2: " for two looks", 4: " for four looks"}[manifest.looks]

@@ -10,6 +10,7 @@ from torch import nn
 
 from autopose.checkpoint import Checkpoint
 from autopose.export.crops import synthetic_crops
+from autopose.export.recipe import GraphOptions
 from autopose.export.to_onnx import export_onnx
 from autopose.fabric_genotype import Backbone, FabricGenotype, full_parts
 from autopose.genotype import Genotype
@@ -52,7 +53,7 @@ def _checkpoint(genotype: Genotype) -> Checkpoint:
 )
 def test_against_torch_heatmaps(genotype: Genotype, tmp_path: Path) -> None:
     checkpoint = _checkpoint(genotype)
-    path = export_onnx(checkpoint, tmp_path / "model.onnx", flip=False, decode=False, check=False)
+    path = export_onnx(checkpoint, tmp_path / "model.onnx", GraphOptions(flip=False, decode=False), check=False)
     crops = synthetic_crops(2, CODEC.input_size_wh, seed=6)
     predictor = TorchPredictor(checkpoint.build(), checkpoint.codec, checkpoint.skeleton, flip=False)
     with open_session(path, device="cpu") as session:

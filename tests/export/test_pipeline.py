@@ -335,7 +335,7 @@ def test_bundled_detectors_are_served_side_by_side(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
 
     def exported(model: str, out: Path, recipe: Recipe, finish: Any) -> pipeline.Result:
-        manifest = manifest_for(load_checkpoint(bundled_weights()[model]), looks=recipe.looks, input_wh=recipe.input_wh)  # type: ignore[arg-type]
+        manifest = manifest_for(load_checkpoint(bundled_weights()[model]), recipe.graph_options())
         out.write_bytes(model.encode())
         return pipeline.Result(out, manifest, Deviation(*[0] * 9), "nothing")
 

@@ -8,6 +8,7 @@ import numpy as np
 from autopose.checkpoint import Checkpoint
 from autopose.export.crops import synthetic_crops
 from autopose.export.parity import GraphReference
+from autopose.export.recipe import GraphOptions
 from autopose.export.to_onnx import export_onnx
 from autopose.heatmap import Codec
 from autopose.runtime.session import open_session
@@ -20,7 +21,7 @@ def test_against_torch(pose_checkpoint: Checkpoint, tmp_path: Path) -> None:
     crops = synthetic_crops(2, codec.input_size_wh, seed=5)
     predictor = TorchPredictor(checkpoint.build(), codec, checkpoint.skeleton, flip=False)
     xy, scores = predictor(crops)
-    path = export_onnx(checkpoint, tmp_path / "model.onnx", flip=False, crops=crops)
+    path = export_onnx(checkpoint, tmp_path / "model.onnx", GraphOptions(flip=False), crops=crops)
     with open_session(path, device="cpu") as session:
         (keypoints,) = session.run(crops)
     near = np.abs(keypoints[..., :2] - xy).max(-1) < 0.02

@@ -18,6 +18,7 @@ from autopose.export import deployed, parity, to_onnx
 from autopose.export.crops import synthetic_crops
 from autopose.export.deviation import LIMITS, Limits
 from autopose.export.folding import without_normalisations
+from autopose.export.recipe import GraphOptions
 from autopose.export.shared_weights import LEAST_BYTES
 from autopose.export.to_onnx import deployed_module, export_onnx, manifest_for
 from autopose.heatmap import Codec
@@ -31,7 +32,7 @@ from autopose.zoo import zoo_folder
 @pytest.fixture(scope="module")
 def heatmap_file(pose_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("plain") / "model.onnx"
-    return export_onnx(pose_checkpoint, out, flip=False, decode=False, io="plain")
+    return export_onnx(pose_checkpoint, out, GraphOptions(flip=False, decode=False, io="plain"))
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -95,7 +96,7 @@ def test_two_looks_are_the_boxes_of_each(
     side = np.sqrt(np.prod(close_boxes[..., 2:] - close_boxes[..., :2], axis=-1))
     sides = tuple(np.quantile(side, [0.3, 0.7]))
     monkeypatch.setattr(deployed, "SMALL_SIDES", sides)  # so that it has persons of all kinds
-    path = export_onnx(detector_checkpoint, tmp_path / "both.onnx", input_wh=size, looks=2)
+    path = export_onnx(detector_checkpoint, tmp_path / "both.onnx", GraphOptions(input_wh=size, looks=2))
     with open_session(path, device="cpu") as session:
         assert session.manifest.looks == 2
         boxes, scores = session.run(whole)
@@ -122,11 +123,11 @@ def _normalisations_after_convolutions(graph: onnx.GraphProto) -> int:
 
 def test_two_looks_want_a_size_whose_half_the_network_can_take(detector_checkpoint: Checkpoint, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="416x320 pixels; both sides must be multiples of 64 up to 4096 for two looks"):
-        export_onnx(detector_checkpoint, tmp_path / "odd.onnx", looks=2, input_wh=(416, 320))
+        export_onnx(detector_checkpoint, tmp_path / "odd.onnx", GraphOptions(looks=2, input_wh=(416, 320)))
     with pytest.raises(
         ModelError, match="fewer cells than the 100 boxes that it returns in 64x64 pixels for two looks"
     ):
-        export_onnx(detector_checkpoint, tmp_path / "small.onnx", looks=2, input_wh=(64, 64))
+        export_onnx(detector_checkpoint, tmp_path / "small.onnx", GraphOptions(looks=2, input_wh=(64, 64)))
 
 
 def _settled(network: nn.Module) -> nn.Module:
