@@ -51,7 +51,7 @@ def genotype_of(source: str) -> tuple[Genotype, tuple[int, int]]:
     genotype = Genotype.load(source)
     size = genotype.input_size_wh
     if size is None:
-        size = (416, 320) if getattr(genotype, "head", "") == "center" else (192, 256)
+        size = (416, 320) if genotype.is_detector else (192, 256)
     return genotype, size
 
 

@@ -68,6 +68,11 @@ class Genotype(BaseModel):
         return size[0], size[1]
 
     @property
+    def is_detector(self) -> bool:
+        """Tell whether the network finds persons; the others find the joints of one."""
+        return False
+
+    @property
     def published(self) -> str:
         """Return the published figures of the same network, if the provenance has any."""
         return str(self.provenance.get("published", ""))
@@ -191,6 +196,11 @@ class AutoPoseGenotype(Genotype):
                             f"({', '.join(allowed)})"
                         )
         return self
+
+    @property
+    def is_detector(self) -> bool:
+        """Tell whether the head is the person detector's."""
+        return self.head == "center"
 
     def search_space_size(self) -> int:
         """Return the number of networks in the space, with this op set and one cell pair per branch shared by stages.

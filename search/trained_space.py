@@ -66,7 +66,7 @@ class TrainedSpace(AutoPoseSpace):
         assert config.weights is not None
         checkpoint = initial_weights(config.weights)
         genotype = checkpoint.genotype
-        if not isinstance(genotype, AutoPoseGenotype) or genotype.head == "center" or genotype.fusion != "cells":
+        if not isinstance(genotype, AutoPoseGenotype) or genotype.is_detector or genotype.fusion != "cells":
             raise ConfigError(
                 f"autopose.weights = {config.weights!r}: its network is {genotype.name!r} of kind {genotype.kind!r}; "
                 "expected a pose network of the AutoPose space with aggregation cells."

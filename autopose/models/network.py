@@ -73,7 +73,7 @@ class AutoPoseNetwork(nn.Module):
             for _ in range(genotype.modules_per_stage)
         )
         self.head: nn.Module
-        if genotype.head == "center":
+        if genotype.is_detector:
             self.head = CenterHead(genotype.channels, genotype.head_channels, genotype.head_stride)
         else:
             self.head = (ConcatHead if genotype.head == "concat" else SumHead)(genotype.channels, joints)

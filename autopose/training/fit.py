@@ -28,9 +28,8 @@ def check_fit(genotype: Genotype, config: TrainConfig) -> Profile:
             f"Genotype {genotype.name!r} is made for the skeleton {wanted}; the recipe trains {skeleton.name}. "
             f"Choose another genotype, or --set skeleton={wanted} with data of that skeleton."
         )
-    detector = getattr(genotype, "head", "") == "center"
-    if detector != (config.task == "detector"):
-        kind = "a detector" if detector else "a pose network"
+    if genotype.is_detector != (config.task == "detector"):
+        kind = "a detector" if genotype.is_detector else "a pose network"
         raise ConfigError(f"Genotype {genotype.name!r} is {kind}; the recipe's task is {config.task!r}.")
     width, height = config.codec.input_size_wh
     advice = "set codec.input_size_wh to multiples of 32, and codec.stride to the network's."
@@ -49,7 +48,7 @@ def check_fit(genotype: Genotype, config: TrainConfig) -> Profile:
                 f"Inputs of {width}x{height} leave one cell of the coarsest maps, which batch normalisation cannot "
                 "learn from with train.batch=1: set it to 2 or more, or codec.input_size_wh higher."
             ) from None
-    if detector and map_width * map_height < MAX_PERSONS:
+    if genotype.is_detector and map_width * map_height < MAX_PERSONS:
         raise ConfigError(
             f"Inputs of {width}x{height} give maps of {map_width}x{map_height}, fewer cells than the "
             f"{MAX_PERSONS} boxes that a detector returns. Set codec.input_size_wh higher."

@@ -59,7 +59,7 @@ def grow(checkpoint: Checkpoint, genotype: AutoPoseGenotype, *, seed: int = 0) -
     small = checkpoint.genotype
     if not (isinstance(small, AutoPoseGenotype) and grows_into(small, genotype)):
         raise ModelError(f"{genotype.name!r} does not hold the network {small.name!r}.")
-    joints = 17 if small.head == "center" else checkpoint.state["head.predict.weight"].shape[0]
+    joints = 17 if small.is_detector else checkpoint.state["head.predict.weight"].shape[0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         source, target = build_network(small, joints), build_network(genotype, joints)

@@ -37,7 +37,7 @@ def task_of(made: Path, genotype: AutoPoseGenotype, tune: Path | None = None, *m
     """Return the task of the drawn figures, scored on a file of their pictures."""
     settings = [f'data.sources=[{{annotations="{made}"}}]', "data.tune_share=0.3", *more]
     settings += [] if tune is None else [f"data.tune_annotations={tune}"]
-    settings += ["task=detector"] if genotype.head == "center" else []
+    settings += ["task=detector"] if genotype.is_detector else []
     config = load_config(TrainConfig, None, settings)
     (made.parent / "run").mkdir(exist_ok=True)
     return make_task(config, genotype, made.parent / "run", torch.device("cpu"))
