@@ -33,8 +33,8 @@ from autopose.models.network import build_network
 from autopose.training.bfloat16 import autocast
 from autopose.training.config import TrainConfig
 from autopose.training.loader import KeySampler, make_loader
+from autopose.training.optimizer import make_optimizer
 from autopose.training.tasks import PoseTask, pose_loss
-from autopose.training.trainer import make_optimizer
 
 
 def best(action: Callable[[], None], samples: int, rounds: int) -> dict[str, float]:

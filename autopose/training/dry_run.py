@@ -29,6 +29,7 @@ from autopose.training.distill import load_teacher
 from autopose.training.fit import check_fit
 from autopose.training.initialisation import initialise
 from autopose.training.mpii_task import held_out_persons
+from autopose.training.optimizer import make_optimizer
 from autopose.training.sources import (
     find_annotations,
     image_folder,
@@ -41,7 +42,6 @@ from autopose.training.sources import (
     write_tune_split,
 )
 from autopose.training.tasks import Batch, detector_loss, pose_loss
-from autopose.training.trainer import make_optimizer
 
 #: What the files that recipes name hold, for estimates where one is not there: persons are those with joints.
 PUBLISHED = {

@@ -32,17 +32,17 @@ import sys, zlib
 from pathlib import Path
 from autopose.config import load_config
 from autopose.genotype import Genotype
-from autopose.training import trainer
+from autopose.training import run, trainer
 from autopose.training.config import TrainConfig
 
 genotype, figures, out, limit, *resume = sys.argv[1:]
-networks, build = [], trainer.build_network
+networks, build = [], run.build_network
 
 def remembered(*arguments):
     networks.append(build(*arguments))
     return networks[-1]
 
-trainer.build_network = remembered
+run.build_network = remembered
 config = load_config(TrainConfig, "smoke", [
     'data.sources=[{annotations="%s"}]' % figures, "data.workers=0", "data.tune_share=0.3", "train.steps=3",
     "codec.input_size_wh=[64, 64]", "train.batch=2", "train.save_every=1", "train.eval_every=1000000",

@@ -10,8 +10,8 @@ from torch import nn
 
 from autopose.training.config import TrainSection
 from autopose.training.muon import Muon, is_matrix, orthogonalize
+from autopose.training.optimizer import make_optimizer
 from autopose.training.state import Progress, load_state, save_state
-from autopose.training.trainer import make_optimizer
 
 
 @pytest.mark.parametrize("shape", [(3, 24, 40), (2, 40, 24), (1, 32, 32)])

@@ -27,10 +27,11 @@ from autopose.skeleton_record import skeleton_from
 from autopose.training.config import TrainConfig, TrainSection
 from autopose.training.initialisation import initialise
 from autopose.training.interrupt import interruptible
+from autopose.training.optimizer import make_optimizer
 from autopose.training.resumable import NEWEST, PREVIOUS, load_resumable, save_resumable
 from autopose.training.state import Progress
 from autopose.training.tasks import PoseTask
-from autopose.training.trainer import make_optimizer, train
+from autopose.training.trainer import train
 
 
 @pytest.fixture(scope="module")
